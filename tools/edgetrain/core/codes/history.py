@@ -1,0 +1,3 @@
+"""What git history forbids (codes H4xx)."""
+
+from __future__ import annotations

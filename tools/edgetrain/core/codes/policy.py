@@ -1,0 +1,3 @@
+"""What the plan refuses (codes P5xx)."""
+
+from __future__ import annotations

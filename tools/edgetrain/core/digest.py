@@ -1,0 +1,58 @@
+"""Canonical JSON (RFC 8785) and the digests made over it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import rfc8785
+
+SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_TREE_HEADER = b"edgetrain tree v1\n"
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 form. Raises ValueError for NaN, infinity, integers beyond ±2^53 or non-string keys."""
+    return rfc8785.dumps(value)
+
+
+def parse_canonical(data: bytes) -> Any:
+    """Read JSON that must be in RFC 8785 form (one trailing newline allowed); ValueError otherwise."""
+    try:
+        value = json.loads(data)
+    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if canonical(value) != data.removesuffix(b"\n"):
+        raise ValueError("not in canonical form (RFC 8785)")
+    return value
+
+
+def digest_bytes(data: bytes) -> str:
+    """`sha256:<hex>` of the bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """`sha256:<hex>` of the value's canonical form."""
+    return digest_bytes(canonical(value))
+
+
+def tree_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """Digest of a tree: `(name, content digest)` pairs, in any order; names are relative, slash-separated.
+
+    sha256 over a header and, sorted by the UTF-8 bytes of the name, `name NUL content-hash(32 bytes)`.
+    An executable file's name is given with the suffix `\\x01x`; empty folders do not count.
+    """
+    hasher = hashlib.sha256(_TREE_HEADER)
+    encoded = sorted((name.encode("utf-8", "surrogateescape"), digest) for name, digest in entries)
+    for name, digest in encoded:
+        hasher.update(name + b"\0" + bytes.fromhex(digest.removeprefix("sha256:")))
+    return "sha256:" + hasher.hexdigest()
+
+
+def short(digest: str, length: int = 12) -> str:
+    """The first hex digits, for people and file names."""
+    return digest.removeprefix("sha256:")[:length]

@@ -1,0 +1,1 @@
+"""Image assembly: deterministic layers, config and manifest, without a daemon."""

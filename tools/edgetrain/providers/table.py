@@ -1,0 +1,54 @@
+"""The one table of providers: port and type to class, imported when used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from edgetrain.core.errors import Unavailable
+from edgetrain.core.problem import did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """`target` is `module:factory`; `extra` the optional dependency that brings its packages."""
+
+    target: str
+    extra: str = ""
+
+
+PROVIDERS: dict[tuple[str, str], Row] = {
+    ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:FolderArtifacts"),
+    ("compute", "local"): Row("edgetrain.providers.local.provider:LocalCompute"),
+    ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:FolderDatastore"),
+    ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:OciLayoutRegistry"),
+    ("workspace", "mlflow"): Row("edgetrain.providers.mlflow.provider:MlflowWorkspace"),
+}
+
+
+def served(port: str) -> list[str]:
+    """The types that some provider serves at this port."""
+    return sorted(type_ for found, type_ in PROVIDERS if found == port)
+
+
+def provider(port: str, type_: str, **settings: Any) -> Any:
+    """Import and make the provider. Raises Unavailable with what to install or to write instead."""
+    row = PROVIDERS.get((port, type_))
+    if row is None:
+        hint = did_you_mean(type_, served(port))
+        raise Unavailable(
+            f"no provider serves {port} of type {type_!r}{hint}",
+            reason="NotServed",
+            fix=f"use one of: {', '.join(served(port))}",
+        )
+    module, _, name = row.target.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise Unavailable(
+            f"{port} {type_!r} needs a package that is not installed: {error.name}",
+            reason="PackageMissing",
+            fix=f"pip install 'edgetrain[{row.extra}]'" if row.extra else "run make setup",
+        ) from error
+    return factory(**settings)

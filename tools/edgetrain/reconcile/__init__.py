@@ -1,0 +1,1 @@
+"""The story: validate, plan, apply, told from top to bottom."""

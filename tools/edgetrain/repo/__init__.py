@@ -1,0 +1,1 @@
+"""Reading and writing the git repository: YAML, trees, history, records."""
