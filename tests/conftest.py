@@ -1,0 +1,79 @@
+"""Shared test machinery: golden files, and suites that need a part this machine may lack."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PARTS = ("bubblewrap", "git>=2.34", "skopeo", "umoci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write what the code gives now into the golden files; review the difference as code",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", f"needs(part): leave the test out where the part is absent; one of {', '.join(PARTS)}"
+    )
+
+
+@cache
+def present(part: str) -> bool:
+    """Whether the part is on this machine and works here. Raises ValueError for a part not in PARTS."""
+    if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
+    if part == "bubblewrap":
+        # Being installed is not enough: containers and hardened kernels often forbid the namespaces.
+        return _runs("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true") is not None
+    if part == "git>=2.34":
+        version = re.search(r"(\d+)\.(\d+)", _runs("git", "--version") or "")
+        return version is not None and (int(version[1]), int(version[2])) >= (2, 34)
+    return shutil.which(part) is not None
+
+
+def _runs(*command: str) -> str | None:
+    """The command's output, or None if it is absent or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for part in marker.args:
+            if present(part):
+                continue
+            module = item.nodeid.partition("::")[0]
+            reason = f"left out: suite {module} needs {part}"
+            # On CI a suite that was silently left out would look like one that passed.
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """`golden(path, text)`: the file at `path` must hold `text`; `--update-golden` writes it."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"no golden file {path}; run pytest --update-golden and review it"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
