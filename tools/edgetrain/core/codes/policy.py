@@ -1,3 +1,62 @@
-"""What the plan refuses (codes P5xx)."""
+"""What the plan refuses (codes P5xx). The rest of the plan goes on."""
 
 from __future__ import annotations
+
+from edgetrain.core.problem import Code
+
+NOT_SERVED = Code(
+    "P501",
+    "no provider serves this type",
+    "The manifest is valid, but this installation has no provider for the type that it names.",
+    "Use a type that is served, or install the version of edgetrain that brings the provider.",
+)
+EVALUATION_NOT_SERVED = Code(
+    "P502",
+    "evaluation is not served",
+    "The model asks for an evaluation on held-out data, which this version of edgetrain does not run. Going on "
+    "without it would let self-reported metrics pass for evaluated ones.",
+    "Remove `evaluation`, and gate on self-reported metrics, until a version that serves it is installed.",
+)
+TARGET_NOT_READY = Code(
+    "P503",
+    "no target is ready",
+    "None of the compute targets that the experiment may use can take a run now.",
+    "Do what the reason says; the next apply starts the run.",
+)
+EGRESS_NOT_ENFORCED = Code(
+    "P504",
+    "the datastore requires enforced egress",
+    "The datastore may only be read where the script is kept from the network and the host, and the target's "
+    "egress level was observed to be advisory.",
+    "Choose a target whose egress level is enforced, or install the sandbox on this one.",
+)
+PYTHON_NOT_THERE = Code(
+    "P505",
+    "the target has another Python",
+    "The experiment declares a Python minor version or a platform that no ready target has.",
+    "Declare what the target has, or leave it out to take what the target has.",
+)
+TOO_LARGE_FOR_TARGETS = Code(
+    "P506",
+    "no target is large enough",
+    "The experiment asks for more than any of its targets declares as capacity, so it would wait for ever.",
+    "Ask for less, or choose a larger target.",
+)
+BASE_NOT_ALLOWED = Code(
+    "P507",
+    "the base image is not allowed",
+    "Images stand only on bases that `edgetrain.yaml` lists in `allowedBases`, by digest.",
+    "Add the reference to `allowedBases` in a pull request of its own, or use a base that is listed.",
+)
+IMAGE_NOT_SERVED = Code(
+    "P508",
+    "the target runs no images",
+    "The experiment's environment has a base image, and targets of type `local` run processes, not containers.",
+    "Leave `environment.image` out, or choose a target with a container engine.",
+)
+FEATURE_NOT_SERVED = Code(
+    "P509",
+    "a declared restriction or waiver is not served",
+    "The manifest asks for something that this version can't hold to; going on would break its word.",
+    "Remove the field until a version that serves it is installed.",
+)

@@ -1,0 +1,134 @@
+"""Decides a finished run's outcome, and turns a candidate into a model version's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.gate import GateResult, GateStatus, Scores, data_digest, evaluate, gates_digest
+from edgetrain.core.kinds import Experiment, Model
+from edgetrain.core.record import API_VERSION, Outcome, Recorded, RunRecord
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome with its reason (CamelCase), a sentence, and each gate's verdict."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+    gates: Mapping[str, Any]
+
+
+def channel_scores(desired: Desired, model: Model) -> dict[str, Scores]:
+    """The scores of what each channel points to on main; withdrawn versions are compared with nothing."""
+    scores = {}
+    for channel, number in model.channels.items():
+        version = desired.versions.get((model.name, number))
+        if version is not None and number not in model.withdrawn:
+            inputs = {name: entry["digest"] for name, entry in version.spec.get("inputs", {}).items()}
+            scores[channel] = Scores(version.id, version.spec.get("metrics", {}), data_digest(inputs))
+    return scores
+
+
+def decide(
+    desired: Desired,
+    recorded: Recorded,
+    model: Model,
+    experiment: Experiment | None,
+    identity: str,
+    metrics: Mapping[str, float],
+    inputs: Mapping[str, str],
+) -> Decision:
+    """Judge a run that ended well: by the model's gates, and in a sweep beside the trials already recorded."""
+    results = evaluate(
+        model.gates, Scores("candidate", metrics, data_digest(inputs)), channel_scores(desired, model)
+    )
+    gates = {"digest": gates_digest(model.gates), "results": [result.to_json() for result in results]}
+    failed = [result for result in results if not result.passed]
+    if failed:
+        reason = "NotComparable" if _only_not_comparable(failed) else "GatesFailed"
+        return Decision(Outcome.NOT_BETTER, reason, "; ".join(_sentence(result) for result in failed), gates)
+    better = _better_trial(recorded, experiment, identity, metrics) if experiment else None
+    if better:
+        message = f"trial {better.run_id} is better by the objective"
+        return Decision(Outcome.NOT_BETTER, "BetterTrial", message, gates)
+    return Decision(Outcome.CANDIDATE, "GatesPassed", f"{len(results)} gate(s) passed", gates)
+
+
+def _only_not_comparable(results: Sequence[GateResult]) -> bool:
+    return all(result.status is GateStatus.NOT_COMPARABLE for result in results)
+
+
+def _sentence(result: GateResult) -> str:
+    if result.status is GateStatus.MISSING:
+        return f"{result.metric} was not reported"
+    if result.status is GateStatus.NOT_COMPARABLE:
+        return f"{result.metric} can't be compared with {result.reference}: it was measured on other data"
+    return f"{result.metric} {result.value:.6g} does not hold {result.rule} ({result.bound:.6g})"
+
+
+def _better_trial(
+    recorded: Recorded, experiment: Experiment, identity: str, metrics: Mapping[str, float]
+) -> RunRecord | None:
+    sweep = experiment.sweep
+    if sweep is None or sweep.metric not in metrics:
+        return None
+    sign = 1 if sweep.goal == "maximize" else -1
+    rivals = [
+        run
+        for run in recorded.runs
+        if run.experiment == experiment.name
+        and run.identity != identity
+        and recorded.outcome(run) is Outcome.CANDIDATE
+        and sweep.metric in run.metrics
+        and _same_sweep(run.data["identityOf"], experiment)
+    ]
+    best = max(rivals, key=lambda run: sign * run.metrics[sweep.metric], default=None)
+    return best if best and sign * best.metrics[sweep.metric] > sign * metrics[sweep.metric] else None
+
+
+def _same_sweep(of: Mapping[str, Any], experiment: Experiment) -> bool:
+    return of["command"] == experiment.command and of["seed"] == experiment.seed
+
+
+def version_manifest(run: RunRecord, number: int, recorded: Recorded, owners: Sequence[str]) -> dict[str, Any]:
+    """The manifest of the version that cites this run: everything in it equals the record."""
+    data = run.data
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": {"name": f"{run.model}-{number}", "owners": list(owners)},
+        "spec": version_spec(run, number, recorded.gates(run)) | {"signature": data.get("signature") or {}},
+    }
+
+
+def version_spec(run: RunRecord, number: int, gates: Mapping[str, Any]) -> dict[str, Any]:
+    """What a version repeats of its run record; `validate` demands that each of these is equal."""
+    data = run.data
+    return {
+        "model": run.model,
+        "version": number,
+        "run": {
+            "experiment": run.experiment,
+            "identity": run.identity,
+            "attempt": run.attempt,
+            "record": run.digest,
+        },
+        "commit": data["commit"],
+        "provenance": data["provenance"],
+        "code": data["identityOf"]["code"],
+        "command": data["identityOf"]["command"],
+        "parameters": data["parameters"],
+        "seed": data["identityOf"]["seed"],
+        "inputs": data["inputs"],
+        "environment": data["environment"],
+        "target": {key: data["target"][key] for key in ("name", "type", "site", "egress")},
+        "metrics": data["metrics"],
+        "metricsSource": data["metricsSource"],
+        "gates": gates["results"],
+        "artifacts": data["outputs"],
+        "egress": data["egress"],
+    }

@@ -1,0 +1,58 @@
+"""Desired state: every manifest of one commit (or work tree), with the digests that identity needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgetrain.core.digest import digest_of
+from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment, Model, ModelVersion
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What git wants. `code` and `locks` hold each experiment's code tree digest and lock digest.
+
+    `version_commits` maps `(model, n)` to the commit that put the version on main, where known.
+    """
+
+    configuration: Configuration
+    targets: Mapping[str, ComputeTarget] = field(default_factory=dict)
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    versions: Mapping[tuple[str, int], ModelVersion] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    locks: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that is wanted; the commit's id is not in it, for merging alters that."""
+        documents = [
+            self.configuration.document,
+            *(item.document for item in self.targets.values()),
+            *(item.document for item in self.experiments.values()),
+            *(item.document for item in self.models.values()),
+            *(item.document for item in self.versions.values()),
+        ]
+        return digest_of(
+            {
+                "manifests": {document.path: digest_of(document.data) for document in documents},
+                "code": dict(self.code),
+                "locks": dict(self.locks),
+            }
+        )
+
+    def latest_version(self, model: str) -> int:
+        """The highest merged number; 0 if none."""
+        return max((number for name, number in self.versions if name == model), default=0)
+
+    def targets_for(self, experiment: Experiment) -> list[ComputeTarget]:
+        """The targets that the experiment may use, by name or by label selector, sorted by name."""
+        if experiment.compute is not None:
+            target = self.targets.get(experiment.compute)
+            return [target] if target else []
+        return [
+            target
+            for _, target in sorted(self.targets.items())
+            if experiment.selector.items() <= {**target.metadata.labels, "site": target.site}.items()
+        ]

@@ -1,0 +1,65 @@
+"""ComputeTarget: a machine or cluster where experiments train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgetrain.core.document import Document
+from edgetrain.core.kinds.common import Metadata
+from edgetrain.core.quantity import bytes_of
+
+# The block of `spec` that holds each type's own settings.
+BLOCKS = {"ssh": "ssh", "azureml-vm": "azuremlVm", "azureml-kubernetes": "azuremlKubernetes"}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a target has to give; `memory` in bytes, None where not declared."""
+
+    cpus: int | None = None
+    memory: int | None = None
+    gpus: int = 0
+    slots: int = 1
+
+
+@dataclass(frozen=True)
+class ComputeTarget:
+    """One compute target. `settings` is the block of its type, as read."""
+
+    metadata: Metadata
+    document: Document = field(repr=False, compare=False)
+    type: str
+    site: str
+    engine: str | None
+    capacity: Capacity
+    schedulable: bool
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def from_document(cls, document: Document) -> ComputeTarget:
+        """From a document that passed the schema."""
+        spec = document.data["spec"]
+        capacity = spec.get("capacity", {})
+        memory = capacity.get("memory")
+        return cls(
+            metadata=Metadata.parse(document.data["metadata"]),
+            document=document,
+            type=spec["type"],
+            site=spec["site"],
+            engine=spec.get("engine"),
+            capacity=Capacity(
+                cpus=capacity.get("cpus"),
+                memory=None if memory is None else bytes_of(memory),
+                gpus=capacity.get("gpus", 0),
+                slots=capacity.get("slots", 1),
+            ),
+            schedulable=spec.get("schedulable", True),
+            settings=spec.get(BLOCKS.get(spec["type"], ""), {}),
+        )
+
+    @property
+    def id(self) -> str:
+        """`compute/<name>`."""
+        return f"compute/{self.metadata.name}"

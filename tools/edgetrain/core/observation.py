@@ -1,0 +1,28 @@
+"""Actual state as the providers told it: plain values, gathered by `reconcile.observe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgetrain.core.ports import DataDigest, TargetStatus, WorkspaceModel
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen. `data` is by `(datastore, path)`; only what was needed was digested.
+
+    `tickets` are started, unrecorded runs by run id; `retries` ask for a next attempt, by its run id.
+    `tags` and `images` are by `(registry, repository)`. `proposals` maps an open proposal's branch to the
+    digest of the run record that its version cites.
+    """
+
+    targets: Mapping[str, TargetStatus] = field(default_factory=dict)
+    data: Mapping[tuple[str, str], DataDigest] = field(default_factory=dict)
+    tickets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    retries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workspace: Mapping[str, WorkspaceModel] = field(default_factory=dict)
+    tags: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    images: frozenset[tuple[str, str, str]] = frozenset()
+    proposals: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,84 @@
+"""Desired × actual → plan. `build` is the whole of it; each file beside it plans one sort of object."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.errors import UnsafePlan
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Effect, Plan, surprises
+from edgetrain.core.planner.proposals import plan_proposals
+from edgetrain.core.planner.refusals import refuse
+from edgetrain.core.planner.releases import plan_releases
+from edgetrain.core.planner.runs import plan_runs
+from edgetrain.core.planner.wanted import Wanted, wanted_runs
+from edgetrain.core.record import Recorded
+
+__all__ = ["Wanted", "build", "check_limits", "surprises", "wanted_runs"]
+
+# Below this many managed objects a share says nothing: one of two is already half.
+RELATIVE_FROM = 10
+
+
+def build(
+    desired: Desired,
+    recorded: Recorded,
+    served: Mapping[str, Collection[str]],
+    observed: Observation | None = None,
+    commit: str = "",
+) -> Plan:
+    """The plan; offline if nothing was observed. `served` lists, by port, the types that a provider serves.
+
+    Channel moves and releases come first, then evaluations, runs, and last what follows from runs.
+    """
+    problems, refused = refuse(desired, recorded, served, observed)
+    wanted = wanted_runs(desired, recorded, observed)
+    runs, waiting = plan_runs(desired, recorded, wanted, observed, refused)
+    changes: list[Change] = [
+        *plan_releases(desired, recorded, observed, refused),
+        *runs,
+        *plan_proposals(desired, recorded, wanted, runs, observed, refused),
+    ]
+    return Plan(
+        desired=desired.digest,
+        changes=tuple(changes),
+        problems=tuple(sorted(problems)),
+        refreshed=observed is not None,
+        waiting=tuple(waiting),
+        managed=_managed(recorded),
+        commit=commit,
+    )
+
+
+def _managed(recorded: Recorded) -> int:
+    models = {release.model for release in recorded.releases}
+    released = sum(release.event == "released" for release in recorded.releases)
+    return released + sum(len(recorded.channels(model)) for model in models)
+
+
+def check_limits(plan: Plan, desired: Desired, updates: int | None = None, deletions: int | None = None) -> None:
+    """Raise UnsafePlan if more is updated or deleted than `edgetrain.yaml` (or the given number) allows."""
+    limits = desired.configuration
+    if not desired.experiments and not desired.models and plan.count(Effect.DELETE):
+        raise UnsafePlan(
+            "the repository holds no experiment and no model, so nothing is deleted",
+            reason="EmptySource",
+            fix="check that the right commit and folder were read",
+        )
+    for effect, limit, given in (
+        (Effect.UPDATE, limits.updates, updates),
+        (Effect.DELETE, limits.deletions, deletions),
+    ):
+        count = plan.count(effect)
+        if given is not None:
+            allowed = given
+        elif plan.managed >= RELATIVE_FROM:
+            allowed = min(limit.absolute, int(limit.relative * plan.managed))
+        else:
+            allowed = limit.absolute
+        if count > allowed:
+            raise UnsafePlan(
+                f"the plan has {count} {effect.value}s and {allowed} are allowed",
+                fix=f"review the plan; if it is right: apply --max-{effect.value}s {count}",
+            )

@@ -1,0 +1,126 @@
+"""Plans proposals: which candidate becomes a model version, under which number."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.kinds import Model
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Difference, Effect, Operation
+from edgetrain.core.planner.wanted import Wanted
+from edgetrain.core.record import Outcome, Recorded, RunRecord
+
+BRANCH_PREFIX = "edgetrain/proposal/"
+
+
+def proposal_branch(model: str, number: int) -> str:
+    """The machine's branch of a proposal."""
+    return f"{BRANCH_PREFIX}{model}-{number}"
+
+
+def plan_proposals(
+    desired: Desired,
+    recorded: Recorded,
+    wanted: Sequence[Wanted],
+    runs: Sequence[Change],
+    observed: Observation | None,
+    refused: Collection[str],
+) -> Iterator[Change]:
+    """At most one proposal a model: of a candidate that waits for it, or what may follow from planned runs."""
+    for name, model in sorted(desired.models.items()):
+        if f"model/{name}" in refused or model.metadata.retired:
+            continue
+        number = desired.latest_version(name) + 1
+        candidate = newest_candidate(model, wanted, runs, recorded)
+        if candidate and _unproposed(desired, recorded, candidate, name, number, observed):
+            yield _proposal(model, number, candidate, recorded, observed)
+            continue
+        coming = [
+            change.id
+            for change in runs
+            if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE)
+            and change.subject["model"] == name
+        ]
+        if coming:
+            yield Change(
+                id=f"proposal/{name}@{number}",
+                operation=Operation.PROPOSE,
+                effect=Effect.CREATE,
+                reason="IfGatesPass",
+                subject={"model": name, "version": number},
+                after=tuple(coming),
+                conditional=True,
+            )
+
+
+def newest_candidate(
+    model: Model, wanted: Sequence[Wanted], runs: Sequence[Change], recorded: Recorded
+) -> RunRecord | None:
+    """The newest wanted candidate. A sweep speaks when all its trials are settled, with its best one."""
+    busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
+    mine = [want for want in wanted if want.experiment.model == model.name]
+    unfinished = {want.experiment.name for want in mine if want.key in busy or want.last is None}
+    found: list[tuple[int, RunRecord]] = []
+    for want in mine:
+        run = want.last
+        if run is None or recorded.outcome(run) is not Outcome.CANDIDATE:
+            continue
+        if want.experiment.sweep and want.experiment.name in unfinished:
+            continue
+        judged = recorded.evaluation(run)
+        found.append((judged.ordinal if judged else run.ordinal, run))
+    if not found:
+        return None
+    newest = max(found, key=lambda pair: pair[0])[1]
+    sweep = next(w.experiment.sweep for w in mine if w.experiment.name == newest.experiment)
+    if sweep is None:
+        return newest
+    sign = 1 if sweep.goal == "maximize" else -1
+    trials = [run for _, run in found if run.experiment == newest.experiment]
+    return max(trials, key=lambda run: (sign * run.metrics.get(sweep.metric, float("-inf") * sign), run.identity))
+
+
+def _unproposed(
+    desired: Desired,
+    recorded: Recorded,
+    run: RunRecord,
+    model: str,
+    number: int,
+    observed: Observation | None,
+) -> bool:
+    if any(version.record == run.digest for version in desired.versions.values()):
+        return False
+    made = [proposal for proposal in recorded.proposals if proposal.run == run.digest]
+    if not made:
+        return True
+    # A proposal that was made and is not open any more was closed by people, and stays closed. One that is
+    # open under a number which is taken by now moves on to the next number.
+    last = made[-1]
+    is_open = observed is not None and observed.proposals.get(proposal_branch(model, last.version)) == run.digest
+    return is_open and last.version != number
+
+
+def _proposal(
+    model: Model, number: int, run: RunRecord, recorded: Recorded, observed: Observation | None
+) -> Change:
+    branch = proposal_branch(model.name, number)
+    other = observed.proposals.get(branch) if observed else None
+    if other == run.digest:
+        other = None
+    earlier = recorded.run(other) if other else None
+    return Change(
+        id=f"proposal/{model.name}@{number}",
+        operation=Operation.PROPOSE,
+        effect=Effect.CREATE,
+        reason="NewerCandidate" if other else "CandidateFound",
+        differences=(Difference("run", earlier.run_id if earlier else other, run.run_id),) if other else (),
+        subject={
+            "model": model.name,
+            "version": number,
+            "run": run.run_id,
+            "record": run.digest,
+            "release": model.release,
+            "branch": branch,
+        },
+    )

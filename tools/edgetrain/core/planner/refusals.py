@@ -1,0 +1,188 @@
+"""What the plan refuses, object by object, with a problem at the line that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from edgetrain.core.codes import policy
+from edgetrain.core.desired import Desired
+from edgetrain.core.kinds import ComputeTarget, Experiment, Model
+from edgetrain.core.observation import Observation
+from edgetrain.core.ports import EgressLevel
+from edgetrain.core.problem import Code, Problem, did_you_mean, problem
+from edgetrain.core.record import Recorded
+
+Served = Mapping[str, Collection[str]]
+
+
+def refuse(
+    desired: Desired, recorded: Recorded, served: Served, observed: Observation | None
+) -> tuple[list[Problem], set[str]]:
+    """Problems, and the ids (`experiment/x`, `model/x`) for which nothing is planned."""
+    problems: list[Problem] = []
+    refused: set[str] = set()
+    everything = list(_configuration(desired, served))
+    problems += everything
+    for name, model in sorted(desired.models.items()):
+        found = list(_model(desired, model))
+        problems += found
+        if found or everything:
+            refused.add(f"model/{name}")
+    for name, experiment in sorted(desired.experiments.items()):
+        if experiment.metadata.retired:
+            continue
+        found = list(_experiment(desired, experiment, served, observed))
+        problems += found
+        if found or everything or f"model/{experiment.model}" in refused:
+            refused.add(f"experiment/{name}")
+    return problems, refused
+
+
+def _not_served(desired: Desired, port: str, type_: str, served: Served, *pointer: str) -> Iterator[Problem]:
+    known = sorted(served[port])
+    if type_ not in known:
+        document = desired.configuration.document
+        yield problem(
+            policy.NOT_SERVED,
+            document.path,
+            document.mark("spec", *pointer, "type"),
+            f"{'.'.join(pointer)}: no provider serves {port} of type {type_!r}{did_you_mean(type_, known)}",
+            f"use one of: {', '.join(known)}",
+        )
+
+
+def _configuration(desired: Desired, served: Served) -> Iterator[Problem]:
+    configuration = desired.configuration
+    yield from _not_served(desired, "workspace", configuration.workspace["type"], served, "workspace")
+    yield from _not_served(desired, "artifacts", configuration.artifacts["type"], served, "artifacts")
+    for name, registry in sorted(configuration.registries.items()):
+        yield from _not_served(desired, "registry", registry["type"], served, "registries", name)
+
+
+def _model(desired: Desired, model: Model) -> Iterator[Problem]:
+    document = model.document
+    if model.evaluation is not None:
+        yield problem(
+            policy.EVALUATION_NOT_SERVED,
+            document.path,
+            document.key_mark("spec", "evaluation"),
+            f"model {model.name} asks for an evaluation, which this version does not run",
+        )
+    for index, gate in enumerate(model.gates):
+        if gate.slice is not None:
+            yield problem(
+                policy.FEATURE_NOT_SERVED,
+                document.path,
+                document.key_mark("spec", "gates", index, "slice"),
+                f"the gate on {gate.metric} asks for slices, which only an evaluation gives",
+            )
+    if model.image.base != "scratch" and model.image.base not in desired.configuration.allowed_bases:
+        yield problem(
+            policy.BASE_NOT_ALLOWED,
+            document.path,
+            document.mark("spec", "image", "base"),
+            f"base {model.image.base} is not listed in allowedBases",
+        )
+
+
+def _experiment(
+    desired: Desired, experiment: Experiment, served: Served, observed: Observation | None
+) -> Iterator[Problem]:
+    document = experiment.document
+
+    def refusal(code: Code, what: str, *pointer: str, fix: str | None = None) -> Problem:
+        return problem(code, document.path, document.mark("spec", *pointer), what, fix)
+
+    targets = desired.targets_for(experiment)
+    for target in targets:
+        if target.type not in served["compute"]:
+            yield refusal(
+                policy.NOT_SERVED,
+                f"compute target {target.metadata.name}: no provider serves type {target.type!r}",
+                "compute",
+                fix=f"use a target of type: {', '.join(sorted(served['compute']))}",
+            )
+            return
+    for name, source in sorted(experiment.data.items()):
+        for target in targets:
+            store = desired.configuration.sites[target.site].datastores.get(source.datastore, {})
+            if store and store["type"] not in served["datastore"]:
+                yield refusal(
+                    policy.NOT_SERVED,
+                    f"input {name}: no provider serves datastores of type {store['type']!r}",
+                    "inputs",
+                    name,
+                    "datastore",
+                    fix=f"use a datastore of type: {', '.join(sorted(served['datastore']))}",
+                )
+                return
+    image = experiment.environment.image
+    if image and any(target.type == "local" for target in targets):
+        yield refusal(policy.IMAGE_NOT_SERVED, "a local target runs no images", "environment", "image")
+    if experiment.waivers:
+        yield refusal(
+            policy.FEATURE_NOT_SERVED,
+            "egress waivers are not served: nothing may be waived",
+            "egress",
+            "waivers",
+        )
+    if experiment.logs != "site":
+        yield refusal(
+            policy.FEATURE_NOT_SERVED,
+            "logs leave the site only with a content check",
+            "egress",
+            "logs",
+            fix="logs: site",
+        )
+    if targets and not any(_fits(experiment, target) for target in targets):
+        yield refusal(policy.TOO_LARGE_FOR_TARGETS, "no target has the resources that it asks for", "resources")
+    if observed is not None:
+        for code, what in _observed(desired, experiment, targets, observed):
+            yield refusal(code, what, "compute")
+
+
+def _fits(experiment: Experiment, target: ComputeTarget) -> bool:
+    asked, has = experiment.resources, target.capacity
+    return (
+        asked.gpus <= has.gpus
+        and (asked.cpus is None or has.cpus is None or asked.cpus <= has.cpus)
+        and (asked.memory is None or has.memory is None or asked.memory <= has.memory)
+    )
+
+
+def usable(desired: Desired, experiment: Experiment, target: ComputeTarget, observed: Observation) -> str:
+    """Why the target can't take the experiment's runs as it was observed; empty if it can."""
+    status = observed.targets.get(target.metadata.name)
+    if status is None or not status.ready:
+        return f"{target.metadata.name}: {status.message if status else 'it was not observed'}"
+    wanted = experiment.environment
+    if (wanted.python or status.python) != status.python or (wanted.platform or status.platform) != status.platform:
+        return f"{target.metadata.name}: it has Python {status.python} on {status.platform}"
+    if status.egress is not EgressLevel.ENFORCED and requires_enforced(desired, experiment, target):
+        return f"{target.metadata.name}: its egress level is {status.egress.value}"
+    return "" if _fits(experiment, target) else f"{target.metadata.name}: it is too small"
+
+
+def requires_enforced(desired: Desired, experiment: Experiment, target: ComputeTarget) -> bool:
+    """Whether a datastore that the experiment reads refuses advisory targets."""
+    stores = desired.configuration.sites[target.site].datastores
+    return any(
+        stores.get(data.datastore, {}).get("requireEgress") == "enforced" for data in experiment.data.values()
+    )
+
+
+def _observed(
+    desired: Desired, experiment: Experiment, targets: list[ComputeTarget], observed: Observation
+) -> Iterator[tuple[Code, str]]:
+    """Asked only where targets were observed, which is where something is to be trained."""
+    seen = [target for target in targets if target.schedulable and target.metadata.name in observed.targets]
+    reasons = [usable(desired, experiment, target, observed) for target in seen]
+    if not seen or not all(reasons):
+        return
+    if all(not observed.targets[target.metadata.name].ready for target in seen):
+        code = policy.TARGET_NOT_READY
+    elif any(requires_enforced(desired, experiment, target) for target in seen):
+        code = policy.EGRESS_NOT_ENFORCED
+    else:
+        code = policy.PYTHON_NOT_THERE
+    yield code, "; ".join(reasons)

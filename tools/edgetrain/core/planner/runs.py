@@ -1,0 +1,133 @@
+"""Plans runs: what to train, to adopt, to cancel and to judge again; what is settled stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.gate import gates_digest
+from edgetrain.core.identity import REASONS
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Difference, Effect, Operation
+from edgetrain.core.planner.wanted import Wanted
+from edgetrain.core.record import SETTLED, Outcome, Recorded, RunRecord, run_id
+
+
+def plan_runs(
+    desired: Desired,
+    recorded: Recorded,
+    wanted: Sequence[Wanted],
+    observed: Observation | None,
+    refused: Collection[str],
+) -> tuple[list[Change], list[tuple[str, str]]]:
+    """Changes of runs, and `(run, why)` for what waits."""
+    changes: list[Change] = []
+    waiting: list[tuple[str, str]] = []
+    for want in wanted:
+        changes += _evaluation(desired, recorded, want)
+        if f"experiment/{want.experiment.name}" in refused:
+            continue
+        change = _attempt(recorded, want, observed)
+        if change is None:
+            continue
+        if not any(target.schedulable for target in desired.targets_for(want.experiment)):
+            waiting.append((want.key, "TargetDrained"))
+        else:
+            changes.append(change)
+    changes += _superseded(wanted, recorded, observed)
+    return changes, waiting
+
+
+def _evaluation(desired: Desired, recorded: Recorded, want: Wanted) -> Iterator[Change]:
+    """Changed gates judge stored results again; a version that cites the run has settled the matter."""
+    run, model = want.last, desired.models[want.experiment.model]
+    if run is None or recorded.outcome(run) not in (Outcome.CANDIDATE, Outcome.NOT_BETTER):
+        return
+    if any(version.record == run.digest for version in desired.versions.values()):
+        return
+    digest, judged = gates_digest(model.gates), recorded.gates(run)["digest"]
+    if digest != judged:
+        yield Change(
+            id=f"evaluation/{run.run_id}",
+            operation=Operation.EVALUATE,
+            effect=Effect.CREATE,
+            reason="GatesChanged",
+            differences=(Difference("gates", judged, digest),),
+            subject={"run": run.run_id, "record": run.digest, "model": model.name},
+        )
+
+
+def _attempt(recorded: Recorded, want: Wanted, observed: Observation | None) -> Change | None:
+    last, identity = want.last, want.identity
+    attempt = 1 if last is None else last.attempt + 1
+    next_id = run_id(want.experiment.name, identity, attempt) if identity else ""
+    subject = {
+        "experiment": want.experiment.name,
+        "model": want.experiment.model,
+        "trial": dict(want.trial),
+        "attempt": attempt,
+        "identity": identity,
+        "identityOf": dict(last.data["identityOf"] if last else want.of),
+    }
+    if observed and next_id in observed.tickets:
+        return Change(want.key, Operation.ADOPT, Effect.CREATE, "RunUnderWay", subject={**subject, "run": next_id})
+    if last is None:
+        reason, differences = _why(want, recorded)
+    elif observed and next_id in observed.retries:
+        reason, differences = "RetryRequested", ()
+        subject["retry"] = dict(observed.retries[next_id])
+    elif last.outcome is Outcome.LOST and last.attempt <= want.experiment.retries:
+        reason, differences = "RunLost", ()
+    elif last.outcome in SETTLED or last.outcome is Outcome.LOST:
+        return None
+    return Change(want.key, Operation.TRAIN, Effect.CREATE, reason, differences, subject)
+
+
+def _why(want: Wanted, recorded: Recorded) -> tuple[str, tuple[Difference, ...]]:
+    """Why there is no such run yet: what differs from the experiment's nearest recorded run."""
+    earlier = [run for run in recorded.runs if run.experiment == want.experiment.name]
+    if not earlier:
+        return "NewExperiment", ()
+    options = [(differences_of(want.of, run), run) for run in earlier]
+    differences, _ = min(options, key=lambda option: (len(option[0]), -option[1].ordinal))
+    reasons = {REASONS.get(difference.path.split(".")[0], "IdentityChanged") for difference in differences}
+    if want.experiment.sweep and reasons <= {"ParametersChanged"}:
+        return "NewTrial", differences
+    return (reasons.pop() if len(reasons) == 1 else "ExperimentChanged"), differences
+
+
+def differences_of(wanted: Mapping[str, Any], run: RunRecord) -> tuple[Difference, ...]:
+    """The fields in which a wanted run's identity differs from a recorded one's; open fields don't count."""
+    recorded = run.data["identityOf"]
+    found = []
+    for key in sorted(wanted):
+        new, old = wanted[key], recorded.get(key)
+        if new == old or (new is None and key in ("python", "platform")):
+            continue
+        if isinstance(new, dict) and isinstance(old, dict):
+            found += [
+                Difference(f"{key}.{name}", old.get(name), new.get(name))
+                for name in sorted(set(new) | set(old))
+                if new.get(name) != old.get(name)
+            ]
+        else:
+            found.append(Difference(key, old, new))
+    return tuple(found)
+
+
+def _superseded(wanted: Sequence[Wanted], recorded: Recorded, observed: Observation | None) -> Iterator[Change]:
+    """Started runs that nobody wants any more. What has its record is over and needs no change."""
+    if observed is None:
+        return
+    identities = {want.identity for want in wanted}
+    done = {run.run_id for run in recorded.runs}
+    for name, ticket in sorted(observed.tickets.items()):
+        if ticket["identity"] not in identities and name not in done:
+            yield Change(
+                id=f"run/{name}",
+                operation=Operation.CANCEL,
+                effect=Effect.CREATE,
+                reason="Superseded",
+                subject={**ticket, "run": name},
+            )

@@ -1,0 +1,302 @@
+"""Records: what the runner writes to git, one file a fact, in RFC 8785 form, never edited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from edgetrain.core.digest import SHA256, canonical, digest_bytes, parse_canonical
+
+API_VERSION = "edgetrain/v1"
+MAX_RECORD_BYTES = 4 * 2**20
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    CANDIDATE = "candidate"
+    NOT_BETTER = "not_better"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+SETTLED = frozenset(set(Outcome) - {Outcome.LOST})
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies in git. `ordinal` is its place in main's history (the order of facts)."""
+
+    path: str
+    data: Mapping[str, Any] = field(repr=False)
+    digest: str
+    ordinal: int = 0
+
+    @property
+    def kind(self) -> str:
+        """RunRecord, EvaluationRecord, ProposalRecord or ReleaseRecord."""
+        return str(self.data["kind"])
+
+
+class RunRecord(Record):
+    """`experiments/<name>/runs/<identity12>-<attempt>.json`"""
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return str(self.data["experiment"])
+
+    @property
+    def model(self) -> str:
+        """The name of the model that the run was for."""
+        return str(self.data["model"])
+
+    @property
+    def identity(self) -> str:
+        """The run's identity."""
+        return str(self.data["identity"])
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return int(self.data["attempt"])
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome as recorded when the run ended (later evaluations have records of their own)."""
+        return Outcome(self.data["outcome"])
+
+    @property
+    def run_id(self) -> str:
+        """`<experiment>-<identity12>-<attempt>`"""
+        return run_id(self.experiment, self.identity, self.attempt)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The final metrics."""
+        return dict(self.data["metrics"])
+
+    @property
+    def input_digests(self) -> dict[str, str]:
+        """Each data input's name and content digest."""
+        return {name: value["digest"] for name, value in self.data["inputs"].items()}
+
+
+class EvaluationRecord(Record):
+    """`experiments/<name>/runs/<identity12>-<attempt>.evaluation-<k>.json`: stored results, judged again."""
+
+    @property
+    def run(self) -> str:
+        """Digest of the run record."""
+        return str(self.data["run"])
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome by the gates of then."""
+        return Outcome(self.data["outcome"])
+
+
+class ProposalRecord(Record):
+    """`models/<name>/proposals/<n>-<identity12>-<attempt>.json`: this run was proposed as version n."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.data["model"])
+
+    @property
+    def version(self) -> int:
+        """The number under which it was proposed."""
+        return int(self.data["version"])
+
+    @property
+    def run(self) -> str:
+        """Digest of the run record."""
+        return str(self.data["run"])
+
+
+class ReleaseRecord(Record):
+    """`models/<name>/versions/<n>.release-<k>.json`: released, moved into a channel, or withdrawn."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.data["model"])
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return int(self.data["version"])
+
+    @property
+    def event(self) -> str:
+        """`released`, `channel` or `withdrawn`."""
+        return str(self.data["event"])
+
+
+@dataclass(frozen=True)
+class _Form:
+    holds: type[Record]
+    place: re.Pattern[str]
+    required: Mapping[str, type | tuple[type, ...]]
+
+
+_NUMBER = (int, float)
+_RUN = {
+    "experiment": str, "model": str, "identity": str, "identityOf": dict, "attempt": int, "outcome": str,
+    "reason": str, "commit": str, "provenance": dict, "target": dict, "inputs": dict, "parameters": dict,
+    "environment": dict, "outputs": dict, "metrics": dict, "metricsSource": str, "gates": dict, "egress": dict,
+}  # fmt: skip
+FORMS: dict[str, _Form] = {
+    "RunRecord": _Form(
+        RunRecord,
+        re.compile(r"experiments/(?P<experiment>[^/]+)/runs/(?P<identity>[0-9a-f]{12})-(?P<attempt>\d+)\.json"),
+        _RUN,
+    ),
+    "EvaluationRecord": _Form(
+        EvaluationRecord,
+        re.compile(r"experiments/[^/]+/runs/[0-9a-f]{12}-\d+\.evaluation-\d+\.json"),
+        {"run": str, "outcome": str, "gates": dict, "number": int},
+    ),
+    "ProposalRecord": _Form(
+        ProposalRecord,
+        re.compile(r"models/(?P<model>[^/]+)/proposals/(?P<version>\d+)-[0-9a-f]{12}-\d+\.json"),
+        {"model": str, "version": int, "run": str, "branch": str},
+    ),
+    "ReleaseRecord": _Form(
+        ReleaseRecord,
+        re.compile(r"models/(?P<model>[^/]+)/versions/(?P<version>\d+)\.release-(?P<number>\d+)\.json"),
+        {"model": str, "version": int, "number": int, "event": str, "manifest": str, "run": str},
+    ),
+}
+
+
+def is_record_path(path: str) -> bool:
+    """Whether only the runner may write this path."""
+    return any(form.place.fullmatch(path) for form in FORMS.values())
+
+
+def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
+    """Read a record. ValueError, in words for people, if it is not one or does not belong at `path`."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise ValueError(f"larger than {MAX_RECORD_BYTES} bytes")
+    value = parse_canonical(data)
+    if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") not in FORMS:
+        raise ValueError(f"not a record of {API_VERSION}")
+    form = FORMS[value["kind"]]
+    found = form.place.fullmatch(path)
+    if not found:
+        raise ValueError(f"a {value['kind']} does not belong at this path")
+    for key, type_ in form.required.items():
+        if not isinstance(value.get(key), type_) or isinstance(value.get(key), bool):
+            raise ValueError(f"{key} is missing or of another type")
+    for key, text in found.groupdict().items():
+        if str(value[key]).removeprefix("sha256:")[: len(text) if key == "identity" else None] != text:
+            raise ValueError(f"{key} is not that of the file's name")
+    if "outcome" in form.required and value["outcome"] not in set(Outcome):
+        raise ValueError("outcome is not a known one")
+    _check_parts(value)
+    return form.holds(path, value, digest_bytes(data.removesuffix(b"\n")), ordinal)
+
+
+def _check_parts(value: Mapping[str, Any]) -> None:
+    """The parts that other code reads without asking again."""
+    for name, number in value.get("metrics", {}).items():
+        if not isinstance(number, _NUMBER) or isinstance(number, bool):
+            raise ValueError(f"metric {name!r} is not a number")
+    for name, entry in value.get("inputs", {}).items():
+        if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
+            raise ValueError(f"input {name!r} has no digest")
+    if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
+        raise ValueError("identity is not the digest of identityOf")
+
+
+def serialise(data: Mapping[str, Any]) -> bytes:
+    """A record's bytes: RFC 8785 and a newline. The record's digest is over the form without the newline."""
+    return canonical(data) + b"\n"
+
+
+def run_id(experiment: str, identity: str, attempt: int) -> str:
+    """`<experiment>-<identity12>-<attempt>`: names a run everywhere outside git."""
+    return f"{experiment}-{identity.removeprefix('sha256:')[:12]}-{attempt}"
+
+
+def run_path(experiment: str, identity: str, attempt: int) -> str:
+    """Where the run's record lies."""
+    return f"experiments/{experiment}/runs/{identity.removeprefix('sha256:')[:12]}-{attempt}.json"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """All records in git: what is known without asking anybody."""
+
+    runs: tuple[RunRecord, ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
+    proposals: tuple[ProposalRecord, ...] = ()
+    releases: tuple[ReleaseRecord, ...] = ()
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Recorded:
+        """Sorted by the order of facts, then by path."""
+        every = sorted(records, key=lambda record: (record.ordinal, record.path))
+        return cls(
+            runs=tuple(r for r in every if isinstance(r, RunRecord)),
+            evaluations=tuple(r for r in every if isinstance(r, EvaluationRecord)),
+            proposals=tuple(r for r in every if isinstance(r, ProposalRecord)),
+            releases=tuple(r for r in every if isinstance(r, ReleaseRecord)),
+        )
+
+    def run(self, digest: str) -> RunRecord | None:
+        """The run record of this digest."""
+        return next((run for run in self.runs if run.digest == digest), None)
+
+    def evaluation(self, run: RunRecord) -> EvaluationRecord | None:
+        """The run's last evaluation record, by its number."""
+        mine = [e for e in self.evaluations if e.run == run.digest]
+        return max(mine, key=lambda e: int(e.data["number"]), default=None)
+
+    def outcome(self, run: RunRecord) -> Outcome:
+        """The run's outcome, by its last evaluation."""
+        last = self.evaluation(run)
+        return last.outcome if last else run.outcome
+
+    def gates(self, run: RunRecord) -> Mapping[str, Any]:
+        """The run's gates as last judged."""
+        last = self.evaluation(run)
+        return dict((last or run).data["gates"])
+
+    def release(self, model: str, version: int) -> ReleaseRecord | None:
+        """The record that the version was released."""
+        return next(
+            (r for r in self.releases if (r.model, r.version, r.event) == (model, version, "released")), None
+        )
+
+    def next_release_number(self, model: str, version: int) -> int:
+        """The `k` of the next release record of this version."""
+        return 1 + max(
+            (int(r.data["number"]) for r in self.releases if (r.model, r.version) == (model, version)),
+            default=0,
+        )
+
+    def channel_head(self, model: str, channel: str) -> ReleaseRecord | None:
+        """The channel's last move. Moves form a chain by digest, so no clock is asked."""
+        moves = [
+            r for r in self.releases if r.model == model and r.event == "channel" and r.data["channel"] == channel
+        ]
+        followed = {r.data.get("follows") for r in moves}
+        return next((r for r in moves if r.digest not in followed), None)
+
+    def channels(self, model: str) -> dict[str, int]:
+        """What each channel points to, by the records."""
+        names = {r.data["channel"] for r in self.releases if r.model == model and r.event == "channel"}
+        heads = {name: self.channel_head(model, name) for name in sorted(names)}
+        return {name: head.data["to"] for name, head in heads.items() if head and head.data["to"] is not None}
+
+    def withdrawn(self, model: str) -> set[int]:
+        """Versions whose withdrawal is recorded."""
+        return {r.version for r in self.releases if r.model == model and r.event == "withdrawn"}
