@@ -43,7 +43,7 @@ NO_MAPPING = Code(
 DUPLICATE_KEY = Code(
     "Y107",
     "key given twice",
-    "Most readers keep the last value silently, so a reviewer may read one value and the machine use another.",
+    "Most readers keep the last value silently, so people may read one value and the machine another.",
     "Keep one of the two.",
 )
 KEY_NOT_TEXT = Code(
@@ -109,7 +109,7 @@ NOT_FINITE = Code(
 INTEGER_TOO_LARGE = Code(
     "Y118",
     "whole number too large",
-    "Beyond ±2^53 a whole number does not survive JSON, so records and digests would differ from the manifest.",
+    "Beyond ±2^53 a whole number does not survive JSON, so records would differ from the manifest.",
     "Write a smaller number, or put it in quotes if it is a name and not a quantity.",
 )
 TOO_DEEP = Code(
