@@ -1,0 +1,1 @@
+"""The contract suites, one per port, and the providers that pass them."""

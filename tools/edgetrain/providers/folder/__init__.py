@@ -1,0 +1,1 @@
+"""Artifacts and data in folders of the site."""

@@ -1,0 +1,225 @@
+"""The datastore in a folder: private data whose names never leave, digested where it lies.
+
+No message here holds the name of a file inside the datastore: only the path that the manifest gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgetrain.core.digest import tree_digest
+from edgetrain.core.errors import NotFound, Rejected, Transient
+from edgetrain.core.ports import DataDigest, DataSource
+from edgetrain.core.problem import shown
+from edgetrain.providers.durable import CHUNK, disk, open_regular
+from edgetrain.providers.folder.cache import DigestCache
+
+_DEPTH = 64
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WORKERS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file found: `name` as it counts in the tree, `place` relative to the datastore's root."""
+
+    name: str
+    place: str
+    status: os.stat_result
+    folder: int
+    base: str
+
+
+class FolderDatastore:
+    """The datastore at `root`; `cache` is a folder outside git (and outside `root`) for known digests.
+
+    `clock` answers the time in nanoseconds since 1970.
+    """
+
+    def __init__(self, *, root: Path, cache: Path, clock: Callable[[], int] = time.time_ns) -> None:
+        self._root = root.resolve()
+        self._cache = cache
+        self._clock = clock
+
+    def digest(self, path: str, progress: Callable[[int], None] | None = None) -> DataDigest:
+        """Digest the file or folder. `progress` gets the bytes of each file read, none for a known one.
+
+        Raises NotFound; Rejected for a path outside the root, a link, a special file or a tree deeper than
+        64 folders; Transient if a file changes while it is read.
+        """
+        found: list[tuple[str, str]] = []
+        total = 0
+        reading: deque[tuple[_Entry, BinaryIO, Future[str]]] = deque()
+
+        def settle() -> None:
+            entry, _, future = reading.popleft()
+            digest = future.result()
+            cache.put(entry.place, entry.status, digest, now)
+            found.append((entry.name, digest))
+            if progress:
+                progress(entry.status.st_size)
+
+        with (
+            disk(f"reading {shown(path)} in the datastore"),
+            DigestCache(self._cache, self._root) as cache,
+            ThreadPoolExecutor(_WORKERS) as pool,
+        ):
+            now = self._clock()
+            try:
+                for entry in self._entries(path):
+                    total += entry.status.st_size
+                    known = cache.get(entry.place, entry.status, now)
+                    if known is not None:
+                        found.append((entry.name, known))
+                        continue
+                    stream = open_regular(entry.base, entry.folder)
+                    reading.append((entry, stream, pool.submit(_hash, stream, entry.status, path)))
+                    if len(reading) >= 4 * _WORKERS:
+                        settle()
+                while reading:
+                    settle()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # a stop waits for no file not yet begun
+                for _, stream, future in reading:
+                    if future.cancelled():
+                        stream.close()
+                raise
+        return DataDigest(tree_digest(found), len(found), total)
+
+    def source(self, path: str) -> DataSource:
+        """The absolute path. Raises NotFound; Rejected as `digest` does for the path itself."""
+        with disk(f"looking for {shown(path)} in the datastore"):
+            parts = _parts(path)
+            folder = self._open_parent(parts, path)
+            try:
+                if parts:
+                    _kind(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False), path)
+            except FileNotFoundError:
+                raise _missing(path) from None
+            finally:
+                os.close(folder)
+        return DataSource("folder", str(self._root.joinpath(*parts)))
+
+    def _entries(self, path: str) -> Iterator[_Entry]:
+        parts = _parts(path)
+        folder = self._open_parent(parts, path)
+        try:
+            if not parts:
+                yield from _walk(folder, "", "", path, 0)
+                return
+            base, place = parts[-1], "/".join(parts)
+            try:
+                status = os.stat(base, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                raise _missing(path) from None
+            if _kind(status, path) == "file":
+                yield _Entry(base, place, status, folder, base)
+                return
+            inner = os.open(base, _OPEN_FOLDER, dir_fd=folder)
+            try:
+                yield from _walk(inner, "", place + "/", path, 0)
+            finally:
+                os.close(inner)
+        finally:
+            os.close(folder)
+
+    def _open_parent(self, parts: list[str], path: str) -> int:
+        """A handle of the folder that holds the last part, reached without following a link."""
+        try:
+            handle = os.open(self._root, _OPEN_FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(
+                "the datastore's folder is not there",
+                reason="DatastoreMissing",
+                fix="check the datastore's path in edgetrain.yaml and that the disk is mounted",
+            ) from None
+        for part in parts[:-1]:
+            try:
+                if _kind(os.stat(part, dir_fd=handle, follow_symlinks=False), path) == "file":
+                    raise _missing(path)
+                inner = os.open(part, _OPEN_FOLDER, dir_fd=handle)
+            except FileNotFoundError:
+                raise _missing(path) from None
+            finally:
+                os.close(handle)
+            handle = inner
+        return handle
+
+
+def _walk(folder: int, prefix: str, place: str, path: str, depth: int) -> Iterator[_Entry]:
+    if depth > _DEPTH:
+        raise Rejected(
+            f"{shown(path)} is more than {_DEPTH} folders deep", reason="TooDeep", fix="flatten the folder"
+        )
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if _kind(status, path) == "file":
+                yield _Entry(prefix + entry.name, place + entry.name, status, folder, entry.name)
+                continue
+            inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
+            try:
+                yield from _walk(inner, f"{prefix}{entry.name}/", f"{place}{entry.name}/", path, depth + 1)
+            finally:
+                os.close(inner)
+
+
+def _hash(stream: BinaryIO, status: os.stat_result, path: str) -> str:
+    hasher = hashlib.sha256()
+    with stream:
+        buffer = bytearray(CHUNK)
+        while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+            hasher.update(memoryview(buffer)[:count])
+        after = os.fstat(stream.fileno())
+    if (after.st_ino, after.st_size, after.st_mtime_ns) != (
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+    ):
+        raise Transient(
+            f"a file in {shown(path)} changed while it was read",
+            reason="DataChanging",
+            fix="wait until the data is copied, then apply again",
+        )
+    return "sha256:" + hasher.hexdigest()
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if path.startswith("/") or ".." in parts or "\0" in path:
+        raise Rejected(
+            f"{shown(path)} is outside the datastore",
+            reason="PathOutside",
+            fix="give a path relative to the datastore's root, without ..",
+        )
+    return parts
+
+
+def _kind(status: os.stat_result, path: str) -> str:
+    if stat.S_ISREG(status.st_mode):
+        return "file"
+    if stat.S_ISDIR(status.st_mode):
+        return "folder"
+    what = "symbolic link" if stat.S_ISLNK(status.st_mode) else "special file"
+    raise Rejected(
+        f"{shown(path)} is, or holds, a {what}",
+        reason="Symlink" if stat.S_ISLNK(status.st_mode) else "SpecialFile",
+        fix="put regular files and folders there (edgetrain follows no link)",
+    )
+
+
+def _missing(path: str) -> NotFound:
+    return NotFound(
+        f"the datastore has no {shown(path)}",
+        reason="DataMissing",
+        fix="check the input's path and that the data has arrived",
+    )
