@@ -91,17 +91,16 @@ def _better_trial(
 
 
 def _same_sweep(of: Mapping[str, Any], experiment: Experiment) -> bool:
-    return of["command"] == experiment.command and of["seed"] == experiment.seed
+    return (of["command"], of["seed"]) == (experiment.command, experiment.seed)
 
 
 def version_manifest(run: RunRecord, number: int, recorded: Recorded, owners: Sequence[str]) -> dict[str, Any]:
     """The manifest of the version that cites this run: everything in it equals the record."""
-    data = run.data
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelVersion",
         "metadata": {"name": f"{run.model}-{number}", "owners": list(owners)},
-        "spec": version_spec(run, number, recorded.gates(run)) | {"signature": data.get("signature") or {}},
+        "spec": version_spec(run, number, recorded.gates(run)),
     }
 
 
@@ -131,4 +130,5 @@ def version_spec(run: RunRecord, number: int, gates: Mapping[str, Any]) -> dict[
         "gates": gates["results"],
         "artifacts": data["outputs"],
         "egress": data["egress"],
+        **({"signature": data["signature"]} if "signature" in data else {}),
     }

@@ -1,0 +1,184 @@
+"""The whole story of a merge: read main's tip, plan, refuse surprises, do the rest, record, plan again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgetrain.core.errors import EdgetrainError, InvalidFiles, StalePlan, Stopped
+from edgetrain.core.kinds import ComputeTarget
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Operation, Plan
+from edgetrain.core.planner import build, check_limits, surprises
+from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
+from edgetrain.reconcile.context import Context, no_step
+from edgetrain.reconcile.observe import observe
+from edgetrain.reconcile.proposing import evaluate_again, propose
+from edgetrain.reconcile.releasing import Built, release
+from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
+from edgetrain.reconcile.site import Site, choose_site, served
+from edgetrain.reconcile.state import State, open_ledger, read_tip, stopping
+from edgetrain.reconcile.training import train_all
+from edgetrain.repo.git import Git
+from edgetrain.repo.ledger import Ledger
+
+MAX_ROUNDS = 5
+RELEASING = frozenset(
+    {
+        Operation.REGISTER,
+        Operation.PUSH,
+        Operation.TAG,
+        Operation.RELEASE,
+        Operation.MOVE,
+        Operation.WITHDRAW,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to apply. `reviewed` is a plan whose digest must equal that of now; the maxima lift the limits."""
+
+    site: str | None = None
+    branch: str = "main"
+    reviewed: Plan | None = None
+    max_updates: int | None = None
+    max_deletions: int | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    step: Callable[[str], None] = no_step
+
+
+def apply(root: Path, options: Options, report: Report) -> ApplyResult:
+    """Reconcile main's tip until nothing is left to do, in at most five rounds.
+
+    Raises InvalidFiles, StalePlan, UnsafePlan, RepositoryError or ProviderError before anything was done;
+    what fails later is in the results, and the rest goes on.
+    """
+    git = Git.find(root)
+    tried: dict[str, Result] = {}
+    first: Plan | None = None
+    rounds, stopped = 0, False
+    while rounds < MAX_ROUNDS and not stopped:
+        state = read_tip(git, options.branch)
+        context, observed = prepare(state, options, report)
+        offline, plan = plans(state, observed)
+        if first is None:
+            check_reviewed(options.reviewed, offline, plan)
+            first = plan
+        check_limits(plan, state.desired, options.max_updates, options.max_deletions)
+        context.plan_digest = plan.digest
+        unreviewed = set() if options.reviewed else surprises(offline, plan)
+        todo = [change for change in plan.changes if not change.conditional and change.id not in tried]
+        if not todo:
+            break
+        rounds += 1
+        report(Event("Round", str(rounds), f"{len(todo)} change(s)"))
+        for result in carry_out(context, todo, unreviewed, observed):
+            tried[result.change] = result
+        stopped = options.stop.is_set()
+        tidy_recorded(context)
+    if first is None:
+        raise StalePlan("nothing was planned")
+    return ApplyResult(first, tuple(tried.values()), rounds, git.tip(options.branch), stopped)
+
+
+def prepare(state: State, options: Options, report: Report) -> tuple[Context, Observation]:
+    """Open the site and look at the world. Raises InvalidFiles if main has problems."""
+    problems = stopping(state.loaded.problems)
+    if problems:
+        raise InvalidFiles(problems)
+    desired = state.desired
+    site = Site(desired.configuration, choose_site(desired.configuration, options.site), state.git.root)
+    ledger: Ledger = open_ledger(state)
+    context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
+    tidy_recorded(context)
+    return context, observe(desired, state.recorded, site, state.git, ledger)
+
+
+def plans(state: State, observed: Observation) -> tuple[Plan, Plan]:
+    """The offline and the refreshed plan of one state."""
+    arguments = (state.desired, state.recorded, served())
+    return build(*arguments, commit=state.commit), build(*arguments, observed, state.commit)
+
+
+def check_reviewed(reviewed: Plan | None, offline: Plan, refreshed: Plan) -> None:
+    """Raise StalePlan unless the reviewed plan is the plan of now."""
+    if reviewed is None:
+        return
+    now = refreshed if reviewed.refreshed else offline
+    if reviewed.digest != now.digest:
+        raise StalePlan(
+            f"the plan given is {reviewed.digest[:19]}, the plan of now is {now.digest[:19]}",
+            fix="make a new plan, have it reviewed, and apply that one",
+        )
+
+
+def carry_out(context: Context, changes: list[Change], unreviewed: set[str], observed: Observation) -> list[Result]:
+    """Channel moves and releases first, then verdicts, then runs, then proposals. One failure stops only
+    what hangs on it."""
+    results: list[Result] = []
+    bad: set[str] = set()
+    built: Built = {}
+
+    def do(change: Change, act: Callable[[], Result]) -> Result:
+        if change.id in unreviewed:
+            result = Result(
+                change.id,
+                change.operation.value,
+                Status.REFUSED,
+                "Unreviewed",
+                "the world differs from the records in a way that nobody reviewed: " + _fields(change),
+                "review `edgetrain plan --refresh --out FILE`; if that is right: `edgetrain apply --plan FILE`",
+            )
+        elif bad & set(change.after):
+            result = Result(change.id, change.operation.value, Status.REFUSED, "Blocked", "what it follows failed")
+        else:
+            result = guarded(change, act)
+        if not result.good:
+            bad.add(change.id)
+        kind = "Applied" if result.good else "Failed"
+        said = result.outcome.value if result.outcome else result.status.value
+        context.tell(kind, change.id, f"{said}: {result.reason} {result.message}".strip())
+        return result
+
+    def on_target(change: Change, target: ComputeTarget) -> Result:
+        return do(change, lambda: _named(conduct(context, change, target), change))
+
+    runs = [change for change in changes if change.operation in (Operation.TRAIN, Operation.ADOPT)]
+    for change in changes:
+        if context.stop.is_set():
+            break
+        if change.operation in RELEASING:
+            results.append(do(change, lambda change=change: release(context, change, built)))  # type: ignore[misc]
+        elif change.operation is Operation.EVALUATE:
+            results.append(do(change, lambda change=change: evaluate_again(context, change)))  # type: ignore[misc]
+        elif change.operation is Operation.CANCEL:
+            results.append(do(change, lambda change=change: cancel_superseded(context, change)))  # type: ignore[misc]
+    results += train_all(context, runs, observed, on_target)
+    for change in changes:
+        if change.operation is Operation.PROPOSE and not context.stop.is_set():
+            results.append(do(change, lambda change=change: propose(context, change)))  # type: ignore[misc]
+    return results
+
+
+def guarded(change: Change, act: Callable[[], Result]) -> Result:
+    """Do it; an error of the outside world becomes a result with its reason and what to do next."""
+    try:
+        return act()
+    except Stopped as error:
+        return Result(change.id, change.operation.value, Status.UNDER_WAY, error.reason, error.message)
+    except EdgetrainError as error:
+        return Result(change.id, change.operation.value, Status.FAILED, error.reason, error.message, error.fix)
+
+
+def _named(result: Result, change: Change) -> Result:
+    message = f"{result.change}: {result.message}"
+    return Result(
+        change.id, change.operation.value, result.status, result.reason, message, result.fix, result.outcome
+    )
+
+
+def _fields(change: Change) -> str:
+    return ", ".join(f"{d.path} is {d.actual!r}, not {d.desired!r}" for d in change.differences)

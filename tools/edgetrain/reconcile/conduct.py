@@ -1,0 +1,292 @@
+"""One run from ticket to record. Every step is check-then-act, so any apply can take it up anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.decide import decide
+from edgetrain.core.digest import canonical, short
+from edgetrain.core.errors import ProviderError, Rejected, Stopped
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.plan import Change
+from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TrackedRun
+from edgetrain.core.quantity import human_bytes
+from edgetrain.core.record import Outcome, run_path
+from edgetrain.core.template import literal
+from edgetrain.reconcile.context import Context, manifest_digest
+from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
+from edgetrain.reconcile.finish import Kept, Verdict, check, keep, run_record, undecided, verdict_of
+from edgetrain.reconcile.observe import RETRIES, TICKETS
+from edgetrain.reconcile.report import Result, Status
+from edgetrain.repo.history import last_change, provenance
+from edgetrain.repo.tree import export
+
+POLL_SECONDS = 0.25
+LOG_LIMIT = 32 * 2**20
+
+
+def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
+    """Train (or adopt) one run, wait for its end, and record it. Raises Stopped if asked to stop meanwhile."""
+    experiment = context.state.desired.experiments[change.subject["experiment"]]
+    site = context.site
+    data = measure(context, experiment, change.subject["identityOf"]["inputs"])
+    if change.subject["identity"] is None:
+        raise Rejected(
+            "the data could not be digested when the plan was made", reason="IdentityUnknown", fix="apply again"
+        )
+    facts = take_ticket(context, change, experiment, target, data)
+    name = ticket_name(facts)
+    if facts["target"] != target.metadata.name:
+        target = context.state.desired.targets[facts["target"]]
+    compute = site.compute(target)
+    start(context, compute, experiment, facts)
+    state = wait(context, compute, name)
+    return finish(context, compute, experiment, facts, state)
+
+
+def measure(context: Context, experiment: Experiment, expected: Mapping[str, str | None]) -> dict[str, DataDigest]:
+    """Digest every data input where it lies. Raises Rejected if one is not what the identity says."""
+    found = {}
+    for name, source in experiment.data.items():
+        context.tell("Digesting", f"{source.datastore}:{source.path}")
+        seen = context.site.datastore(source.datastore).digest(source.path)
+        if expected[name] is not None and seen.digest != expected[name]:
+            wanted = short(str(expected[name]))
+            raise Rejected(
+                f"input {name} is {short(seen.digest)} at the site and {wanted} in the manifest",
+                reason="DataDiffers",
+                fix=f"propose the new data in a pull request: digest: {seen.digest}",
+            )
+        found[name] = seen
+    return found
+
+
+def take_ticket(
+    context: Context, change: Change, experiment: Experiment, target: ComputeTarget, data: Mapping[str, DataDigest]
+) -> dict[str, Any]:
+    """Claim the attempt in the artifact store; the answer is ours, or that of whoever was first."""
+    state = context.state
+    merged = last_change(state.git, state.commit, experiment.folder, exclude=[f"{experiment.folder}/runs"])
+    origin = provenance(state.git, merged.commit) if merged else None
+    facts = ticket(
+        change,
+        experiment,
+        target,
+        data,
+        commit=state.commit,
+        provenance=origin.to_json() if origin else {},
+        manifest=manifest_digest(context, experiment.document.path),
+    )
+    context.step("ticket")
+    held = context.site.artifacts.claim(TICKETS + ticket_name(facts), canonical(facts))
+    mine: dict[str, Any] = json.loads(held)
+    return mine
+
+
+def start(context: Context, compute: Compute, experiment: Experiment, facts: Mapping[str, Any]) -> None:
+    """Start the run unless it was ever started; the code is an export of the ticket's commit."""
+    name = ticket_name(facts)
+    if compute.inspect(name).phase is not RunPhase.ABSENT:
+        context.tell("Adopted", name)
+        return
+    code = context.scratch / f"code-{name}"
+    shutil.rmtree(code, ignore_errors=True)
+    try:
+        requirements = export_code(context, experiment, code)
+        spec = run_spec(
+            experiment, facts["trial"], name, code, requirements, facts["identityOf"]["python"], context.site
+        )
+        context.step("start")
+        context.tell("Starting", name, f"on {facts['target']}")
+        compute.start(spec)
+    finally:
+        shutil.rmtree(code, ignore_errors=True)
+
+
+def export_code(context: Context, experiment: Experiment, folder: Path) -> bytes:
+    """Write the experiment's exact files into `folder`; answer the lock file's bytes.
+
+    Raises Rejected if they are larger than `limits.codeSize`: the classic accident is data beside the script.
+    """
+    tree = context.state.tree
+    where = f"{experiment.folder}/{experiment.code}".replace("/./", "/").removesuffix("/.")
+    export(tree, where, folder, exclude=("experiment.yaml", "runs/"))
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    allowed = context.site.configuration.code_size
+    if size > allowed:
+        raise Rejected(
+            f"the code has {human_bytes(size)} and {human_bytes(allowed)} are allowed",
+            reason="CodeTooLarge",
+            fix="keep data out of the experiment's folder: it belongs in a datastore",
+        )
+    lock = experiment.environment.requirements
+    return tree.read(f"{experiment.folder}/{lock}") if lock else b""
+
+
+def wait(context: Context, compute: Compute, name: str) -> RunState:
+    """Poll until the run has ended or is lost."""
+    shown = None
+    while True:
+        state = compute.inspect(name)
+        if state.phase in (RunPhase.ENDED, RunPhase.LOST):
+            return state
+        if state.phase is not shown:
+            shown = state.phase
+            context.tell(state.phase.value.capitalize(), name)
+        if context.stop.wait(POLL_SECONDS):
+            raise Stopped(f"{name} goes on; the next apply adopts it", reason="LeftRunning")
+
+
+def finish(
+    context: Context, compute: Compute, experiment: Experiment | None, facts: Mapping[str, Any], state: RunState
+) -> Result:
+    """Check, store, judge, track and record an ended run; then clear it away."""
+    name = ticket_name(facts)
+    context.tell("Checking", name)
+    with context.site.artifacts.lock(f"run/{name}"):
+        verdict = verdict_of(state, "Superseded" if experiment is None else "")
+        harvest = Harvest((), {})
+        if verdict.outcome is None:
+            verdict = data_unchanged(context, experiment, facts)
+        if verdict.outcome is None:
+            harvest = compute.harvest(name, {key: value["path"] for key, value in facts["outputs"].items()})
+            verdict = check(facts, harvest)
+        kept = Kept()
+        if verdict.outcome is None:
+            context.step("artifacts")
+            kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch)
+        model = context.state.desired.models.get(facts["model"])
+        if verdict.outcome is None and model is not None:
+            inputs = {key: value["digest"] for key, value in facts["inputs"].items()}
+            decision = decide(
+                context.state.desired,
+                context.state.recorded,
+                model,
+                experiment,
+                facts["identity"],
+                kept.metrics,
+                inputs,
+            )
+        else:
+            decision = undecided(verdict, model)
+        context.step("track")
+        workspace = track(context, facts, state, decision.outcome, kept, harvest)
+        record = run_record(facts, state, decision, kept, workspace)
+        save_log(context, compute, name)
+        context.commit_record(
+            run_path(facts["experiment"], facts["identity"], facts["attempt"]),
+            record,
+            f"Record run {name}: {decision.outcome.value}",
+            [("Run", name)],
+        )
+        tidy(context, compute, facts)
+    return Result(
+        change=name,
+        operation="train",
+        status=Status.APPLIED,
+        reason=decision.reason,
+        message=decision.message,
+        outcome=decision.outcome,
+    )
+
+
+def data_unchanged(context: Context, experiment: Experiment | None, facts: Mapping[str, Any]) -> Verdict:
+    """Whether the inputs still are what the run was to read."""
+    for name, entry in facts["inputs"].items():
+        if experiment is not None:
+            seen = context.site.datastore(entry["datastore"]).digest(entry["path"])
+            if seen.digest != entry["digest"]:
+                return Verdict(Outcome.REJECTED, "DataChanged", f"input {name} changed while the run read it")
+    return Verdict(None)
+
+
+def track(
+    context: Context,
+    facts: Mapping[str, Any],
+    state: RunState,
+    outcome: Outcome,
+    kept: Kept,
+    harvest: Harvest,
+) -> dict[str, str]:
+    """Tell the workspace; what the record says of it."""
+    declared = set(facts["metrics"])
+    number = context.site.workspace.track(
+        TrackedRun(
+            id=ticket_name(facts),
+            experiment=facts["experiment"],
+            outcome=outcome.value,
+            parameters={key: literal(value) for key, value in facts["parameters"].items()},
+            metrics=kept.metrics,
+            history=[point for point in harvest.history if kept.metrics and point.name in declared],
+            tags={
+                "edgetrain.identity": facts["identity"],
+                "edgetrain.attempt": str(facts["attempt"]),
+                "edgetrain.commit": facts["commit"],
+                "edgetrain.model": facts["model"],
+                "edgetrain.outcome": outcome.value,
+            },
+            started=state.started,
+            ended=state.ended,
+        )
+    )
+    return {"type": context.site.configuration.workspace["type"], "run": number}
+
+
+def save_log(context: Context, compute: Compute, name: str) -> None:
+    """Keep the script's output at the site, one file a run."""
+    folder = context.site.state / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.partial"
+    size = 0
+    with partial.open("w", encoding="utf-8", errors="replace") as file:
+        for line in compute.logs(name):
+            size += len(line)
+            if size > LOG_LIMIT:
+                file.write("[the log is longer; the rest was dropped]\n")
+                break
+            file.write(line if line.endswith("\n") else line + "\n")
+    partial.replace(folder / f"{name}.log")
+
+
+def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
+    """Clear away a recorded run: its folder on the target, its ticket, its wish for a retry."""
+    name = ticket_name(facts)
+    context.step("forget")
+    compute.forget(name)
+    context.step("release-ticket")
+    context.site.artifacts.release_claim(TICKETS + name)
+    context.site.artifacts.release_claim(RETRIES + name)
+
+
+def cancel_superseded(context: Context, change: Change) -> Result:
+    """End a run that nobody wants any more, and record it as cancelled."""
+    facts = change.subject
+    name = str(facts["run"])
+    target = context.state.desired.targets.get(facts["target"])
+    if target is None:
+        raise ProviderError(
+            f"{name} runs on {facts['target']}, which is not declared any more",
+            reason="TargetGone",
+            fix="declare the target again until the run is cancelled",
+        )
+    compute = context.site.compute(target)
+    compute.cancel(name, "Superseded")
+    state = wait(context, compute, name)
+    experiment = None
+    return finish(context, compute, experiment, {k: v for k, v in facts.items() if k != "run"}, state)
+
+
+def tidy_recorded(context: Context) -> None:
+    """Clear what a killed apply left behind its record: tickets of runs that are recorded."""
+    done = {run.run_id for run in context.state.recorded.runs}
+    for claim, value in list(context.site.artifacts.claims(TICKETS)):
+        name = claim.removeprefix(TICKETS)
+        if name in done:
+            facts = json.loads(value)
+            target = context.state.desired.targets.get(facts["target"])
+            if target is not None and target.site == context.site.name:
+                tidy(context, context.site.compute(target), facts)

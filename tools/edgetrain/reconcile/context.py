@@ -1,0 +1,69 @@
+"""What the parts of one apply share: state of the round, site, ledger, progress and the wish to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.record import parse_record, serialise
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import State
+from edgetrain.repo.ledger import Ledger
+
+
+def no_step(name: str) -> None:
+    """The default step hook: nothing. Fault tests give one that kills the process."""
+
+
+@dataclass
+class Context:
+    """One apply. `step` is called before each effect with the effect's stable name."""
+
+    state: State
+    site: Site
+    ledger: Ledger
+    report: Report
+    plan_digest: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+    step: Callable[[str], None] = no_step
+    _guard: threading.RLock = field(default_factory=threading.RLock)
+
+    def tell(self, kind: str, subject: str, message: str = "") -> None:
+        """Report one event."""
+        self.report(Event(kind, subject, message))
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for things on their way, at the site's state."""
+        return self.site.state / "scratch"
+
+    def commit_record(
+        self, path: str, data: dict[str, Any], subject: str, trailers: Sequence[tuple[str, str]] = ()
+    ) -> bool:
+        """Commit one record and count with it from now on; False if another apply has written it already."""
+        content = serialise(data)
+        self.step("record")
+        try:
+            self.ledger.commit({path: content}, subject, trailers=[*trailers, *self._plan_trailer()])
+        except RepositoryError as error:
+            if error.reason != "RecordExists":
+                raise
+            return False
+        with self._guard:
+            ordinal = 1 + max((run.ordinal for run in self.state.recorded.runs), default=0)
+            self.state = self.state.with_records([parse_record(path, content, max(ordinal, 10**9))])
+        return True
+
+    def _plan_trailer(self) -> list[tuple[str, str]]:
+        return [("Plan", self.plan_digest)] if self.plan_digest else []
+
+
+def manifest_digest(context: Context, path: str) -> str:
+    """Digest of a manifest's bytes as they stand in the state that is applied."""
+    return digest_bytes(context.state.tree.read(path))

@@ -1,0 +1,121 @@
+"""The facts of one attempt, fixed before it starts and kept in its ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgetrain import __version__
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.plan import Change
+from edgetrain.core.ports import DataDigest, InputMount, RunLimits, RunSpec
+from edgetrain.core.record import run_id
+from edgetrain.core.template import render
+from edgetrain.reconcile.site import Site
+
+DEFAULT_OUTPUTS_ROOM = 64 * 2**20
+
+
+def ticket(
+    change: Change,
+    experiment: Experiment,
+    target: ComputeTarget,
+    data: Mapping[str, DataDigest],
+    commit: str,
+    provenance: Mapping[str, Any],
+    manifest: str,
+) -> dict[str, Any]:
+    """All that a record needs and that is known before the start, so that any later apply can finish it."""
+    subject = change.subject
+    return {
+        "experiment": experiment.name,
+        "model": experiment.model,
+        "identity": subject["identity"],
+        "identityOf": subject["identityOf"],
+        "attempt": subject["attempt"],
+        "trial": subject["trial"],
+        "target": target.metadata.name,
+        "targetType": target.type,
+        "site": target.site,
+        "commit": commit,
+        "manifest": manifest,
+        "provenance": dict(provenance),
+        "parameters": {**experiment.parameters, **subject["trial"]},
+        "inputs": {
+            name: {
+                "type": source.type,
+                "datastore": source.datastore,
+                "path": source.path,
+                "digest": data[name].digest,
+                "files": data[name].files,
+                "bytes": data[name].bytes,
+            }
+            for name, source in experiment.data.items()
+        },
+        "outputs": {
+            name: {"type": output.type, "path": output.path, "maxSize": output.max_size}
+            for name, output in experiment.outputs.items()
+        },
+        "metrics": list(experiment.metrics),
+        "logs": experiment.logs,
+        "edgetrain": __version__,
+        **({"signature": dict(experiment.signature)} if experiment.signature else {}),
+        **({"retry": subject["retry"]} if "retry" in subject else {}),
+    }
+
+
+def ticket_name(facts: Mapping[str, Any]) -> str:
+    """The run id that the ticket is for."""
+    return run_id(facts["experiment"], facts["identity"], facts["attempt"])
+
+
+def run_spec(
+    experiment: Experiment,
+    trial: Mapping[str, Any],
+    run: str,
+    code: Path,
+    requirements: bytes,
+    python: str,
+    site: Site,
+) -> RunSpec:
+    """What the target is told. `run` is the run id, `code` the export's folder."""
+    parameters = {**experiment.parameters, **trial}
+    outputs = {name: output.path for name, output in experiment.outputs.items()}
+    resources = experiment.resources
+    room = sum(output.max_size for output in experiment.outputs.values()) + DEFAULT_OUTPUTS_ROOM
+    limits = RunLimits(
+        timeout=experiment.timeout,
+        memory=resources.memory,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        outputs=room,
+        **{key: value for key in ("shm", "tmp", "pids") if (value := getattr(resources, key)) is not None},
+    )
+    return RunSpec(
+        id=run,
+        command=render(experiment.command, parameters, experiment.data, outputs),
+        parameters=parameters,
+        seed=experiment.seed,
+        code=code,
+        requirements=requirements,
+        image=experiment.environment.image,
+        python=python,
+        inputs=[mount(site, experiment, name) for name in experiment.data],
+        outputs=outputs,
+        limits=limits,
+        require_enforced=_require_enforced(site, experiment),
+    )
+
+
+def mount(site: Site, experiment: Experiment, name: str) -> InputMount:
+    """Where the target finds one data input."""
+    source = experiment.data[name]
+    store = site.datastore(source.datastore)
+    return InputMount(name, store.source(source.path), source.digest, source.type == "uri_file")
+
+
+def _require_enforced(site: Site, experiment: Experiment) -> bool:
+    stores = site.settings.datastores
+    asked = any(stores[data.datastore].get("requireEgress") == "enforced" for data in experiment.data.values())
+    return asked or not site.configuration.allow_unsandboxed

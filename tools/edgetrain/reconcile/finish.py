@@ -1,0 +1,188 @@
+"""From an ended run to its record: what may leave, which outcome it has, what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgetrain.core.decide import Decision
+from edgetrain.core.digest import digest_of, tree_digest
+from edgetrain.core.errors import Rejected
+from edgetrain.core.gate import gates_digest
+from edgetrain.core.kinds import Model
+from edgetrain.core.ports import ArtifactStore, Compute, Harvest, OutputFile, RunPhase, RunState
+from edgetrain.core.quantity import human_bytes
+from edgetrain.core.record import API_VERSION, Outcome
+
+# How a run that did not end well is recorded: by what ended it.
+ENDINGS: dict[str, tuple[Outcome, str]] = {
+    "signal": (Outcome.FAILED, "Killed"),
+    "timeout": (Outcome.FAILED, "TimedOut"),
+    "memory": (Outcome.FAILED, "OutOfMemory"),
+    "environment": (Outcome.FAILED, "EnvironmentFailed"),
+    "cancel": (Outcome.CANCELLED, "Cancelled"),
+    "outputs-limit": (Outcome.REJECTED, "OutputsTooLarge"),
+    "sandbox": (Outcome.REJECTED, "SandboxFailed"),
+    "data": (Outcome.REJECTED, "DataChanged"),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome before any gate is asked; None means that the gates decide."""
+
+    outcome: Outcome | None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What passed the check: outputs (as in the record), declared metrics, bytes and files."""
+
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    files: int = 0
+    bytes: int = 0
+
+
+def verdict_of(state: RunState, reason: str = "") -> Verdict:
+    """What the run's end says by itself."""
+    if state.phase is RunPhase.LOST:
+        return Verdict(Outcome.LOST, "Lost", state.message or "the run is gone without a trace of how it ended")
+    if state.ended_by == "exit":
+        if state.exit_code == 0:
+            return Verdict(None)
+        return Verdict(Outcome.FAILED, "ExitCode", f"the command ended with exit code {state.exit_code}")
+    outcome, name = ENDINGS.get(state.ended_by, (Outcome.FAILED, "Ended"))
+    if outcome is Outcome.CANCELLED and reason:
+        name = reason
+    return Verdict(outcome, name, state.message)
+
+
+def check(facts: Mapping[str, Any], harvest: Harvest) -> Verdict:
+    """Whether what the run left may leave the site, and is all that was promised. Names no file of it."""
+    if harvest.faults:
+        return Verdict(Outcome.REJECTED, "OutputsRefused", "; ".join(harvest.faults[:5]))
+    for name, output in facts["outputs"].items():
+        files = files_of(output["path"], harvest)
+        if not files:
+            return Verdict(Outcome.FAILED, "OutputMissing", f"output {name} was not written to {output['path']}")
+        size = sum(file.size for file in files)
+        if size > output["maxSize"]:
+            allowed = human_bytes(output["maxSize"])
+            return Verdict(
+                Outcome.REJECTED, "OutputTooLarge", f"output {name} has {human_bytes(size)} of {allowed}"
+            )
+    missing = [name for name in facts["metrics"] if name not in harvest.metrics]
+    if missing:
+        return Verdict(Outcome.FAILED, "MetricMissing", f"not reported: {', '.join(missing)}")
+    return Verdict(None)
+
+
+def files_of(path: str, harvest: Harvest) -> list[OutputFile]:
+    """The files of one declared output: the file itself, or all in the folder."""
+    root = PurePosixPath(path)
+    return [file for file in harvest.files if PurePosixPath(file.path).is_relative_to(root)]
+
+
+def keep(
+    facts: Mapping[str, Any], harvest: Harvest, compute: Compute, run: str, artifacts: ArtifactStore, scratch: Path
+) -> Kept:
+    """Bring the declared outputs into the artifact store. Only declared metrics are kept."""
+    outputs: dict[str, Any] = {}
+    for name, output in facts["outputs"].items():
+        files = files_of(output["path"], harvest)
+        for file in files:
+            if artifacts.size(file.digest) is None:
+                _store(compute, run, file, artifacts, scratch)
+        alone = len(files) == 1 and files[0].path == str(PurePosixPath(output["path"]))
+        outputs[name] = {
+            "type": output["type"],
+            "path": output["path"],
+            "digest": files[0].digest if alone else tree_digest((file.path, file.digest) for file in files),
+            "size": sum(file.size for file in files),
+            "files": [{"path": file.path, "size": file.size, "digest": file.digest} for file in files],
+        }
+    kept = [file for entry in outputs.values() for file in entry["files"]]
+    return Kept(
+        outputs=outputs,
+        metrics={name: harvest.metrics[name] for name in facts["metrics"]},
+        files=len(kept),
+        bytes=sum(file["size"] for file in kept),
+    )
+
+
+def _store(compute: Compute, run: str, file: OutputFile, artifacts: ArtifactStore, scratch: Path) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
+        local = Path(folder) / "output"
+        compute.fetch(run, file.path, local)
+        if artifacts.put_file(local) != file.digest:
+            raise Rejected("an output changed after it was checked", reason="OutputChanged")
+
+
+def run_record(
+    facts: Mapping[str, Any], state: RunState, decision: Decision, kept: Kept, workspace: Mapping[str, str]
+) -> dict[str, Any]:
+    """The run record. The same facts and the same end give the same bytes."""
+    started, ended = state.started, state.ended
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "RunRecord",
+        **{key: facts[key] for key in ("experiment", "model", "identity", "identityOf", "attempt", "trial")},
+        "outcome": decision.outcome.value,
+        "reason": decision.reason,
+        "message": decision.message[:500],
+        "commit": facts["commit"],
+        "manifest": facts["manifest"],
+        "provenance": facts["provenance"],
+        "target": {
+            "name": facts["target"],
+            "type": facts["targetType"],
+            "site": facts["site"],
+            "egress": state.level.value,
+            "isolation": dict(state.isolation),
+        },
+        "started": started,
+        "ended": ended,
+        "seconds": _seconds(started, ended),
+        "usage": dict(state.usage),
+        "inputs": facts["inputs"],
+        "parameters": facts["parameters"],
+        "environment": {key: facts["identityOf"][key] for key in ("requirements", "image", "python", "platform")},
+        "outputs": dict(kept.outputs),
+        "metrics": dict(kept.metrics),
+        "metricsSource": "self-reported",
+        "gates": dict(decision.gates),
+        "egress": {
+            "level": state.level.value,
+            "logs": facts["logs"],
+            "files": kept.files,
+            "bytes": kept.bytes,
+            "waivers": [],
+        },
+        "workspace": dict(workspace),
+        "ticket": digest_of(facts),
+        "edgetrain": facts["edgetrain"],
+        **({"signature": facts["signature"]} if "signature" in facts else {}),
+        **({"retry": facts["retry"]} if "retry" in facts else {}),
+    }
+
+
+def undecided(verdict: Verdict, model: Model | None) -> Decision:
+    """A decision that no gate had a part in."""
+    gates = {"digest": gates_digest(model.gates if model else ()), "results": []}
+    outcome = verdict.outcome or Outcome.FAILED
+    return Decision(outcome, verdict.reason, verdict.message, gates)
+
+
+def _seconds(started: str | None, ended: str | None) -> float | None:
+    if not started or not ended:
+        return None
+    begin, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (started, ended))
+    return round((end - begin).total_seconds(), 3)

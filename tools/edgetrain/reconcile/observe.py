@@ -1,0 +1,113 @@
+"""Looks at the world, and only at what the desired state needs to be compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.document import Document
+from edgetrain.core.errors import ProviderError
+from edgetrain.core.kinds.experiment import LATEST
+from edgetrain.core.observation import Observation
+from edgetrain.core.planner.proposals import BRANCH_PREFIX
+from edgetrain.core.planner.wanted import Wanted, wanted_runs
+from edgetrain.core.ports import ArtifactStore, DataDigest, EgressLevel, TargetStatus
+from edgetrain.core.record import SETTLED, Outcome, Recorded
+from edgetrain.reconcile.site import Site
+from edgetrain.repo.git import Git
+from edgetrain.repo.ledger import Ledger
+from edgetrain.repo.reader import read
+
+TICKETS = "tickets/"
+RETRIES = "retries/"
+
+
+def observe(desired: Desired, recorded: Recorded, site: Site, git: Git, ledger: Ledger) -> Observation:
+    """Ask every provider that something hangs on. Raises ProviderError if one can't be asked."""
+    tickets = read_claims(site.artifacts, TICKETS)
+    retries = read_claims(site.artifacts, RETRIES)
+    open_wanted = [
+        want for want in wanted_runs(desired, recorded, None) if _open(want, retries) and _here(desired, want, site)
+    ]
+    released = [release for release in recorded.releases if release.event == "released"]
+    merged = sorted({model for model, _ in desired.versions} | {release.model for release in released})
+    repositories = sorted({(r.data["image"]["registry"], r.data["image"]["repository"]) for r in released})
+    return Observation(
+        targets=_targets(desired, open_wanted, site),
+        data=_data(open_wanted, site),
+        tickets={name: ticket for name, ticket in tickets.items() if ticket["site"] == site.name},
+        retries=retries,
+        workspace=dict(site.workspace.observe(merged)) if merged else {},
+        tags={(registry, name): site.registry(registry).tags(name) for registry, name in repositories},
+        images=frozenset(
+            (image["registry"], image["repository"], image["digest"])
+            for image in (release.data["image"] for release in released)
+            if site.registry(image["registry"]).has(image["repository"], image["digest"])
+        ),
+        proposals=open_proposals(git, ledger),
+    )
+
+
+def read_claims(artifacts: ArtifactStore, prefix: str) -> dict[str, dict[str, Any]]:
+    """Claims under the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): json.loads(value) for name, value in artifacts.claims(prefix)}
+
+
+def _open(want: Wanted, retries: Iterable[str]) -> bool:
+    """Whether the run may have to be started; looser than the planner, which decides."""
+    last = want.last
+    return last is None or last.outcome is Outcome.LOST or last.outcome not in SETTLED or bool(list(retries))
+
+
+def _here(desired: Desired, want: Wanted, site: Site) -> bool:
+    return any(target.site == site.name for target in desired.targets_for(want.experiment))
+
+
+def _targets(desired: Desired, wanted: Sequence[Wanted], site: Site) -> dict[str, TargetStatus]:
+    """Each target that a run may need; one that can't be asked is not ready, and the rest goes on."""
+    found: dict[str, TargetStatus] = {}
+    for want in wanted:
+        for target in desired.targets_for(want.experiment):
+            if target.site != site.name or target.metadata.name in found:
+                continue
+            try:
+                found[target.metadata.name] = site.compute(target).observe()
+            except ProviderError as error:
+                found[target.metadata.name] = TargetStatus(
+                    ready=False,
+                    egress=EgressLevel.ADVISORY,
+                    python="",
+                    platform="",
+                    reason=error.reason,
+                    message=f"{error.message} {error.fix}".strip(),
+                )
+    return found
+
+
+def _data(wanted: Sequence[Wanted], site: Site) -> dict[tuple[str, str], DataDigest]:
+    """Digests of `latest` inputs that no run has observed yet; what can't be read stays unknown."""
+    found: dict[tuple[str, str], DataDigest] = {}
+    for want in wanted:
+        for source in want.experiment.data.values():
+            key = (source.datastore, source.path)
+            unknown = source.digest == LATEST and want.of["inputs"][source.name] is None
+            if unknown and key not in found and source.datastore in site.settings.datastores:
+                try:
+                    found[key] = site.datastore(source.datastore).digest(source.path)
+                except ProviderError:
+                    continue  # the run itself says what is wrong with its data, with the reason
+    return found
+
+
+def open_proposals(git: Git, ledger: Ledger) -> dict[str, str]:
+    """Each open proposal's branch, and the digest of the run record that its version cites."""
+    found = {}
+    for branch, sha in ledger.proposals(BRANCH_PREFIX).items():
+        model, _, number = branch.removeprefix(BRANCH_PREFIX).rpartition("-")
+        data = git.show(sha, f"models/{model}/versions/{number}.yaml")
+        document: Document | None = read(data, branch)[0] if data is not None else None
+        run = document.data.get("spec", {}).get("run", {}) if document else {}
+        found[branch] = str(run.get("record", "")) if isinstance(run, dict) else ""
+    return found

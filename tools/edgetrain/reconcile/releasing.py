@@ -1,0 +1,244 @@
+"""Makes merged versions real: registration, image, tags, channels, withdrawals, and their records."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+from edgetrain.core.errors import Rejected
+from edgetrain.core.kinds import Model, ModelVersion
+from edgetrain.core.plan import Change, Operation
+from edgetrain.core.ports import Image
+from edgetrain.core.record import API_VERSION, ReleaseRecord
+from edgetrain.image.assembly import About, assemble, scoring_files
+from edgetrain.image.layer import LayerFile
+from edgetrain.reconcile.context import Context, manifest_digest
+from edgetrain.reconcile.report import Result, Status
+from edgetrain.repo.history import last_change, provenance
+
+Built = dict[tuple[str, int], str]
+
+
+def release(context: Context, change: Change, built: Built) -> Result:
+    """Do one change of a version or channel. `built` carries image digests from push to tag to record."""
+    model = context.state.desired.models[change.subject["model"]]
+    operation = change.operation
+    with context.site.artifacts.lock(f"release/{model.name}"):
+        if operation is Operation.REGISTER:
+            register(context, _version(context, change))
+        elif operation is Operation.PUSH:
+            push(context, model, _version(context, change), built)
+        elif operation is Operation.TAG:
+            tag(context, model, change, built)
+        elif operation is Operation.RELEASE:
+            record_release(context, model, _version(context, change), built)
+        elif operation is Operation.MOVE:
+            move(context, model, change)
+        else:
+            withdraw(context, model, change)
+    return Result(change.id, operation.value, Status.APPLIED, change.reason)
+
+
+def _version(context: Context, change: Change) -> ModelVersion:
+    return context.state.desired.versions[change.subject["model"], change.subject["version"]]
+
+
+def register(context: Context, version: ModelVersion) -> str:
+    """Ensure the version is in the workspace; its own number there."""
+    run = context.state.recorded.run(version.record)
+    tracked = run.data.get("workspace", {}).get("run", "") if run else ""
+    artifacts = version.spec["artifacts"]
+    context.step("register")
+    return context.site.workspace.register(
+        version.model,
+        version.number,
+        tracked,
+        next(iter(artifacts.values()))["digest"] if artifacts else "",
+        {
+            "edgetrain.run": f"{version.experiment}-{version.run}",
+            "edgetrain.identity": version.spec["run"]["identity"],
+            "edgetrain.record": version.record,
+            "edgetrain.code": version.spec["code"],
+            "edgetrain.commit": version.spec["commit"],
+        },
+    )
+
+
+def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
+    """Assemble the version's image. Revision and time come from the commit that put the version on main."""
+    commit = _merged(context, version)
+    info = context.state.git.commit_info(commit)
+    spec = version.spec
+    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
+    base = None if model.image.base == "scratch" else registry.base(model.image.base)
+    about = About(
+        title=model.name,
+        version=str(version.number),
+        revision=commit,
+        created=info.time,
+        description=str(model.card.get("intendedPurpose", "")),
+        labels={
+            "edgetrain.model": model.name,
+            "edgetrain.version": str(version.number),
+            "edgetrain.identity": spec["run"]["identity"],
+            "edgetrain.record": version.record,
+        },
+    )
+    metadata = {
+        "model": model.name,
+        "version": version.number,
+        "identity": spec["run"]["identity"],
+        "record": version.record,
+        "commit": spec["commit"],
+        "code": spec["code"],
+        "inputs": {name: entry["digest"] for name, entry in spec["inputs"].items()},
+        "metrics": spec["metrics"],
+        "metricsSource": spec["metricsSource"],
+        "signature": spec.get("signature", {}),
+        "card": dict(model.card),
+    }
+    return assemble(
+        about=about,
+        scoring=scoring_files(metadata),
+        model=_model_files(context, spec["artifacts"]),
+        base=base,
+        base_name="" if base is None else model.image.base.partition("@")[0],
+    )
+
+
+def _model_files(context: Context, artifacts: dict[str, Any]) -> list[LayerFile]:
+    """A single output lies flat in `/model`; several lie in a folder of their name each."""
+    files = []
+    for name, output in sorted(artifacts.items()):
+        root = PurePosixPath("model") if len(artifacts) == 1 else PurePosixPath("model") / name
+        for entry in output["files"]:
+            inside = PurePosixPath(entry["path"]).relative_to(PurePosixPath(output["path"]).parent)
+            if context.site.artifacts.size(entry["digest"]) != entry["size"]:
+                raise Rejected(
+                    f"artifact {entry['digest']} is missing from the site's store, or damaged",
+                    reason="ArtifactMissing",
+                    fix="restore the artifact store, or train again: edgetrain retry RUN --reason ...",
+                )
+            opened = partial(context.site.artifacts.open, entry["digest"])
+            files.append(LayerFile(str(root / inside), entry["size"], opened))
+    return files
+
+
+def push(context: Context, model: Model, version: ModelVersion, built: Built) -> None:
+    """Ensure the image is in the registry."""
+    image = image_of(context, model, version)
+    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
+    context.step("push")
+    digest = registry.push(model.image.repository, image)
+    built[model.name, version.number] = digest
+    context.tell("Pushed", version.id, f"{registry.where(model.image.repository)}@{digest}")
+
+
+def version_tags(context: Context, version: ModelVersion) -> list[str]:
+    """A version's own tags: its number, and the commit that put it on main."""
+    return [str(version.number), f"git-{_merged(context, version)[:12]}"]
+
+
+def tag(context: Context, model: Model, change: Change, built: Built) -> None:
+    """Ensure the version's tags, or the one tag that drifted."""
+    subject = change.subject
+    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
+    context.step("tag")
+    if "tag" in subject:
+        registry.tag(model.image.repository, subject["tag"], subject["digest"])
+        return
+    version = _version(context, change)
+    for name in version_tags(context, version):
+        registry.tag(model.image.repository, name, built[model.name, version.number])
+
+
+def record_release(context: Context, model: Model, version: ModelVersion, built: Built) -> None:
+    """Write that the version is released: the last step, so what it says is true."""
+    number = register(context, version)
+    registry = context.site.configuration.registry(model.image.registry)
+    data = _release_data(context, model.name, version, "released") | {
+        "registered": {"type": context.site.configuration.workspace["type"], "version": number},
+        "image": {
+            "registry": registry,
+            "repository": model.image.repository,
+            "digest": built[model.name, version.number],
+            "base": model.image.base,
+            "tags": version_tags(context, version),
+        },
+        "provenance": _provenance(context, _merged(context, version)),
+    }
+    _commit(context, data, f"Record release {version.id}")
+
+
+def move(context: Context, model: Model, change: Change) -> None:
+    """Point a channel's alias and tag to a version, and write the move down."""
+    subject = change.subject
+    channel, old, new = subject["channel"], subject["from"], subject["to"]
+    recorded = context.state.recorded
+    context.step("alias")
+    context.site.workspace.alias(model.name, channel, new)
+    released = recorded.release(model.name, new if new is not None else old)
+    if released is None:
+        raise Rejected(
+            f"{model.name}@{new} is not released", reason="NotReleased", fix="see why its release failed"
+        )
+    image = released.data["image"]
+    context.step("channel-tag")
+    digest = image["digest"] if new is not None else None
+    context.site.registry(image["registry"]).tag(image["repository"], channel, digest)
+    if recorded.channels(model.name).get(channel) == new:
+        return
+    version = context.state.desired.versions[model.name, released.version]
+    head = recorded.channel_head(model.name, channel)
+    merged = last_change(context.state.git, context.state.commit, model.path)
+    data = _release_data(context, model.name, version, "channel") | {
+        "channel": channel,
+        "from": old,
+        "to": new,
+        "follows": head.digest if head else None,
+        "provenance": _provenance(context, merged.commit) if merged else {},
+    }
+    target = f"{model.name}@{new}" if new is not None else "nothing"
+    _commit(context, data, f"Record channel {model.name}/{channel}: {target}")
+
+
+def withdraw(context: Context, model: Model, change: Change) -> None:
+    """Mark a withdrawn version in the workspace, and write it down."""
+    version = _version(context, change)
+    context.step("mark")
+    context.site.workspace.mark(model.name, version.number, {"edgetrain.withdrawn": change.subject["why"]})
+    merged = last_change(context.state.git, context.state.commit, model.path)
+    data = _release_data(context, model.name, version, "withdrawn") | {
+        "why": change.subject["why"],
+        "provenance": _provenance(context, merged.commit) if merged else {},
+    }
+    _commit(context, data, f"Record withdrawal {version.id}")
+
+
+def _merged(context: Context, version: ModelVersion) -> str:
+    return context.state.added[version.document.path].commit
+
+
+def _provenance(context: Context, commit: str) -> dict[str, Any]:
+    return provenance(context.state.git, commit).to_json()
+
+
+def _release_data(context: Context, model: str, version: ModelVersion, event: str) -> dict[str, Any]:
+    released: ReleaseRecord | None = context.state.recorded.release(model, version.number)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ReleaseRecord",
+        "event": event,
+        "model": model,
+        "version": version.number,
+        "number": context.state.recorded.next_release_number(model, version.number),
+        "manifest": manifest_digest(context, version.document.path),
+        "run": version.record,
+        "release": released.digest if released else None,
+    }
+
+
+def _commit(context: Context, data: dict[str, Any], subject: str) -> None:
+    path = f"models/{data['model']}/versions/{data['version']}.release-{data['number']}.json"
+    context.commit_record(path, data, subject, [("Model", f"{data['model']}@{data['version']}")])

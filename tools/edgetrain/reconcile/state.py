@@ -1,0 +1,98 @@
+"""What git holds at one commit (or in the work tree): desired state, records, and where each came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.errors import InvalidFiles, NotFound
+from edgetrain.core.problem import Problem, Severity
+from edgetrain.core.record import Record, Recorded
+from edgetrain.repo.git import Git
+from edgetrain.repo.history import Addition, added
+from edgetrain.repo.ledger import Ledger, Machine
+from edgetrain.repo.load import Loaded, read_repository
+from edgetrain.repo.tree import CommitTree, Tree, WorkTree
+
+RECORD_FOLDERS = ("experiments/*/runs/*.json", "models/*/proposals/*.json", "models/*/versions/*")
+
+
+@dataclass(frozen=True)
+class State:
+    """One reading of the repository. `commit` is empty for a work tree; `added` tells where a path came from."""
+
+    git: Git
+    tree: Tree
+    loaded: Loaded
+    commit: str
+    added: Mapping[str, Addition]
+
+    @property
+    def desired(self) -> Desired:
+        """The desired state. Raises InvalidFiles if the configuration can't be read."""
+        if self.loaded.desired is None:
+            raise InvalidFiles(self.loaded.problems)
+        return self.loaded.desired
+
+    @property
+    def recorded(self) -> Recorded:
+        """The records."""
+        return self.loaded.recorded
+
+    def with_records(self, records: Iterable[Record]) -> State:
+        """The same state with records that were written since."""
+        mine = self.recorded
+        every = [*mine.runs, *mine.evaluations, *mine.proposals, *mine.releases, *records]
+        return replace(self, loaded=replace(self.loaded, recorded=Recorded.of(every)))
+
+
+def read_work_tree(git: Git) -> State:
+    """The work tree as it lies, uncommitted changes and all."""
+    head = git.head()
+    return _read(git, WorkTree(git), "", head)
+
+
+def read_commit(git: Git, commit: str) -> State:
+    """The repository at a commit."""
+    return _read(git, CommitTree(git, commit, cache=git.root / ".edgetrain"), commit, commit)
+
+
+def read_tip(git: Git, branch: str) -> State:
+    """The configured branch's tip: whatever event woke us, this is what is reconciled."""
+    return read_commit(git, git.tip(branch))
+
+
+def _read(git: Git, tree: Tree, commit: str, history: str | None) -> State:
+    additions = {found.path: found for found in added(git, history, RECORD_FOLDERS)} if history else {}
+    ordinals = {path: found.ordinal for path, found in additions.items()}
+    return State(git, tree, read_repository(tree, ordinals), commit, additions)
+
+
+def stopping(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The problems that are no warnings."""
+    return tuple(problem for problem in problems if problem.severity is Severity.PROBLEM)
+
+
+def open_ledger(state: State) -> Ledger:
+    """The ledger that writes records as the machine which `edgetrain.yaml` names."""
+    configuration = state.desired.configuration
+    machine = configuration.machine
+    key = secret_file(configuration.secrets, machine.signing_key) if machine.signing_key else None
+    return Ledger(state.git, configuration.branch, Machine(machine.name, machine.email, key))
+
+
+def secret_file(secrets: object, name: str) -> Path:
+    """The file that holds a declared secret; only the `file` source gives one, and `environment` its path."""
+    source = secrets[name]["source"] if isinstance(secrets, dict) and name in secrets else {}
+    text = source.get("file") or os.environ.get(source.get("environment", ""), "")
+    path = Path(text).expanduser() if text else None
+    if path is None or not path.is_file():
+        raise NotFound(
+            f"secret {name} has no readable file on this machine",
+            reason="SecretMissing",
+            fix="put the key where edgetrain.yaml says, readable by the runner only",
+        )
+    return path
