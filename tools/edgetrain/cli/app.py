@@ -1,0 +1,106 @@
+"""The command line's root: loads one verb when it is called, and turns every failure into an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgetrain import __version__
+from edgetrain.cli.session import Session, pass_session
+from edgetrain.cli.table import VERBS
+from edgetrain.core.problem import did_you_mean, shown
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+EPILOG = """\b
+Exit codes: 0 fine; 1 problems in files; 2 wrong usage; 3 refused, a provider
+failed, or a run ended failed, lost or rejected; 4 changes pending (--exit-code)."""
+
+
+class LazyVerbs(click.Group):
+    """A group whose commands are imported when they are called; `--help` reads the table only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the table's order: the order in which one works."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and answer its command."""
+        if cmd_name not in VERBS:
+            return None
+        module, attribute = VERBS[cmd_name].command.split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion for an unknown verb."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f'no verb "{shown(args[0])}"{did_you_mean(args[0], VERBS)}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, importing nothing."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a verb. Exits with its code; with `standalone_mode=False` answers the code instead."""
+        session = extra.pop("obj", None) or Session()
+        try:
+            answer = super().main(
+                args, prog_name or "edgetrain", complete_var, standalone_mode=False, obj=session, **extra
+            )
+            sys.stdout.flush()
+            code = answer if isinstance(answer, int) else 0
+        except (KeyboardInterrupt, click.Abort):
+            code = EXIT_INTERRUPTED
+        except BrokenPipeError:
+            code = EXIT_BROKEN_PIPE
+            # What Python still holds for the closed pipe must not fail again while it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except Exception as error:
+            from edgetrain.cli.failure import fail
+
+            code = fail(error, session)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+@click.group(
+    cls=LazyVerbs,
+    epilog=EPILOG,
+    subcommand_metavar="VERB [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "-C",
+    "directory",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Work in this folder's repository instead of the current one's.",
+)
+@click.option("--no-color", is_flag=True, help="Write no colours (the same as NO_COLOR=1).")
+@click.version_option(__version__, message="edgetrain %(version)s")
+@pass_session
+def app(session: Session, directory: Path | None, no_color: bool) -> None:
+    """GitOps for machine-learning models that must be trained where the data is."""
+    session.directory = directory
+    if no_color:
+        session.color = False

@@ -1,0 +1,34 @@
+"""The one table of verbs: where each command lies, so that `--help` needs to import none of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """`command` is `module:attribute` of a click command; `help` the line that `--help` shows."""
+
+    command: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "validate": Verb("edgetrain.cli.validate:validate", "Check every manifest, reference and record."),
+    "plan": Verb("edgetrain.cli.plan:plan", "Show what apply would do."),
+    "apply": Verb("edgetrain.cli.apply:apply", "Bring the world to what main says."),
+    "run": Verb("edgetrain.cli.runs:run", "Try an experiment here, uncommitted code and all."),
+    "runs": Verb("edgetrain.cli.runs:runs", "List runs and how they ended."),
+    "logs": Verb("edgetrain.cli.runs:logs", "Show what a run's script printed, at the site."),
+    "cancel": Verb("edgetrain.cli.runs:cancel", "Stop a run that is under way."),
+    "retry": Verb("edgetrain.cli.runs:retry", "Ask for another attempt of a run."),
+    "propose": Verb("edgetrain.cli.runs:propose", "Propose a run's model as the next version."),
+    "gc": Verb("edgetrain.cli.runs:gc", "Remove stored files that nothing names any more."),
+    "models": Verb("edgetrain.cli.history:models", "List models, versions and channels."),
+    "audit": Verb("edgetrain.cli.history:audit", "Tell the whole story of a model version."),
+    "log": Verb("edgetrain.cli.history:log", "Show a model's versions and channel moves."),
+    "compare": Verb("edgetrain.cli.history:compare", "Compare two runs or versions."),
+    "new": Verb("edgetrain.cli.new:new", "Write a new manifest, ready to edit."),
+    "lock": Verb("edgetrain.cli.lock:lock", "Pin an experiment's packages, with hashes."),
+    "explain": Verb("edgetrain.cli.explain:explain", "Say what a problem code means and how to mend it."),
+    "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a kind of manifest."),
+}
