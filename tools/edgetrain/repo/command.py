@@ -1,0 +1,196 @@
+"""One git command: no shell, a cleaned environment, bounded output, errors that hold no credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.problem import shown
+
+OLDEST = (2, 34)
+MAX_OUTPUT = 256 * 2**20
+
+# How to reach a remote is the machine's affair; which repository, index or objects to use is ours.
+_KEPT = frozenset({
+    "GIT_ASKPASS", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM", "GIT_EXEC_PATH", "GIT_SSH",
+    "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH",
+})  # fmt: skip
+_SET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
+_OPTIONS = (
+    "core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.ext.allow=never", "core.quotePath=false",
+    "gc.auto=0", "maintenance.auto=false", "log.showRoot=true", "log.showSignature=false",
+    "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false",
+)  # fmt: skip
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_CAUSES = (
+    (
+        r"dubious ownership",
+        "UnsafeOwnership",
+        "if you trust the folder: git config --global --add safe.directory FOLDER",
+    ),
+    (
+        r"index\.lock|\.lock': File exists|cannot lock ref",
+        "RepositoryBusy",
+        "wait for the other git command; if none runs, remove the .lock file that it left",
+    ),
+    (
+        r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
+        r"|error: 40[13]|Host key verification failed",
+        "RemoteDenied",
+        "check the credential or deploy key that this machine uses for the remote",
+    ),
+    (
+        r"Could not resolve|unable to access|Could not read from remote|Connection (refused|timed out|reset)"
+        r"|does not appear to be a git repository|early EOF|hung up",
+        "RemoteUnreachable",
+        "check the remote's address (git remote -v) and the network, then try again",
+    ),
+    (r"not a git repository", "NotARepository", "run this inside a git checkout, or: git init"),
+    (r"No space left|Read-only file system", "DiskNotWritable", "make room on the disk, then try again"),
+)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a git command ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    def text(self) -> str:
+        """Its output without the last newline."""
+        return decode(self.out).removesuffix("\n")
+
+
+def decode(data: bytes) -> str:
+    """Git's bytes as text; a name that is not UTF-8 survives the way there and back."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encode(text: str) -> bytes:
+    """The inverse of `decode`."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def without_credentials(text: str, limit: int = 600) -> str:
+    """Git's words, fit for a message: no user or password of a URL, no control characters, bounded."""
+    return shown(" ".join(_CREDENTIALS.sub("", text).split()), limit)
+
+
+def failure(verb: str, done: Completed) -> RepositoryError:
+    """The error for a git command that failed."""
+    words = without_credentials(done.err) or f"exit code {done.code}"
+    for pattern, reason, fix in _CAUSES:
+        if re.search(pattern, done.err):
+            return RepositoryError(f"git {verb}: {words}", reason=reason, fix=fix)
+    return RepositoryError(
+        f"git {verb}: {words}", reason="GitFailed", fix="run the same git command by hand to see more"
+    )
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what would point git elsewhere or make it ask."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _KEPT}
+    return {**inherited, **_SET, **(extra or {})}
+
+
+def command_line(args: Sequence[str], config: Sequence[str] = ()) -> list[str]:
+    """The whole argument list, with `config` (`key=value`) over our settings."""
+    options = [part for option in (*_OPTIONS, *config) for part in ("-c", option)]
+    # Replacement refs would let anyone who can push them rewrite what history says.
+    return ["git", "--no-pager", "--no-replace-objects", *options, *args]
+
+
+@cache
+def require_git() -> None:
+    """RepositoryError `GitMissing` or `GitTooOld` unless a git that will do is on this machine."""
+    if shutil.which("git") is None:
+        raise RepositoryError("git is not on this machine", reason="GitMissing", fix="install git 2.34 or newer")
+    answer = subprocess.run(["git", "--version"], capture_output=True, text=True, env=environment(), check=False)
+    found = re.search(r"(\d+)\.(\d+)", answer.stdout)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        raise RepositoryError(
+            f"git is too old: {shown(answer.stdout.strip())}", reason="GitTooOld", fix="install git 2.34 or newer"
+        )
+
+
+def execute(
+    root: Path,
+    args: Sequence[str],
+    *,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    config: Sequence[str] = (),
+    timeout: float = 120.0,
+    limit: int = MAX_OUTPUT,
+) -> Completed:
+    """Run git in `root` and tell how it ended. RepositoryError `GitTimeout` after `timeout` seconds,
+    `OutputTooLarge` beyond `limit` bytes, `NotARepository` if the folder can't be entered."""
+    late = threading.Event()
+    # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as source:
+        source.write(input or b"")
+        source.seek(0)
+        try:
+            # A session of its own: no terminal to ask for passwords, and git's helpers die with it.
+            process = subprocess.Popen(
+                command_line(args, config),
+                cwd=root,
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment(env),
+                start_new_session=True,
+            )
+        except OSError as error:
+            require_git()
+            raise RepositoryError(
+                f"git can't run in {shown(root)}: {error.strerror}", reason="NotARepository"
+            ) from None
+
+        def stop() -> None:
+            late.set()
+            _kill(process)
+
+        timer = threading.Timer(timeout, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            out = process.stdout.read(limit + 1) if process.stdout else b""
+            if len(out) <= limit:
+                process.wait()
+        finally:
+            timer.cancel()
+            _kill(process)
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        errors.seek(0)
+        err = decode(errors.read(2**16))
+    if late.is_set():
+        raise RepositoryError(
+            f"git {args[0]} took longer than {timeout:g} s",
+            reason="GitTimeout",
+            fix="check the network and the remote, then try again",
+        )
+    if len(out) > limit:
+        raise RepositoryError(f"git {args[0]} answered more than {limit} bytes", reason="OutputTooLarge")
+    return Completed(process.returncode, out, err)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,245 @@
+"""One repository: refs, commits and objects, and the remote `origin` where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.problem import shown
+from edgetrain.repo.command import (
+    MAX_OUTPUT,
+    Completed,
+    command_line,
+    decode,
+    environment,
+    execute,
+    failure,
+    require_git,
+)
+from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, OID, Commit, ObjectReader, parse_commit
+
+REMOTE = "origin"
+LOCK_SECONDS = 300.0
+
+_BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+@-]*)*")
+
+
+def check_branch(name: str) -> str:
+    """The name, if it is safe as a branch; RepositoryError `BadBranchName` otherwise."""
+    bad = not _BRANCH.fullmatch(name) or len(name) > 200 or ".." in name or "@{" in name
+    if bad or any(part.endswith((".lock", ".")) for part in name.split("/")):
+        raise RepositoryError(f"not a safe branch name: {shown(name)}", reason="BadBranchName")
+    return name
+
+
+class Git:
+    """One checkout, by the top of its work tree (a bare repository's own folder)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._common: Path | None = None
+
+    @classmethod
+    def find(cls, start: Path) -> Git:
+        """The checkout that holds `start`. RepositoryError `NotARepository`, `GitMissing`, `GitTooOld`."""
+        require_git()
+        top = cls(start).attempt("rev-parse", "--show-toplevel")
+        if top.code == 0 and top.out:
+            return cls(Path(os.fsdecode(top.out.removesuffix(b"\n"))))
+        inside = cls(start).text("rev-parse", "--is-bare-repository")  # raises what is wrong
+        if inside == "true":
+            return cls(Path(cls(start).text("rev-parse", "--absolute-git-dir")))
+        raise RepositoryError(
+            f"{shown(start)} has no work tree", reason="NotARepository", fix="run this inside a git checkout"
+        )
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def attempt(
+        self,
+        *args: str,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Sequence[str] = (),
+        timeout: float = 120.0,
+        limit: int = MAX_OUTPUT,
+    ) -> Completed:
+        """Run git and tell how it ended. RepositoryError `GitTimeout` (seconds), `OutputTooLarge` (bytes)."""
+        return execute(self.root, args, input=input, env=env, config=config, timeout=timeout, limit=limit)
+
+    def run(
+        self,
+        *args: str,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Sequence[str] = (),
+        timeout: float = 120.0,
+    ) -> bytes:
+        """Run git and answer its output. RepositoryError, with git's words and a fix, if it fails."""
+        done = self.attempt(*args, input=input, env=env, config=config, timeout=timeout)
+        if done.code != 0:
+            raise failure(args[0], done)
+        return done.out
+
+    def text(self, *args: str) -> str:
+        """Like `run`, as text without the last newline."""
+        return decode(self.run(*args)).removesuffix("\n")
+
+    def objects(self) -> ObjectReader:
+        """A reader of many objects; close it, or use `with`."""
+        process = subprocess.Popen(
+            command_line(("cat-file", "--batch")),
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            start_new_session=True,
+        )
+        return ObjectReader(process)
+
+    # --- where we are --------------------------------------------------------------------------------
+
+    @property
+    def common_dir(self) -> Path:
+        """The folder that all work trees of the repository share."""
+        if self._common is None:
+            self._common = Path(self.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
+        return self._common
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keep other threads and processes of ours from changing refs; a thread may enter it again.
+
+        RepositoryError `RepositoryBusy` after `timeout` seconds.
+        """
+        path = self.common_dir / "edgetrain.lock"
+        held = FileLock(path, thread_local=True, is_singleton=True)
+        try:
+            held.acquire(timeout=timeout)
+        except Timeout:
+            raise RepositoryError(
+                "another edgetrain command holds this repository",
+                reason="RepositoryBusy",
+                fix="wait for the other edgetrain command on this checkout to end",
+            ) from None
+        except OSError as error:
+            raise RepositoryError(
+                f"the repository can't be written: {error.strerror}",
+                reason="DiskNotWritable",
+                fix="give this user the right to write in the .git folder",
+            ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    def head(self) -> str:
+        """The commit that HEAD names. RepositoryError `CommitMissing` before the first commit."""
+        return self.resolve("HEAD")
+
+    def resolve(self, revision: str) -> str:
+        """The commit that `revision` names. RepositoryError `CommitMissing`."""
+        done = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
+        if done.code != 0 or not OID.fullmatch(done.text()):
+            raise RepositoryError(
+                f"no commit {shown(revision)} here", reason="CommitMissing", fix="fetch it, or correct its name"
+            )
+        return done.text()
+
+    def ref(self, name: str) -> str | None:
+        """What the full ref name (`refs/heads/...`) points to."""
+        # Not rev-parse: it would also take `refs/heads/refs/heads/x` for `refs/heads/x`.
+        done = self.attempt("show-ref", "--verify", "--hash", "--", name)
+        return done.text() if done.code == 0 else None
+
+    def is_shallow(self) -> bool:
+        """Whether history is cut off."""
+        return self.text("rev-parse", "--is-shallow-repository") == "true"
+
+    def boundary(self) -> frozenset[str]:
+        """The commits whose parents a shallow clone lacks."""
+        try:
+            return frozenset((self.common_dir / "shallow").read_text("ascii").split())
+        except FileNotFoundError:
+            return frozenset()
+
+    def merge_base(self, a: str, b: str) -> str | None:
+        """The best common ancestor; None if there is none here (it may be cut off in a shallow clone)."""
+        done = self.attempt("merge-base", self.resolve(a), self.resolve(b))
+        if done.code > 1:
+            raise failure("merge-base", done)
+        return done.text().partition("\n")[0] or None
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `older` is reachable from `newer`."""
+        done = self.attempt("merge-base", "--is-ancestor", older, newer)
+        if done.code > 1:
+            raise failure("merge-base", done)
+        return done.code == 0
+
+    # --- the remote ----------------------------------------------------------------------------------
+
+    def has_remote(self) -> bool:
+        """Whether there is a remote named `origin`."""
+        return REMOTE in self.text("remote").splitlines()
+
+    def fetch(self, *branches: str) -> None:
+        """Bring `origin/<branch>` up to date. RepositoryError `BranchMissing`, `RemoteUnreachable`, ..."""
+        names = [check_branch(branch) for branch in branches]
+        specs = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in names]
+        args = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        with self.lock():
+            done = self.attempt(*args, "--end-of-options", REMOTE, *specs, timeout=600)
+        if done.code != 0 and "couldn't find remote ref" in done.err:
+            raise _no_branch(", ".join(names), f"push it: git push {REMOTE} {names[0]}")
+        if done.code != 0:
+            raise failure("fetch", done)
+
+    def tip(self, branch: str, refresh: bool = True) -> str:
+        """The branch's newest commit: origin's where there is a remote, else the local branch's.
+
+        With `refresh` the remote is asked; without it what was last fetched, or the local branch, counts.
+        """
+        check_branch(branch)
+        local, remote = f"refs/heads/{branch}", f"refs/remotes/{REMOTE}/{branch}"
+        if self.has_remote():
+            if refresh:
+                self.fetch(branch)
+            found = self.ref(remote) or (None if refresh else self.ref(local))
+        else:
+            found = self.ref(local)
+        if found is None:
+            raise _no_branch(branch, f"make its first commit, or fetch it: git fetch {REMOTE} {branch}")
+        return found
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def commits(self, *args: str, input: bytes | None = None) -> list[Commit]:
+        """What `git log` with these arguments lists."""
+        data = self.run("log", "-z", "--no-notes", "--no-color", f"--format={COMMIT_FORMAT}", *args, input=input)
+        fields = data.decode("utf-8", "replace").split("\0")[:-1]
+        return [parse_commit(fields[at : at + COMMIT_FIELDS]) for at in range(0, len(fields), COMMIT_FIELDS)]
+
+    def commit_info(self, sha: str) -> Commit:
+        """One commit. RepositoryError `CommitMissing`."""
+        return self.commits("--no-walk", "--no-patch", self.resolve(sha))[0]
+
+    def show(self, sha: str, path: str, limit: int = 2**20) -> bytes | None:
+        """The file's bytes at the commit; None if there is no such file. RepositoryError `FileTooLarge`."""
+        entry = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{sha}:{path}")
+        if entry.code != 0 or self.text("cat-file", "-t", entry.text()) != "blob":
+            return None
+        with self.objects() as objects:
+            return objects.read(entry.text(), limit)
+
+
+def _no_branch(branch: str, fix: str) -> RepositoryError:
+    return RepositoryError(f"there is no branch {shown(branch)}", reason="BranchMissing", fix=fix)
