@@ -1,0 +1,138 @@
+"""A layer as a deterministic tar, made anew each time it is read: no spool, memory bounded by a chunk.
+
+Layers are not compressed: the bytes of gzip differ from one zlib to another, and the same inputs must give
+the same digest everywhere. So a layer's digest is its diff id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+from edgetrain.core.errors import Rejected
+from edgetrain.core.ports import Layer
+from edgetrain.core.problem import shown
+
+MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_CHUNK = 2**20
+_PATH = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]{1,100}(/(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]{1,100})*")
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """A file to put into a layer: `path` in the image without the leading slash, `size` in bytes.
+
+    `open` gives the same bytes each time it is called.
+    """
+
+    path: str
+    size: int
+    open: Callable[[], BinaryIO] = field(repr=False)
+    mode: int = 0o644
+
+    @classmethod
+    def of_bytes(cls, path: str, data: bytes) -> LayerFile:
+        """A file of these bytes."""
+        return cls(path, len(data), lambda: io.BytesIO(data))
+
+
+def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
+    """The layer of these files, in any order; `mtime` in seconds since 1970. Reads every file once.
+
+    Raises Rejected for an unsafe or doubled path, or a file whose bytes are not as many as said.
+    """
+    ordered = sorted(files, key=lambda file: file.path)
+    paths = [file.path for file in ordered]
+    for path in paths:
+        if len(path) > 255 or not _PATH.fullmatch(path):
+            raise Rejected(f"not a safe path in an image: {shown(path)}", reason="BadPath", fix="rename the file")
+    if len({*paths} | _folders(paths)) != len(paths) + len(_folders(paths)):
+        raise Rejected("two files of one path in an image layer", reason="BadPath", fix="rename one of them")
+
+    hasher, size = hashlib.sha256(), 0
+    for chunk in _tar(ordered, mtime):
+        hasher.update(chunk)
+        size += len(chunk)
+    digest = "sha256:" + hasher.hexdigest()
+
+    def read() -> BinaryIO:
+        return cast(BinaryIO, io.BufferedReader(_Chunks(_tar(ordered, mtime)), _CHUNK))
+
+    return Layer(digest=digest, size=size, media_type=MEDIA_TYPE, diff_id=digest, open=read)
+
+
+class _Chunks(io.RawIOBase):
+    """A stream of what an iterator gives."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _tar(files: Sequence[LayerFile], mtime: int) -> Iterator[bytes]:
+    written = 0
+    known = {file.path: file for file in files}
+    for path in sorted({*known} | _folders(known)):
+        header = _header(path, known.get(path), mtime)
+        yield header
+        written += len(header)
+        if file := known.get(path):
+            for chunk in _content(file):
+                yield chunk
+                written += len(chunk)
+            padding = -file.size % tarfile.BLOCKSIZE
+            yield b"\0" * padding
+            written += padding
+    end = 2 * tarfile.BLOCKSIZE
+    yield b"\0" * (end + -(written + end) % tarfile.RECORDSIZE)
+
+
+def _header(path: str, file: LayerFile | None, mtime: int) -> bytes:
+    info = tarfile.TarInfo(path)
+    info.mtime = mtime
+    if file is None:
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        info.name += "/"
+    else:
+        info.size, info.mode = file.size, file.mode
+    # GNU and not USTAR: a model may be larger than 8 GiB.
+    return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
+
+
+def _content(file: LayerFile) -> Iterator[bytes]:
+    left = file.size
+    with file.open() as stream:
+        while chunk := stream.read(_CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+    if left:
+        raise Rejected(
+            f"{file.path} does not have the {file.size} bytes that it should have",
+            reason="SizeChanged",
+            fix="check the artifact store's disk, then apply again",
+        )
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    return {path[: found.start()] for path in paths for found in re.finditer("/", path)}
