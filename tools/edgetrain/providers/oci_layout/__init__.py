@@ -1,0 +1,1 @@
+"""A registry in a folder: an OCI image layout per repository."""
