@@ -76,7 +76,7 @@ def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
         title=model.name,
         version=str(version.number),
         revision=commit,
-        created=info.time,
+        created=info.committer.time,
         description=str(model.card.get("intendedPurpose", "")),
         labels={
             "edgetrain.model": model.name,
@@ -85,9 +85,7 @@ def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
             "edgetrain.record": version.record,
         },
     )
-    metadata = {
-        "model": model.name,
-        "version": version.number,
+    facts = {
         "identity": spec["run"]["identity"],
         "record": version.record,
         "commit": spec["commit"],
@@ -100,7 +98,7 @@ def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
     }
     return assemble(
         about=about,
-        scoring=scoring_files(metadata),
+        scoring=scoring_files(model.name, version.number, facts),
         model=_model_files(context, spec["artifacts"]),
         base=base,
         base_name="" if base is None else model.image.base.partition("@")[0],

@@ -38,8 +38,8 @@ class Site:
             )
         self._made: dict[tuple[str, str], Any] = {}
 
-    def _once(self, port: str, name: str, type_: str, **arguments: Any) -> Any:
-        key = (port, name)
+    def _once(self, port: str, key_name: str, type_: str, **arguments: Any) -> Any:
+        key = (port, key_name)
         if key not in self._made:
             self._made[key] = provider(port, type_, **arguments)
         return self._made[key]
