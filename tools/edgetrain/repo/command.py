@@ -30,7 +30,7 @@ _SET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "SSH_ASKPASS_REQU
 _OPTIONS = (
     "core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.ext.allow=never", "core.quotePath=false",
     "gc.auto=0", "maintenance.auto=false", "log.showRoot=true", "log.showSignature=false",
-    "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false",
+    "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false", "log.follow=false", "trailer.separators=:",
 )  # fmt: skip
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _CAUSES = (

@@ -191,15 +191,21 @@ class Git:
         """Whether there is a remote named `origin`."""
         return REMOTE in self.text("remote").splitlines()
 
-    def fetch(self, *branches: str) -> None:
+    def fetch(self, branch: str) -> None:
         """Bring `origin/<branch>` up to date. RepositoryError `BranchMissing`, `RemoteUnreachable`, ..."""
-        names = [check_branch(branch) for branch in branches]
-        specs = [f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}" for name in names]
-        args = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        self._fetch(check_branch(branch))
+
+    def fetch_matching(self, prefix: str) -> None:
+        """Bring all `origin/<prefix>...` up to date, and forget those that are gone there."""
+        self._fetch(prefix + "*", "--prune")
+
+    def _fetch(self, name: str, *options: str) -> None:
+        spec = f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}"
+        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         with self.lock():
-            done = self.attempt(*args, "--end-of-options", REMOTE, *specs, timeout=600)
+            done = self.attempt("fetch", *quiet, *options, "--end-of-options", REMOTE, spec, timeout=600)
         if done.code != 0 and "couldn't find remote ref" in done.err:
-            raise _no_branch(", ".join(names), f"push it: git push {REMOTE} {names[0]}")
+            raise _no_branch(name, f"push it: git push {REMOTE} {name}")
         if done.code != 0:
             raise failure("fetch", done)
 

@@ -245,27 +245,32 @@ class WorkTree(_Listed):
         return "sha256:" + hasher.hexdigest()
 
     def _open(self, path: str) -> int:
-        """Open step by step, so that no folder on the way can be a link, not even one just made."""
         self._regular(path)
-        *folders, name = path.split("/")
-        at = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for folder in folders:
-                below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-                os.close(at)
-                at = below
-            # Without blocking: a pipe put in the file's place would make us wait for ever.
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-        except FileNotFoundError:
-            raise RepositoryError(f"there is no file {shown(path)} any more", reason="NoSuchFile") from None
-        except OSError as error:
-            raise RepositoryError(f"{shown(path)} can't be read: {error.strerror}", reason="NotAFile") from None
-        finally:
+        return open_file(self.root, path)
+
+
+def open_file(root: Path, path: str) -> int:
+    """Open a regular file below `root` for reading, following no link. Errors as in Tree."""
+    *folders, name = path.split("/")
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Step by step, so that no folder on the way can be a link, not even one just made.
+        for folder in folders:
+            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
-        return file
+            at = below
+        # Without blocking: a pipe put in the file's place would make us wait for ever.
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    except FileNotFoundError:
+        raise RepositoryError(f"there is no file {shown(path)}", reason="NoSuchFile") from None
+    except OSError as error:
+        raise RepositoryError(f"{shown(path)} can't be read: {error.strerror}", reason="NotAFile") from None
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
+    return file
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,0 +1,352 @@
+"""Facts that only git's history knows: who added, changed, proposed and approved what, and when.
+
+Each function asks git once, or a fixed number of times, over the whole history. What a shallow clone can't
+tell is marked (`certain`, `complete`), never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgetrain.core.errors import RepositoryError
+from edgetrain.repo.command import decode
+from edgetrain.repo.git import Git
+from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, Commit, Person, parse_commit
+from edgetrain.repo.tree import MANIFEST_LIMIT, REGULAR, CommitTree, WorkTree, open_file
+
+# Wider than the names that records have now: whatever lies here is the machine's.
+RECORD_PATHS = (
+    "experiments/*/runs/*.json",
+    "models/*/versions/*.release-*.json",
+    "models/*/proposals/*.json",
+)
+MAX_COMMITS_MERGED = 5000
+
+_RECORD = re.compile("|".join(re.escape(p).replace(r"\*", "[^/]*") for p in RECORD_PATHS))
+_PULL_REQUEST = re.compile(r"Merge pull request (#\d+) from|\((#\d+)\)$")
+_FIRST_PARENT = ("--first-parent", "--diff-merges=first-parent", "--no-renames")
+_SIGNATURES = {"G": "good", "B": "bad", "R": "bad", "X": "bad", "Y": "bad", "N": "none"}
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A file's first appearance on main. `ordinal` grows along main's history and is shared by files of one
+    commit. Not `certain`: the clone's history starts here, the file may be older."""
+
+    path: str
+    commit: str
+    ordinal: int
+    time: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class Change:
+    """The last commit on main that touched something. Not `certain`: an older one may be meant."""
+
+    commit: str
+    time: str
+    author: Person
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who stands behind a commit on main. `proposer` and `approvers` are `name <email>`, approvers as their
+    trailers say; `pull_request` is the trailer's text, or `#n`. Not `certain`: merged commits are cut off."""
+
+    merge_commit: str
+    proposer: str
+    approvers: tuple[str, ...]
+    pull_request: str | None
+    time: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file as a commit on main made it. `data` is None if it was removed, or is no file within the limit."""
+
+    commit: str
+    time: str
+    author: Person
+    data: bytes | None = field(repr=False)
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class RecordCommit:
+    """A commit that touched records. `signature` is `good`, `bad`, `none`, or `unknown` (not checked, or by a
+    key that is not allowed); `signer` is the principal of a good one. `changes` maps record paths to A, M, D
+    or T; `other_paths` is what else the commit changed."""
+
+    commit: str
+    parents: tuple[str, ...]
+    author: Person
+    committer: Person
+    record_paths: tuple[str, ...]
+    other_paths: tuple[str, ...]
+    changes: tuple[tuple[str, str], ...]
+    signature: str
+    signer: str = ""
+
+
+@dataclass(frozen=True)
+class RecordHistory:
+    """All commits that touched records, oldest first. Not `complete`: older ones are cut off."""
+
+    commits: tuple[RecordCommit, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _Raw:
+    mode: str
+    blob: str
+    status: str
+    path: str
+
+
+def added(git: Git, tip: str, pathspecs: Sequence[str]) -> list[Addition]:
+    """The first appearance on main of each file that matches (`*` within a folder, `**` across), oldest first."""
+    cut = git.boundary()
+    found: dict[str, Addition] = {}
+    log = _log(git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", git.resolve(tip), "--", *_globs(pathspecs))
+    for ordinal, (commit, changes) in enumerate(log):
+        for change in changes:
+            addition = Addition(change.path, commit.sha, ordinal, commit.committer.time, commit.sha not in cut)
+            found.setdefault(change.path, addition)
+    return list(found.values())
+
+
+def last_change(git: Git, tip: str, folder: str, exclude: Sequence[str] = ()) -> Change | None:
+    """The newest commit on main that touched the folder (or file), except for `exclude` (paths in it)."""
+    specs = [f":(top,literal){folder}"]
+    specs += [f":(top,literal,exclude){folder}/{name.rstrip('/')}" for name in exclude]
+    commits = git.commits(*_FIRST_PARENT, "--no-patch", "--max-count=1", git.resolve(tip), "--", *specs)
+    if not commits:
+        return None
+    commit = commits[0]
+    return Change(commit.sha, commit.committer.time, commit.author, commit.sha not in git.boundary())
+
+
+def provenance(git: Git, sha: str, machines: Collection[str] = ()) -> Provenance:
+    """Who proposed and approved what the commit brought to main. `machines` are e-mails that are no person's.
+
+    Of a merge, the proposer is the author of the newest merged commit by a person (if all are by machines,
+    of the newest); of any other commit, its author.
+    """
+    commit = git.commit_info(sha)
+    merged: list[Commit] = []
+    if len(commit.parents) > 1:
+        wanted = (commit.sha, f"^{commit.parents[0]}", f"--max-count={MAX_COMMITS_MERGED}", "--topo-order")
+        merged = [c for c in git.commits("--no-patch", *wanted) if c.sha != commit.sha]
+    people = [c for c in merged if len(c.parents) < 2 and c.author.email not in machines]
+    proposer = (people or merged or [commit])[0].author
+    approvers = dict.fromkeys(name for c in (commit, *merged) for name in c.trailer("Approved-by"))
+    requests = [name for c in (commit, *merged) for name in c.trailer("Pull-Request")]
+    subject = _PULL_REQUEST.search(commit.subject)
+    requests += [subject[1] or subject[2]] if subject else []
+    cut = git.boundary()
+    certain = not any(c.sha in cut for c in (commit, *merged))
+    return Provenance(
+        commit.sha, str(proposer), tuple(approvers), next(iter(requests), None), commit.committer.time, certain
+    )
+
+
+def versions_of(git: Git, tip: str, path: str, limit: int = MANIFEST_LIMIT) -> list[FileVersion]:
+    """The file as each commit on main left it that changed it, oldest first."""
+    cut = git.boundary()
+    log = list(_log(git, *_FIRST_PARENT, "--reverse", git.resolve(tip), "--", f":(top,literal){path}"))
+    with git.objects() as objects:
+
+        def data(change: _Raw) -> bytes | None:
+            if change.mode not in REGULAR:
+                return None
+            try:
+                return objects.read(change.blob, limit)
+            except RepositoryError as error:
+                if error.reason == "FileTooLarge":
+                    return None
+                raise
+
+        return [
+            FileVersion(c.sha, c.committer.time, c.author, data(change), c.sha not in cut)
+            for c, changes in log
+            for change in changes
+            if change.path == path
+        ]
+
+
+def changed_since(git: Git, base: str, tree: CommitTree | WorkTree) -> list[tuple[str, str]]:
+    """What differs between the commit `base` and the tree: A, M or D and the path, sorted by path.
+
+    For a pull request, `base` is `git.merge_base(head, tip)`.
+    """
+    plain = ("--no-renames", "--name-status", "-z", "--no-ext-diff", "--ignore-submodules=dirty")
+    if isinstance(tree, CommitTree):
+        found = _statuses(git.run("diff-tree", "-r", *plain, git.resolve(base), tree.sha))
+        return sorted(((status, path) for path, status in found.items()), key=lambda pair: pair[1])
+    found = _statuses(git.run("diff", *plain, git.resolve(base), "--"))
+    for line in filter(None, git.run("ls-files", "-z", "-o", "--exclude-standard").split(b"\0")):
+        path = decode(line).rstrip("/")
+        if not tree.exists(path):
+            continue
+        # Gone from the index but on disk: git tells of a deletion and of a new file.
+        if path not in found:
+            found[path] = "A"
+        elif _same(git, base, tree.root, path):
+            del found[path]
+        else:
+            found[path] = "M"
+    return sorted(((status, path) for path, status in found.items()), key=lambda pair: pair[1])
+
+
+def _statuses(listing: bytes) -> dict[str, str]:
+    parts = decode(listing).split("\0")
+    return {p: "M" if s == "T" else s for s, p in zip(parts[0::2], parts[1::2], strict=False)}
+
+
+def _same(git: Git, base: str, root: Path, path: str) -> bool:
+    try:
+        with os.fdopen(open_file(root, path), "rb") as file:
+            data = file.read(MANIFEST_LIMIT + 1)
+        return git.show(base, path) == data
+    except RepositoryError:
+        return False  # a link, or too large to look at: it counts as changed
+
+
+def record_commits(
+    git: Git, tip: str, since: str | None = None, allowed_signers: bytes | None = None
+) -> RecordHistory:
+    """All commits of the history (not only main's own line) after `since` that touched RECORD_PATHS.
+
+    A merge counts only for what it alone did: a file that no parent has so, or one that a parent has and the
+    merge dropped. Signatures are checked against `allowed_signers` (the file's bytes), else `unknown`.
+    """
+    asked = (git.resolve(tip), *((f"^{git.resolve(since)}",) if since else ()))
+    listed = git.run("rev-list", "--reverse", "--topo-order", "--parents", *asked).decode().splitlines()
+    parents = {shas[0]: shas[1:] for shas in (line.split() for line in listed)}
+    cut = git.boundary()
+    known = [sha for sha in parents if sha not in cut]
+    touching = [
+        sha
+        for sha, changes in _diff_trees(git, known, *_globs(RECORD_PATHS)).items()
+        if _own(changes, len(parents[sha]))
+    ]
+    if not touching:
+        return RecordHistory((), len(known) == len(parents))
+    everything = _diff_trees(git, touching)
+    facts = _signed(git, touching, allowed_signers)
+    commits = []
+    for sha in touching:
+        commit, signature, signer = facts[sha]
+        own = _own(everything[sha], len(parents[sha]))
+        records = {path: status for path, status in own.items() if _RECORD.fullmatch(path)}
+        commits.append(
+            RecordCommit(
+                sha,
+                commit.parents,
+                commit.author,
+                commit.committer,
+                tuple(sorted(records)),
+                tuple(sorted(own.keys() - records.keys())),
+                tuple(sorted(records.items())),
+                signature,
+                signer,
+            )
+        )
+    return RecordHistory(tuple(commits), len(known) == len(parents))
+
+
+def _own(changes: Sequence[_Raw], parents: int) -> dict[str, str]:
+    """Of a commit's differences to each parent, those that are its own doing: path and status."""
+    by_path: dict[str, list[str]] = {}
+    for change in changes:
+        by_path.setdefault(change.path, []).append(change.status)
+    found = {}
+    for path, statuses in by_path.items():
+        lost = _RECORD.fullmatch(path) and any(status != "A" for status in statuses)
+        if len(statuses) >= max(parents, 1) or lost:
+            found[path] = next((status for status in statuses if status != "A"), "A")
+    return found
+
+
+def _diff_trees(git: Git, commits: Sequence[str], *pathspecs: str) -> dict[str, list[_Raw]]:
+    """Differences of each commit to each of its parents, in one go and without simplifying history."""
+    text = "".join(f"{sha}\n" for sha in commits).encode()
+    args = ("--stdin", "-m", "--root", "-r", "-z", "--no-renames", "--no-abbrev", "--raw")
+    tokens = iter(decode(git.run("diff-tree", *args, "--", *pathspecs, input=text)).split("\0"))
+    found: dict[str, list[_Raw]] = {}
+    current: list[_Raw] = []
+    for token in tokens:
+        if token.startswith(":"):
+            current.append(_raw(token, next(tokens)))
+        elif token:
+            current = found.setdefault(token, [])
+    return found
+
+
+def _signed(git: Git, commits: Sequence[str], allowed_signers: bytes | None) -> dict[str, tuple[Commit, str, str]]:
+    """Each commit with the state of its signature and its signer."""
+    text = "".join(f"{sha}\n" for sha in commits).encode()
+    if allowed_signers is None or shutil.which("ssh-keygen") is None:
+        plain = git.commits("--no-walk=unsorted", "--no-patch", "--stdin", input=text)
+        return {commit.sha: (commit, "unknown", "") for commit in plain}
+    with tempfile.TemporaryDirectory(prefix="edgetrain-") as folder:
+        signers = Path(folder) / "allowed_signers"
+        signers.write_bytes(allowed_signers)
+        # Only SSH keys count: what somebody's own OpenPGP keyring trusts says nothing here.
+        config = (
+            f"gpg.ssh.allowedSignersFile={signers}",
+            "gpg.ssh.program=ssh-keygen",
+            *(f"{name}=false" for name in ("gpg.program", "gpg.openpgp.program", "gpg.x509.program")),
+        )
+        form = f"--format={COMMIT_FORMAT}%x00%G?%x00%GS"
+        args = ("--no-walk=unsorted", "--no-patch", "--no-notes", "--no-color", form, "--stdin")
+        data = git.run("log", "-z", *args, input=text, config=config, timeout=1800)
+    fields = data.decode("utf-8", "replace").split("\0")[:-1]
+    found = {}
+    for at in range(0, len(fields), COMMIT_FIELDS + 2):
+        commit = parse_commit(fields[at : at + COMMIT_FIELDS])
+        state, signer = fields[at + COMMIT_FIELDS : at + COMMIT_FIELDS + 2]
+        signature = _SIGNATURES.get(state, "unknown")
+        found[commit.sha] = (commit, signature, signer if signature == "good" else "")
+    return found
+
+
+def _log(git: Git, *args: str) -> Iterator[tuple[Commit, list[_Raw]]]:
+    """Commits with their differences, in git's order."""
+    # A start mark that no object id or difference begins with tells a commit from a difference.
+    form = f"--format=%x02{COMMIT_FORMAT}"
+    fixed = ("-z", "--raw", "--no-abbrev", "--no-notes", "--no-color", form)
+    tokens = iter(decode(git.run("log", *fixed, *args)).split("\0"))
+    current: tuple[Commit, list[_Raw]] | None = None
+    for token in tokens:
+        if token.startswith("\x02"):
+            if current:
+                yield current
+            fields = [token[1:], *(next(tokens) for _ in range(COMMIT_FIELDS - 1))]
+            current = (
+                parse_commit([f.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for f in fields]),
+                [],
+            )
+        elif token.lstrip("\n").startswith(":") and current:
+            current[1].append(_raw(token.lstrip("\n"), next(tokens)))
+    if current:
+        yield current
+
+
+def _raw(token: str, path: str) -> _Raw:
+    _, mode, _, blob, status = token.removeprefix(":").split(" ")
+    return _Raw(mode, blob, status, path)
+
+
+def _globs(patterns: Sequence[str]) -> list[str]:
+    return [f":(top,glob){pattern}" for pattern in patterns]
