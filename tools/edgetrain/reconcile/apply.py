@@ -22,7 +22,6 @@ from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, open_ledger, read_tip, stopping
 from edgetrain.reconcile.training import train_all
 from edgetrain.repo.git import Git
-from edgetrain.repo.ledger import Ledger
 
 MAX_ROUNDS = 5
 RELEASING = frozenset(
@@ -91,7 +90,7 @@ def prepare(state: State, options: Options, report: Report) -> tuple[Context, Ob
         raise InvalidFiles(problems)
     desired = state.desired
     site = Site(desired.configuration, choose_site(desired.configuration, options.site), state.git.root)
-    ledger: Ledger = open_ledger(state)
+    ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
     context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
     tidy_recorded(context)
     return context, observe(desired, state.recorded, site, state.git, ledger)

@@ -17,12 +17,12 @@ from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunStat
 from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import Outcome, run_path
 from edgetrain.core.template import literal
-from edgetrain.reconcile.context import Context, manifest_digest
+from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
 from edgetrain.reconcile.finish import Kept, Verdict, check, keep, run_record, undecided, verdict_of
 from edgetrain.reconcile.observe import RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
-from edgetrain.repo.history import last_change, provenance
+from edgetrain.repo.history import last_change
 from edgetrain.repo.tree import export
 
 POLL_SECONDS = 0.25
@@ -71,14 +71,13 @@ def take_ticket(
     """Claim the attempt in the artifact store; the answer is ours, or that of whoever was first."""
     state = context.state
     merged = last_change(state.git, state.commit, experiment.folder, exclude=[f"{experiment.folder}/runs"])
-    origin = provenance(state.git, merged.commit) if merged else None
     facts = ticket(
         change,
         experiment,
         target,
         data,
         commit=state.commit,
-        provenance=origin.to_json() if origin else {},
+        provenance=provenance_of(context, merged.commit) if merged else {},
         manifest=manifest_digest(context, experiment.document.path),
     )
     context.step("ticket")

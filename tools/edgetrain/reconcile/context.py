@@ -14,6 +14,7 @@ from edgetrain.core.record import parse_record, serialise
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
+from edgetrain.repo.history import provenance
 from edgetrain.repo.ledger import Ledger
 
 
@@ -67,3 +68,15 @@ class Context:
 def manifest_digest(context: Context, path: str) -> str:
     """Digest of a manifest's bytes as they stand in the state that is applied."""
     return digest_bytes(context.state.tree.read(path))
+
+
+def provenance_of(context: Context, commit: str) -> dict[str, Any]:
+    """Who proposed and approved what a commit of main brought, as records hold it."""
+    machine = context.site.configuration.machine.email
+    found = provenance(context.state.git, commit, machines=[machine])
+    return {
+        "mergeCommit": found.merge_commit,
+        "proposer": found.proposer,
+        "approvers": list(found.approvers),
+        "pullRequest": found.pull_request,
+    }

@@ -13,9 +13,9 @@ from edgetrain.core.ports import Image
 from edgetrain.core.record import API_VERSION, ReleaseRecord
 from edgetrain.image.assembly import About, assemble, scoring_files
 from edgetrain.image.layer import LayerFile
-from edgetrain.reconcile.context import Context, manifest_digest
+from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.report import Result, Status
-from edgetrain.repo.history import last_change, provenance
+from edgetrain.repo.history import last_change
 
 Built = dict[tuple[str, int], str]
 
@@ -164,7 +164,7 @@ def record_release(context: Context, model: Model, version: ModelVersion, built:
             "base": model.image.base,
             "tags": version_tags(context, version),
         },
-        "provenance": _provenance(context, _merged(context, version)),
+        "provenance": provenance_of(context, _merged(context, version)),
     }
     _commit(context, data, f"Record release {version.id}")
 
@@ -195,7 +195,7 @@ def move(context: Context, model: Model, change: Change) -> None:
         "from": old,
         "to": new,
         "follows": head.digest if head else None,
-        "provenance": _provenance(context, merged.commit) if merged else {},
+        "provenance": provenance_of(context, merged.commit) if merged else {},
     }
     target = f"{model.name}@{new}" if new is not None else "nothing"
     _commit(context, data, f"Record channel {model.name}/{channel}: {target}")
@@ -209,17 +209,13 @@ def withdraw(context: Context, model: Model, change: Change) -> None:
     merged = last_change(context.state.git, context.state.commit, model.path)
     data = _release_data(context, model.name, version, "withdrawn") | {
         "why": change.subject["why"],
-        "provenance": _provenance(context, merged.commit) if merged else {},
+        "provenance": provenance_of(context, merged.commit) if merged else {},
     }
     _commit(context, data, f"Record withdrawal {version.id}")
 
 
 def _merged(context: Context, version: ModelVersion) -> str:
     return context.state.added[version.document.path].commit
-
-
-def _provenance(context: Context, commit: str) -> dict[str, Any]:
-    return provenance(context.state.git, commit).to_json()
 
 
 def _release_data(context: Context, model: str, version: ModelVersion, event: str) -> dict[str, Any]:

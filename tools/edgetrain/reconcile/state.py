@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,12 +76,13 @@ def stopping(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(problem for problem in problems if problem.severity is Severity.PROBLEM)
 
 
-def open_ledger(state: State) -> Ledger:
+def open_ledger(state: State, step: Callable[[str], None], say: Callable[[str], None]) -> Ledger:
     """The ledger that writes records as the machine which `edgetrain.yaml` names."""
     configuration = state.desired.configuration
     machine = configuration.machine
     key = secret_file(configuration.secrets, machine.signing_key) if machine.signing_key else None
-    return Ledger(state.git, configuration.branch, Machine(machine.name, machine.email, key))
+    identity = Machine(machine.name, machine.email, key)
+    return Ledger(state.git, configuration.branch, identity, step=step, say=say)
 
 
 def secret_file(secrets: object, name: str) -> Path:

@@ -1,0 +1,183 @@
+"""A small real site for tests: bare remote, clone, data folder, state, and an experiment without packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edgetrain.core.digest import parse_canonical
+from edgetrain.reconcile.apply import Options, apply
+from edgetrain.reconcile.report import ApplyResult, Event
+
+PERSON = {"GIT_AUTHOR_NAME": "Dana", "GIT_AUTHOR_EMAIL": "dana@example.org"}
+PERSON |= {"GIT_COMMITTER_NAME": "Dana", "GIT_COMMITTER_EMAIL": "dana@example.org"}
+
+CONFIGURATION = """\
+apiVersion: edgetrain/v1
+kind: Configuration
+metadata: {name: edgetrain}
+spec:
+  sites:
+    here:
+      state: STATE
+      datastores:
+        store: {type: folder, path: DATA}
+  allowUnsandboxed: true
+"""
+TARGET = """\
+apiVersion: edgetrain/v1
+kind: ComputeTarget
+metadata: {name: runner}
+spec: {type: local, site: here, capacity: {slots: 2}}
+"""
+EXPERIMENT = """\
+apiVersion: edgetrain/v1
+kind: Experiment
+metadata: {name: mean}
+spec:
+  model: mean
+  compute: runner
+  command: python train.py --data ${{inputs.table}} --shift ${{inputs.shift}}
+  inputs:
+    table: {type: uri_folder, datastore: store, path: table/, digest: latest}
+    shift: 0.5
+  outputs:
+    model: {type: custom_model, path: model.json, maxSize: 1Mi}
+  metrics: [score]
+  limits: {timeout: 2m, retries: 1}
+  seed: 1
+"""
+MODEL = """\
+apiVersion: edgetrain/v1
+kind: Model
+metadata: {name: mean, owners: ["@example/ds"]}
+spec:
+  card: {intendedPurpose: "Tests."}
+  gates:
+    - {metric: score, goal: maximize, min: 0.1, notWorseThan: production}
+  release: review
+  image: {repository: mean}
+  channels: {}
+"""
+SCRIPT = """\
+import argparse, json, os, pathlib
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=pathlib.Path)
+parser.add_argument("--shift", type=float)
+options = parser.parse_args()
+numbers = [float(line) for file in sorted(options.data.iterdir()) for line in file.read_text().split()]
+out = pathlib.Path(os.environ["EDGETRAIN_OUTPUTS"])
+(out / "model.json").write_text(json.dumps({"mean": sum(numbers) / len(numbers), "shift": options.shift}))
+(out / "metrics.json").write_text(json.dumps({"score": 1 - abs(options.shift)}))
+print("trained on", len(numbers), "numbers")
+"""
+
+
+class SmallSite:
+    """The site under one folder. People's steps are methods; `apply` is the runner."""
+
+    def __init__(self, folder: Path) -> None:
+        self.remote = folder / "remote.git"
+        self.clone = folder / "clone"
+        self.state = folder / "state"
+        self.data = folder / "data"
+
+    def make(self) -> SmallSite:
+        """Create everything and push the first commit."""
+        (self.data / "table").mkdir(parents=True)
+        (self.data / "table" / "a.txt").write_text("1 2 3\n")
+        self.clone.mkdir()
+        self._git("init", "--quiet", "--bare", "-b", "main", str(self.remote))
+        self._git("init", "--quiet", "-b", "main", ".")
+        self._git("remote", "add", "origin", str(self.remote))
+        configuration = CONFIGURATION.replace("STATE", json.dumps(str(self.state)))
+        self.write("edgetrain.yaml", configuration.replace("DATA", json.dumps(str(self.data))))
+        self.write("compute/runner.yaml", TARGET)
+        self.write("experiments/mean/experiment.yaml", EXPERIMENT)
+        self.write("experiments/mean/train.py", SCRIPT)
+        self.write("models/mean/model.yaml", MODEL)
+        self.write(".gitignore", ".edgetrain/\n")
+        self.push("Start")
+        return self
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the clone."""
+        file = self.clone / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace text that must be there once."""
+        text = (self.clone / path).read_text()
+        assert text.count(old) == 1, (path, old)
+        self.write(path, text.replace(old, new))
+
+    def _git(self, *arguments: str) -> str:
+        environment = {**os.environ, **PERSON, "GIT_CONFIG_GLOBAL": os.devnull}
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.clone, env=environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def sync(self) -> None:
+        """Bring the clone to the remote's main."""
+        self._git("fetch", "--quiet", "--prune", "origin")
+        self._git("checkout", "--quiet", "-B", "main", "origin/main")
+
+    def push(self, message: str) -> None:
+        """Commit all on main and push."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "-m", message)
+        self._git("push", "--quiet", "origin", "main")
+
+    def merge_proposal(self, number: int, production: int | None = None) -> None:
+        """Merge the proposed version; move the channel in the same pull request if asked."""
+        branch = f"edgetrain/proposal/mean-{number}"
+        self.sync()
+        self._git("merge", "--quiet", "--no-ff", "-m", f"Merge mean@{number}", f"origin/{branch}")
+        if production is not None:
+            self.point(production)
+            self._git("add", "--all")
+            self._git("commit", "--quiet", "-m", f"Production is {production}")
+        self._git("push", "--quiet", "origin", "main")
+        self._git("push", "--quiet", "origin", "--delete", branch)
+
+    def point(self, number: int) -> None:
+        """Point production somewhere, in the clone."""
+        text = (self.clone / "models/mean/model.yaml").read_text()
+        line = next(line for line in text.splitlines() if line.startswith("  channels:"))
+        self.write("models/mean/model.yaml", text.replace(line, f"  channels: {{production: {number}}}"))
+
+    def apply(
+        self,
+        step: Callable[[str], None] = lambda name: None,
+        stop: threading.Event | None = None,
+        report: Callable[[Event], None] = lambda event: None,
+        **options: object,
+    ) -> ApplyResult:
+        """The runner's apply, in this process."""
+        chosen = Options(step=step, stop=stop or threading.Event(), **options)  # type: ignore[arg-type]
+        return apply(self.clone, chosen, report)
+
+    def records(self) -> dict[str, dict[str, object]]:
+        """Every record and version on the remote's main, by path."""
+        self._git("fetch", "--quiet", "origin")
+        names = self._git("ls-tree", "-r", "--name-only", "origin/main").split("\n")
+        return {
+            name: parse_canonical(self._git("show", f"origin/main:{name}").encode())
+            for name in names
+            if name.endswith(".json") and name.startswith(("experiments/", "models/"))
+        }
+
+    def branches(self) -> list[str]:
+        """The remote's branches."""
+        listed = self._git("ls-remote", "--heads", "origin").split("\n")
+        return sorted(line.split("refs/heads/")[1] for line in listed if line)
+
+    def commits_of(self, path: str) -> int:
+        """How many commits of main touch the path."""
+        return len(self._git("log", "--format=%H", "origin/main", "--", path).split())
