@@ -52,6 +52,7 @@ _WORDS = (
         r"a backslash escape that YAML does not know; write \\ or use single quotes",
     ),
     ("cannot start any token", "a character that can't start a value; put the value in quotes"),
+    ("expected node content", "a value is missing, or begins with a character that needs quotes"),
     ("<document start>", "more text after the end of the value"),
 )
 
@@ -134,6 +135,7 @@ class _Builder:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
+        self.lines = _LINE_END.split(text.rstrip())
         self.root: Any = None
         self.marks: dict[Pointer, Mark] = {}
         self.key_marks: dict[Pointer, Mark] = {}
@@ -185,13 +187,17 @@ class _Builder:
         at, since = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
         mark = Mark()
         if at is not None:
-            lines = _LINE_END.split(self.text)
-            mark = _inside(at, lines)
-            if lines[mark.line - 1][mark.column - 1 :].startswith("\t"):
+            mark = self.inside(at)
+            if self.lines[mark.line - 1][mark.column - 1 :].startswith("\t"):
                 words = "a tab; indent with spaces"
         if since and since.line + 1 < mark.line:
             words += f" (in what begins on line {since.line + 1})"
         return problem(codes.SYNTAX, self.path, mark, words)
+
+    def inside(self, at: Any) -> Mark:
+        """The mark, or the end of the last line with anything in it if the mark lies behind that."""
+        last = len(self.lines)
+        return _mark(at) if at.line < last else Mark(last, len(self.lines[-1]) + 1)
 
     def document(self, event: Any) -> None:
         self.documents += 1
@@ -217,9 +223,10 @@ class _Builder:
             self.report(codes.NO_MAPPING, self.marks[()], "the top level is a list, not a mapping")
 
     def scalar(self, event: Any) -> None:
-        mark = _mark(event.start_mark)
-        self.tagless(event, mark)
         text: str = event.value
+        # A value that is not there may be placed behind the end of the file.
+        mark = _mark(event.start_mark) if text else self.inside(event.start_mark)
+        self.tagless(event, mark)
         value: Any = text
         if event.implicit[0] and event.tag is None:
             value, refusal = resolve(text)
@@ -316,9 +323,3 @@ class _Builder:
 
 def _mark(at: Any) -> Mark:
     return Mark(at.line + 1, at.column + 1)
-
-
-def _inside(at: Any, lines: list[str]) -> Mark:
-    """The mark, or the end of the last line with anything in it if the mark lies behind that."""
-    last = next((number for number in range(len(lines), 1, -1) if lines[number - 1].strip()), 1)
-    return _mark(at) if at.line < last else Mark(last, len(lines[last - 1]) + 1)

@@ -59,7 +59,7 @@ def check(document: Document, kind: str) -> list[Problem]:
     """
     lower = _LOWER[kind]
     if kind_of(document) not in (None, kind):
-        what = f"{document.path} is the place of a {kind}, not of a {document.data['kind']}"
+        what = f"kind {document.data['kind']} at a place of kind {kind}"
         return [problem(codes.MISPLACED_KIND, document.path, document.mark("kind"), what)]
     errors = _validator(lower).iter_errors(document.data)
     # The same fault can be met twice, by a pattern and by a format.
@@ -133,7 +133,8 @@ def _value_problems(
         wanted = [_TYPES[type_] for type_ in ([rule] if isinstance(rule, str) else rule)]
         what = f"{_value(value)} stands where {' or '.join(wanted)} is needed"
         scalar = isinstance(value, bool | int | float)
-        fix = f'Put it in quotes: "{json.dumps(value)}".' if scalar and "text" in wanted else None
+        # The value as it was written is gone: 3.10 is 3.1 by now.
+        fix = "Put the value in quotes." if scalar and "text" in wanted else None
         yield here(codes.WRONG_TYPE, what, fix)
     elif keyword in ("pattern", "format"):
         if value != "":
