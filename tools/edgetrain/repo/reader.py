@@ -22,7 +22,7 @@ MAX_NODES = 100_000
 MAX_ALIASED = 10_000
 MAX_PROBLEMS = 100
 
-# libyaml where PyYAML was built with it: thirty times faster, and the same events.
+# libyaml where PyYAML was built with it: several times faster, and the same events.
 _PARSER: Any = getattr(yaml, "CLoader", yaml.Loader)
 
 # All but tab, line feed and carriage return; also what ends a line or turns its direction unseen.
