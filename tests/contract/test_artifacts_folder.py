@@ -157,6 +157,17 @@ def test_a_file_system_without_hard_links_is_told(root: Path, monkeypatch: pytes
     assert caught.value.reason == "NoHardLinks"
 
 
+def test_claims_that_cant_be_listed_are_not_taken_for_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    store = FolderArtifacts(root=root)
+    store.claim("tickets/run-1", b"x")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(Denied):
+        list(store.claims("tickets/"))
+
+
 HOLD = """
 import pathlib, sys
 from edgetrain.providers.folder.artifacts import FolderArtifacts

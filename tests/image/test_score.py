@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from edgetrain.image import assembly
+from edgetrain.image.layer import LayerFile
 
 PROGRAM = Path(assembly.__file__).with_name("score.py")
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -56,9 +58,13 @@ class Served:
 
 def start(folder: Path, *more: str) -> Served:
     (folder / "metadata.json").write_text(json.dumps(METADATA))
-    arguments = ["--host", "127.0.0.1", "--port", "0", "--metadata", str(folder / "metadata.json")]
+    return launch(PROGRAM, folder / "metadata.json", folder, *more)
+
+
+def launch(program: Path, metadata: Path, model: Path, *more: str) -> Served:
+    arguments = ["--host", "127.0.0.1", "--port", "0", "--metadata", str(metadata), "--model", str(model)]
     process = subprocess.Popen(
-        [sys.executable, "-I", str(PROGRAM), *arguments, "--model", str(folder), *more],
+        [sys.executable, "-I", str(program), *arguments, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +86,10 @@ def until_ready(served: Served) -> None:
 
 def serve(folder: Path, model: str, *more: str) -> Iterator[Served]:
     shutil.copy(FIXTURES / f"{model}.onnx", folder)
-    served = start(folder, *more)
+    yield from while_running(start(folder, *more))
+
+
+def while_running(served: Served) -> Iterator[Served]:
     try:
         until_ready(served)
         yield served
@@ -311,3 +320,19 @@ def test_a_failing_model_tells_nothing_of_its_inside(tmp_path: Path) -> None:
         status, told = served.ask("POST", "/score", {"rows": [[1.0, 2.0, 3.0]]})
         assert (status, told) == (500, {"error": "the model failed on this request"})
         assert served.ask("GET", "/v2/health/live")[0] == 200
+
+
+def test_what_an_image_holds_serves(tmp_path: Path) -> None:
+    onnx = (FIXTURES / "classes.onnx").read_bytes()
+    image = assembly.assemble(
+        about=assembly.About("cxr-triage", "3", "5" * 40, "2026-10-01T12:00:00Z"),
+        scoring=assembly.scoring_files("cxr-triage", 3, {"identity": "sha256:" + "a" * 64}),
+        model=[LayerFile.of_bytes("model/model.onnx", onnx)],
+    )
+    for layer in image.layers:
+        with layer.open() as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            tar.extractall(tmp_path, filter="data")
+    app = tmp_path / "app"
+    for served in while_running(launch(app / "score.py", app / "metadata.json", tmp_path / "model")):
+        assert served.ask("GET", "/metadata")[1]["identity"] == "sha256:" + "a" * 64
+        assert served.ask("POST", "/score", {"rows": [[1, 0, 0]]})[1]["outputs"]["label"] == [0]

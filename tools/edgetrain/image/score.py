@@ -131,10 +131,7 @@ class Model:
             }
         names = [one.name for one in self._session.get_outputs()]
         values = self._run(names, feed)
-        outputs = {
-            name: _plain(value.tolist() if hasattr(value, "tolist") else value)
-            for name, value in zip(names, values, strict=True)
-        }
+        outputs = {name: _plain(value) for name, value in zip(names, values, strict=True)}
         return {"model": self.name, "version": self.version, "outputs": outputs}
 
     def _input(self, name: object) -> Any:
@@ -291,9 +288,11 @@ class Server(ThreadingHTTPServer):
         self._slots = threading.BoundedSemaphore(CONNECTIONS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Wait for a free slot, then go on in a thread."""
-        self._slots.acquire()
-        super().process_request(request, client_address)
+        """Go on in a thread; without a free slot, hang up."""
+        if self._slots.acquire(timeout=1):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve the connection and free its slot."""

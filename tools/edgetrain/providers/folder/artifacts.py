@@ -112,7 +112,7 @@ class FolderArtifacts:
         with disk("listing the claims"):
             names = sorted(
                 str((Path(parent) / file).relative_to(self._claims)).removesuffix(_CLAIM)
-                for parent, _, files in os.walk(folder)
+                for parent, _, files in os.walk(folder, onerror=_fail)
                 for file in files
                 if file.endswith(_CLAIM)
             )
@@ -188,6 +188,12 @@ def _safe(part: str) -> str:
             fix="use letters, digits and . _ @ - between the slashes",
         )
     return part
+
+
+def _fail(error: OSError) -> None:
+    # A claim overlooked is a run started twice: only a folder that is not there holds none.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _no_links(error: OSError) -> OSError | Unavailable:
