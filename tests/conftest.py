@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PARTS = ("bubblewrap", "git>=2.34", "skopeo", "umoci")
+PARTS = ("bubblewrap", "git>=2.34", "skopeo", "ssh-keygen", "umoci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
