@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgetrain.core.errors import EdgetrainError, InvalidFiles, StalePlan, Stopped
+from edgetrain.core.errors import EdgetrainError, StalePlan, Stopped
 from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Operation, Plan
-from edgetrain.core.planner import build, check_limits, surprises
+from edgetrain.core.planner import check_limits, surprises
 from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.observe import observe
+from edgetrain.reconcile.planning import checked, open_site, plan_of
 from edgetrain.reconcile.proposing import evaluate_again, propose
 from edgetrain.reconcile.releasing import Built, release
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
-from edgetrain.reconcile.site import Site, choose_site, served
-from edgetrain.reconcile.state import State, open_ledger, read_tip, stopping
+from edgetrain.reconcile.state import State, open_ledger, read_tip
 from edgetrain.reconcile.training import train_all
 from edgetrain.repo.git import Git
 
@@ -93,13 +93,12 @@ def prepare(state: State, options: Options, report: Report) -> tuple[Context, Ob
     ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
     context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
     tidy_recorded(context)
-    return context, observe(desired, state.recorded, site, state.git, ledger)
+    return context, observe(state.desired, state.recorded, site, state.git, ledger)
 
 
 def plans(state: State, observed: Observation) -> tuple[Plan, Plan]:
     """The offline and the refreshed plan of one state."""
-    arguments = (state.desired, state.recorded, served())
-    return build(*arguments, commit=state.commit), build(*arguments, observed, state.commit)
+    return plan_of(state), plan_of(state, observed)
 
 
 def check_reviewed(reviewed: Plan | None, offline: Plan, refreshed: Plan) -> None:

@@ -1,0 +1,47 @@
+"""Makes plans without doing anything: of the work tree for `edgetrain plan`, of main's tip for apply."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgetrain.core.errors import InvalidFiles
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Plan
+from edgetrain.core.planner import build
+from edgetrain.reconcile.observe import observe
+from edgetrain.reconcile.site import Site, choose_site, served
+from edgetrain.reconcile.state import State, open_ledger, read_work_tree, stopping
+from edgetrain.repo.git import Git
+
+
+def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> Plan:
+    """The plan of the work tree as it lies: offline, or `refresh`ed by asking the site's providers.
+
+    Raises InvalidFiles, UsageError for an unclear site, RepositoryError, or ProviderError.
+    """
+    state = checked(read_work_tree(Git.find(root)))
+    if not refresh:
+        if site is not None:
+            choose_site(state.desired.configuration, site)
+        return plan_of(state)
+    place = open_site(state, site)
+    return plan_of(state, observe(state.desired, state.recorded, place, state.git, open_ledger(state)))
+
+
+def checked(state: State) -> State:
+    """The same state. Raises InvalidFiles if its files have problems."""
+    problems = stopping(state.loaded.problems)
+    if problems:
+        raise InvalidFiles(problems)
+    return state
+
+
+def open_site(state: State, asked: str | None) -> Site:
+    """The site asked for, or the only one."""
+    configuration = state.desired.configuration
+    return Site(configuration, choose_site(configuration, asked), state.git.root)
+
+
+def plan_of(state: State, observed: Observation | None = None) -> Plan:
+    """The plan of one state; offline if nothing was observed."""
+    return build(state.desired, state.recorded, served(), observed, state.commit)
