@@ -56,7 +56,7 @@ apiVersion: edgetrain/v1
 kind: Model
 metadata: {name: mean, owners: ["@example/ds"]}
 spec:
-  card: {intendedPurpose: "Tests."}
+  card: {intendedPurpose: "Tests.", riskClass: low}
   gates:
     - {metric: score, goal: maximize, min: 0.1, notWorseThan: production}
   release: review
