@@ -46,8 +46,8 @@ def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
 
     Raises Rejected for an unsafe or doubled path, or a file whose bytes are not as many as said.
     """
-    ordered = sorted(files, key=lambda file: file.path)
-    paths = [file.path for file in ordered]
+    given = list(files)
+    paths = [file.path for file in given]
     for path in paths:
         if len(path) > 255 or not _PATH.fullmatch(path):
             raise Rejected(f"not a safe path in an image: {shown(path)}", reason="BadPath", fix="rename the file")
@@ -55,13 +55,13 @@ def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
         raise Rejected("two files of one path in an image layer", reason="BadPath", fix="rename one of them")
 
     hasher, size = hashlib.sha256(), 0
-    for chunk in _tar(ordered, mtime):
+    for chunk in _tar(given, mtime):
         hasher.update(chunk)
         size += len(chunk)
     digest = "sha256:" + hasher.hexdigest()
 
     def read() -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(_Chunks(_tar(ordered, mtime)), _CHUNK))
+        return cast(BinaryIO, io.BufferedReader(_Chunks(_tar(given, mtime)), _CHUNK))
 
     return Layer(digest=digest, size=size, media_type=MEDIA_TYPE, diff_id=digest, open=read)
 
