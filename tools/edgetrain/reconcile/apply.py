@@ -85,11 +85,7 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
 
 def prepare(state: State, options: Options, report: Report) -> tuple[Context, Observation]:
     """Open the site and look at the world. Raises InvalidFiles if main has problems."""
-    problems = stopping(state.loaded.problems)
-    if problems:
-        raise InvalidFiles(problems)
-    desired = state.desired
-    site = Site(desired.configuration, choose_site(desired.configuration, options.site), state.git.root)
+    site = open_site(checked(state), options.site)
     ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
     context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
     tidy_recorded(context)

@@ -10,8 +10,9 @@ from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.site import Site, choose_site, served
-from edgetrain.reconcile.state import State, open_ledger, read_work_tree, stopping
+from edgetrain.reconcile.state import State, read_work_tree, stopping
 from edgetrain.repo.git import Git
+from edgetrain.repo.ledger import Ledger, Machine
 
 
 def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> Plan:
@@ -25,7 +26,10 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
             choose_site(state.desired.configuration, site)
         return plan_of(state)
     place = open_site(state, site)
-    return plan_of(state, observe(state.desired, state.recorded, place, state.git, open_ledger(state)))
+    machine = state.desired.configuration.machine
+    # Looking at open proposals signs nothing, so the machine's key is not asked for.
+    ledger = Ledger(state.git, state.desired.configuration.branch, Machine(machine.name, machine.email))
+    return plan_of(state, observe(state.desired, state.recorded, place, state.git, ledger))
 
 
 def checked(state: State) -> State:
