@@ -219,7 +219,8 @@ def test_hooks_and_monitors_of_the_checkout_do_not_run(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["-x", "a..b", "a//b", "/a", "a/", "a b", "a~1", "a.lock", "a.", ".a", "a/.b", "a@{1", "x\n", "", "a*", "@"]
+    "name",
+    ["-x", "a..b", "a//b", "/a", "a/", "a b", "a~1", "a.lock", "a.", ".a", "a/.b", "a@{1", "x\n", "", "a*", "@"],
 )
 def test_unsafe_branch_names(name):
     assert reason(lambda: check_branch(name)) == "BadBranchName"
