@@ -27,3 +27,8 @@ class Metadata:
             labels=dict(data.get("labels", {})),
             retired=data.get("retired", False),
         )
+
+
+def below(folder: str, relative: str) -> str:
+    """A path below a folder as git spells it, without `.` and empty parts."""
+    return "/".join([folder, *(part for part in relative.split("/") if part not in ("", "."))])

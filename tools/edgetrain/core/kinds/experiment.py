@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgetrain.core.document import Document
-from edgetrain.core.kinds.common import Metadata
+from edgetrain.core.kinds.common import Metadata, below
 from edgetrain.core.quantity import bytes_of, seconds_of
 
 LATEST = "latest"
@@ -150,6 +150,17 @@ class Experiment:
     def folder(self) -> str:
         """Where the experiment lies in the repository."""
         return f"experiments/{self.metadata.name}"
+
+    @property
+    def code_folder(self) -> str:
+        """Where the code lies in the repository."""
+        return below(self.folder, self.code)
+
+    @property
+    def lock_path(self) -> str | None:
+        """Where the lock file lies in the repository; None if the experiment needs no packages."""
+        lock = self.environment.requirements
+        return None if lock is None else below(self.folder, lock)
 
 
 def _data(name: str, value: Mapping[str, Any], spec: Mapping[str, Any]) -> DataInput:

@@ -1,0 +1,1 @@
+"""Checks beyond the schema, as pure functions over manifests, records and plain facts."""

@@ -1,0 +1,228 @@
+"""Reads a whole repository: manifests to desired state, records, and all problems of all files at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgetrain.core.checks.files import check_code, check_lock, check_lock_path, misplaced, without_manifest
+from edgetrain.core.codes import references as codes
+from edgetrain.core.codes.yaml import TOO_LARGE
+from edgetrain.core.desired import Desired
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.document import Document
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.kinds import (
+    ComputeTarget,
+    Configuration,
+    Experiment,
+    Kind,
+    Manifest,
+    Model,
+    ModelVersion,
+    kind_at,
+    parse,
+)
+from edgetrain.core.problem import Problem, Severity, problem, shown
+from edgetrain.core.record import MAX_RECORD_BYTES, Record, Recorded, is_record_path, parse_record
+from edgetrain.repo import reader, schema
+from edgetrain.repo.tree import Entry, Tree, code_digest
+
+MAX_LOCK_BYTES = 4 * 2**20
+_MANAGED = ("edgetrain", "compute", "experiments", "models")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One reading. `desired` is None without a sound configuration; a manifest with problems is not in it.
+
+    `broken` are the paths of manifests that are there and were left out, so that nobody calls their names
+    unknown.
+    """
+
+    desired: Desired | None
+    recorded: Recorded
+    problems: tuple[Problem, ...]
+    broken: frozenset[str] = frozenset()
+
+
+def read_repository(tree: Tree, ordinals: Mapping[str, int] | None = None) -> Loaded:
+    """Read every manifest and every record, each once. `ordinals` give records their place in history."""
+    loading = _Loading(tree)
+    records = loading.records(ordinals or {})
+    manifests = loading.manifests()
+    desired = loading.desired(manifests)
+    loading.problems += misplaced(loading.entries)
+    loading.problems += without_manifest(loading.entries, (record.path for record in records))
+    return Loaded(
+        desired,
+        Recorded.of(records),
+        tuple(sorted(set(loading.problems))),
+        frozenset(loading.broken),
+    )
+
+
+@dataclass
+class _Loading:
+    """What one reading gathers."""
+
+    tree: Tree
+    problems: list[Problem] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    entries: dict[str, Entry] = field(init=False)
+    _locks: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.entries = {
+            entry.path: entry
+            for entry in self.tree.files()
+            if entry.path.casefold().startswith(_MANAGED) and "/__pycache__/" not in entry.path
+        }
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """The file's bytes; None, with a problem, if it is a link, a device or too large."""
+        try:
+            return self.tree.read(path, limit)
+        except RepositoryError as error:
+            code = TOO_LARGE if error.reason == "FileTooLarge" else codes.NOT_A_FILE
+            self.problems.append(problem(code, path, None, error.message))
+            return None
+
+    def records(self, ordinals: Mapping[str, int]) -> list[Record]:
+        """All records that can be read."""
+        found = []
+        for path in filter(is_record_path, self.entries):
+            data = self.read(path, MAX_RECORD_BYTES)
+            if data is None:
+                continue
+            try:
+                found.append(parse_record(path, data, ordinals.get(path, 0)))
+            except ValueError as error:
+                self.problems.append(problem(codes.BAD_RECORD, path, None, shown(error, 300)))
+        return found
+
+    def manifests(self) -> list[Manifest]:
+        """All manifests without a problem of their own."""
+        found = []
+        for path in self.entries:
+            kind = kind_at(path)
+            if kind is None:
+                continue
+            manifest = self._manifest(path, kind)
+            if manifest is None:
+                self.broken.add(path)
+            else:
+                found.append(manifest)
+        return found
+
+    def _manifest(self, path: str, kind: Kind) -> Manifest | None:
+        data = self.read(path, reader.MAX_BYTES)
+        if data is None:
+            return None
+        document, problems = reader.read(data, path)
+        if document is not None:
+            problems += schema.check(document, kind.name)
+            problems += _place(document, kind)
+        self.problems += problems
+        if document is None or _stops(problems):
+            return None
+        return parse(document, kind)
+
+    def desired(self, manifests: Iterable[Manifest]) -> Desired | None:
+        """The desired state; experiments whose code or lock can't be told are left out as broken."""
+        by_type: dict[type[Manifest], list[Any]] = {}
+        for manifest in manifests:
+            by_type.setdefault(type(manifest), []).append(manifest)
+        experiments: dict[str, Experiment] = {}
+        code: dict[str, str] = {}
+        locks: dict[str, str | None] = {}
+        for experiment in by_type.get(Experiment, []):
+            digests = self._digests(experiment)
+            if digests is None:
+                self.broken.add(experiment.document.path)
+            else:
+                experiments[experiment.name] = experiment
+                code[experiment.name], locks[experiment.name] = digests
+        configuration: list[Configuration] = by_type.get(Configuration, [])
+        if not configuration:
+            what = (
+                "edgetrain.yaml has problems" if "edgetrain.yaml" in self.broken else "there is no edgetrain.yaml"
+            )
+            what += ": references could not be checked"
+            self.problems.append(problem(codes.NO_CONFIGURATION, "edgetrain.yaml", None, what))
+            return None
+        targets: list[ComputeTarget] = by_type.get(ComputeTarget, [])
+        models: list[Model] = by_type.get(Model, [])
+        versions: list[ModelVersion] = by_type.get(ModelVersion, [])
+        return Desired(
+            configuration=configuration[0],
+            targets={target.metadata.name: target for target in targets},
+            experiments=experiments,
+            models={model.name: model for model in models},
+            versions={(version.model, version.number): version for version in versions},
+            code=code,
+            locks=locks,
+        )
+
+    def _digests(self, experiment: Experiment) -> tuple[str, str | None] | None:
+        """Code digest and lock digest, or None, with problems, if they can't be told."""
+        there = {entry.path: entry for entry in self.tree.files(experiment.folder)}
+        found = list(check_code(experiment, _code_files(experiment, there.values())))
+        lock = experiment.environment.requirements
+        if lock is not None:
+            pointer = ("spec", "environment", "requirements")
+            found += check_lock_path(experiment.document, experiment.folder, lock, there, pointer)
+        lock_digest = None
+        if not _stops(found) and experiment.lock_path is not None:
+            data = self.read(experiment.lock_path, MAX_LOCK_BYTES)
+            if data is None:
+                return None
+            lock_digest = digest_bytes(data)
+            found += self._lock_problems(experiment.lock_path, data, lock_digest)
+        if not _stops(found):
+            try:
+                code = code_digest(self.tree, experiment.code_folder)
+            except RepositoryError as error:
+                mark = experiment.document.mark("spec", "code")
+                found.append(problem(codes.LINK, experiment.document.path, mark, error.message, error.fix or None))
+        self.problems += found
+        return None if _stops(found) else (code, lock_digest)
+
+    def _lock_problems(self, path: str, data: bytes, digest: str) -> Iterator[Problem]:
+        """The same lock is often used by many experiments; it is looked through once."""
+        if digest not in self._locks:
+            self._locks[digest] = tuple(check_lock(path, data))
+        for found in self._locks[digest]:
+            yield Problem(path, found.line, found.column, found.code, found.what, found.fix, found.severity)
+
+
+def _code_files(experiment: Experiment, entries: Iterable[Entry]) -> list[Entry]:
+    folder = experiment.code_folder + "/"
+    own = (experiment.folder + "/experiment.yaml", experiment.folder + "/runs/")
+    return [entry for entry in entries if entry.path.startswith(folder) and not entry.path.startswith(own)]
+
+
+def _stops(problems: Iterable[Problem]) -> bool:
+    return any(found.severity is Severity.PROBLEM for found in problems)
+
+
+def _place(document: Document, kind: Kind) -> Iterator[Problem]:
+    """Whether the names inside equal those of the path; a value of a wrong type is the schema's matter."""
+    found = kind.place.fullmatch(document.path)
+    named = found.groupdict() if found else {}
+    wanted: dict[tuple[str, ...], Any] = {}
+    if "name" in named:
+        wanted["metadata", "name"] = named["name"]
+    elif "model" in named:
+        number = named["number"]
+        wanted["spec", "model"] = named["model"]
+        wanted["spec", "version"] = int(number) if number.isdecimal() and str(int(number)) == number else number
+        wanted["metadata", "name"] = f"{named['model']}-{number}"
+    for pointer, name in wanted.items():
+        value: Any = document.data
+        for key in pointer:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != name:
+            what = f"{'.'.join(pointer)} is {shown(value)}, and the path says {shown(name)}"
+            yield problem(codes.NAME_DIFFERS, document.path, document.mark(*pointer), what)
