@@ -77,6 +77,7 @@ def remote(make: Callable[..., Checkout], tmp_path: Path) -> Path:
     seed = make("seed")
     bare = tmp_path / "hub.git"
     subprocess.run(["git", "clone", "--quiet", "--bare", str(seed.root), str(bare)], check=True)
+    subprocess.run(["git", "remote", "remove", "origin"], cwd=bare, check=True)
     return bare
 
 
