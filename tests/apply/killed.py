@@ -1,0 +1,31 @@
+"""Runs apply in a process of its own that is killed (SIGKILL) at one of its steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tests.apply.site import SmallSite
+
+
+def main() -> None:
+    """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never) we die."""
+    site, kill_at, log = SmallSite(Path(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3])
+    count = 0
+
+    def step(name: str) -> None:
+        nonlocal count
+        with log.open("a") as file:
+            file.write(name + "\n")
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+
+    result = site.apply(step=step)
+    sys.exit(0 if result.good else 3)
+
+
+if __name__ == "__main__":
+    main()
