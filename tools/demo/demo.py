@@ -197,9 +197,9 @@ def sandbox_setting(demo: Demo) -> dict[str, str]:
 def first_version(demo: Demo) -> None:
     """A proposal with a mistake, mended, merged, trained, released."""
     demo.title("Dana proposes an experiment on a branch, with a mistake in it")
-    demo.branch("weak-regularisation")
-    demo.edit(EXPERIMENT, {"compute: runner": "compute: runer", FIRST[0]: FIRST[1]})
-    demo.commit("Try stronger regularisation")
+    demo.branch("less-regularisation")
+    demo.edit(EXPERIMENT, {"compute: runner": "compute: runer", **FIRST})
+    demo.commit("Regularise less")
     demo.edgetrain("validate", expect=1)
     demo.title("The message says what to mend; the plan says what the merge will do")
     demo.edit(EXPERIMENT, {"compute: runer": "compute: runner"})
@@ -207,7 +207,7 @@ def first_version(demo: Demo) -> None:
     demo.edgetrain("validate")
     demo.edgetrain("plan")
     demo.title("Merge: the site's runner reconciles main")
-    demo.merge("weak-regularisation", "Merge: try stronger regularisation")
+    demo.merge("less-regularisation", "Merge: regularise less")
     demo.say("(The first run also installs the pinned packages, once for all three experiments.)")
     demo.edgetrain("apply")
     demo.title("The candidate is a branch with a model version; people decide")
@@ -251,16 +251,16 @@ def not_better_then_better(demo: Demo) -> None:
     """One experiment that the gates hold back, and one that passes."""
     demo.title("An experiment that is not better: the gates hold it back, and nothing is proposed")
     demo.branch("too-much-regularisation")
-    demo.edit(EXPERIMENT, {FIRST[1]: WORSE})
-    demo.commit("Try far stronger regularisation")
-    demo.merge("too-much-regularisation", "Merge: far stronger regularisation")
+    demo.edit(EXPERIMENT, WORSE)
+    demo.commit("Regularise far more")
+    demo.merge("too-much-regularisation", "Merge: regularise far more")
     demo.edgetrain("apply")
     demo.title("A better one becomes version 2")
-    demo.branch("less-regularisation")
-    demo.edit(EXPERIMENT, {WORSE: BETTER})
-    demo.commit("Try weaker regularisation")
+    demo.branch("all-measurements")
+    demo.edit(EXPERIMENT, BETTER)
+    demo.commit("Train on all measurements")
     demo.edgetrain("plan")
-    demo.merge("less-regularisation", "Merge: weaker regularisation")
+    demo.merge("all-measurements", "Merge: train on all measurements")
     demo.edgetrain("apply")
     demo.edgetrain("compare", f"{MODEL}@1", f"{MODEL}-{_run_of(demo)}")
     merge_version(demo, 2)
@@ -361,10 +361,10 @@ def closing(demo: Demo, seconds: float) -> None:
     demo.say(f"Throw it away:  rm -rf {demo.folder}")
 
 
-# The parameter's line in the experiment's manifest, and the values of the story.
-FIRST = ("C: 1.0", "C: 0.001")
-WORSE = "C: 0.0000001"
-BETTER = "C: 1.0"
+# The parameters' lines in the experiment's manifest, as the story edits them.
+FIRST = {"c: 1.0": "c: 2.0"}
+WORSE = {"c: 2.0": "c: 0.0001"}
+BETTER = {"features: mean": "features: all", "c: 0.0001": "c: 1.0"}
 
 
 def main() -> None:
