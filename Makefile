@@ -47,7 +47,7 @@ bench: setup ## Measure side by side and print ratios
 
 docs: setup ## Generate the pages that come from the code
 	@$(BIN)/python -m edgetrain.render.problems > docs/problems.md
-	@$(BIN)/python -m edgetrain.render.commands > docs/commands.md
+	@$(BIN)/python -m edgetrain.cli.commands > docs/commands.md
 
 lock: ## Pin all dependencies again (requirements.lock)
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \

@@ -1,0 +1,148 @@
+"""`edgetrain apply`: reconcile main's tip, with progress, and end cleanly when asked to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.session import Session, format_option, pass_session
+from edgetrain.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgetrain.core.plan import Plan
+    from edgetrain.reconcile.report import ApplyResult
+
+MAX_PLAN_BYTES = 64 * 2**20
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+@click.command()
+@click.option("--site", metavar="NAME", help="The site whose runner this is; needed if there are several.")
+@click.option(
+    "--plan",
+    "reviewed",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Apply only if the plan of now is this reviewed one.",
+)
+@click.option("--max-updates", type=click.IntRange(min=0), metavar="N", help="Allow this many updates.")
+@click.option("--max-deletions", type=click.IntRange(min=0), metavar="N", help="Allow this many deletions.")
+@format_option("text", "markdown", "json", "github")
+@pass_session
+@click.pass_context
+def apply(
+    context: click.Context,
+    session: Session,
+    site: str | None,
+    reviewed: Path | None,
+    max_updates: int | None,
+    max_deletions: int | None,
+) -> None:
+    """Bring the world to what main says.
+
+    Reconciles the tip of the configured branch, not the work tree: trains, judges, proposes, releases and
+    moves channels, and writes a record of each to git. Ctrl-C stops cleanly: what runs goes on, and the
+    next apply takes it up again.
+    """
+    from edgetrain.cli.manifests import branch
+    from edgetrain.cli.progress import Progress
+    from edgetrain.reconcile.apply import Options
+    from edgetrain.reconcile.apply import apply as reconcile
+
+    options = Options(
+        site=site,
+        branch=branch(session.root),
+        reviewed=_read_plan(reviewed) if reviewed else None,
+        max_updates=max_updates,
+        max_deletions=max_deletions,
+    )
+    progress = Progress(session)
+    with stopping_cleanly(session, options.stop) as caught, progress.shown_live():
+        result = reconcile(session.root, options, progress)
+    _show(session, result, next_steps(session.root, result, progress.proposals))
+    if result.stopped and caught:
+        context.exit(128 + caught[0])
+    context.exit(0 if result.good else EXIT_REFUSED)
+
+
+@contextmanager
+def stopping_cleanly(session: Session, stop: threading.Event) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM set `stop`; a second one exits at once. Yields the list of signals that came."""
+    caught: list[int] = []
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if caught:
+            os.write(2, SHOW_CURSOR if os.isatty(2) else b"")
+            os._exit(128 + number)
+        caught.append(number)
+        stop.set()
+        # Not through session.say: the interrupted code may hold the stream's lock.
+        os.write(2, b"\nstopping: runs go on and the next apply takes them up; again to exit at once\n")
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _read_plan(path: Path) -> Plan:
+    from edgetrain.core.plan import Plan
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PLAN_BYTES + 1)
+        if len(data) > MAX_PLAN_BYTES:
+            raise ValueError("it is too large")
+        return Plan.from_json(json.loads(data))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} holds no plan: {error}", reason="NotAPlan", fix="make one: edgetrain plan --out FILE"
+        ) from None
+
+
+def next_steps(root: Path, result: ApplyResult, proposals: list[str]) -> list[str]:
+    """What a person does next: merge what was proposed, read what failed, go on with what was left."""
+    from edgetrain.core.record import Outcome
+    from edgetrain.repo.git import REMOTE, Git
+
+    remote = f"{REMOTE}/" if Git.find(root).has_remote() else ""
+    steps = [f"git merge --no-ff {remote}{name}" for name in proposals]
+    for row in result.results:
+        if row.outcome in (Outcome.FAILED, Outcome.REJECTED, Outcome.LOST):
+            steps.append(f"edgetrain logs {row.message.partition(':')[0]}")
+    if result.stopped:
+        steps.append("edgetrain apply")
+    return list(dict.fromkeys(steps))
+
+
+def _show(session: Session, result: ApplyResult, steps: list[str]) -> None:
+    if session.format == "json":
+        from edgetrain.render.jsons import applied_json
+
+        session.show(applied_json(result, steps))
+    elif session.format == "github":
+        from edgetrain.render.github import applied_annotations
+
+        session.show(applied_annotations(result))
+    elif session.format == "markdown":
+        from edgetrain.render.markdown import applied_markdown
+
+        session.show(applied_markdown(result, steps))
+    else:
+        from edgetrain.cli.colour import painted
+        from edgetrain.render.text import applied_text
+
+        session.show(painted(applied_text(result, steps)))
