@@ -67,7 +67,9 @@ def manifest(name: str) -> Any:
     return yaml.safe_load((EXPERIMENTS / name / "experiment.yaml").read_text(encoding="utf-8"))["spec"]
 
 
-def train(name: str, environment: Path, data: Path, outputs: Path, changed: Mapping[str, Any]) -> dict[str, float]:
+def train(
+    name: str, environment: Path, data: Path, outputs: Path, changed: Mapping[str, Any], hash_seed: str = "random"
+) -> dict[str, float]:
     """Run the manifest's command as a target does, and answer the metrics."""
     spec = manifest(name)
     inputs = {key: value for key, value in spec["inputs"].items() if isinstance(value, dict)}
