@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +206,29 @@ def test_time_and_output_are_bounded(make):
     assert reason(lambda: execute(checkout.root, for_ever, timeout=0.3)) == "GitTimeout"
     without_end = ("-c", "alias.talk=!yes", "talk")
     assert reason(lambda: execute(checkout.root, without_end, limit=1000)) == "OutputTooLarge"
+
+
+def test_git_stopped_in_the_middle_takes_its_locks_with_it(make, tmp_path, monkeypatch):
+    from edgetrain.repo import command
+
+    checkout = make()
+    started = tmp_path / "started"
+    # The index is locked while the filter runs, and the filter runs until it is stopped.
+    checkout.sh("config", "filter.slow.clean", f"touch '{started}'; sleep 600")
+    checkout.write(".gitattributes", "*.slow filter=slow\n")
+    checkout.write("a.slow", "x")
+
+    def interrupted(*args: object) -> None:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        assert (checkout.root / ".git/index.lock").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute(checkout.root, ("add", "--all"))
+    assert not (checkout.root / ".git/index.lock").exists()
 
 
 def test_hooks_and_monitors_of_the_checkout_do_not_run(make, tmp_path):

@@ -50,28 +50,29 @@ def checkout(make):
     return made
 
 
+@pytest.fixture
 def trees(checkout):
-    return CommitTree(checkout.git, "HEAD"), WorkTree(checkout.git), WorkTree(checkout.root)
+    with CommitTree(checkout.git, "HEAD") as commit:
+        yield commit, WorkTree(checkout.git), WorkTree(checkout.root)
 
 
-def test_all_trees_tell_the_same(checkout):
-    commit, *others = trees(checkout)
-    with commit:
-        told = [(e.path, e.mode, e.target) for e in commit.files()]
-        assert ("experiments/x/link", "120000", "../../README") in told
-        assert ("experiments/x/run me.sh", "100755", None) in told
-        assert told == sorted(told, key=lambda e: e[0].encode())
-        for other in others:
-            assert [(e.path, e.mode, e.target) for e in other.files()] == told
-            for entry in other.files():
-                if entry.regular:
-                    assert other.read(entry.path) == commit.read(entry.path)
-                    assert other.content_digest(entry.path) == commit.content_digest(entry.path)
-            assert code_digest(other, "experiments/xy", ()) == code_digest(commit, "experiments/xy", ())
+def test_all_trees_tell_the_same(trees):
+    commit, *others = trees
+    told = [(e.path, e.mode, e.target) for e in commit.files()]
+    assert ("experiments/x/link", "120000", "../../README") in told
+    assert ("experiments/x/run me.sh", "100755", None) in told
+    assert told == sorted(told, key=lambda e: e[0].encode())
+    for other in others:
+        assert [(e.path, e.mode, e.target) for e in other.files()] == told
+        for entry in other.files():
+            if entry.regular:
+                assert other.read(entry.path) == commit.read(entry.path)
+                assert other.content_digest(entry.path) == commit.content_digest(entry.path)
+        assert code_digest(other, "experiments/xy", ()) == code_digest(commit, "experiments/xy", ())
 
 
-def test_prefix_is_a_folder_or_a_file(checkout):
-    for tree in trees(checkout):
+def test_prefix_is_a_folder_or_a_file(trees):
+    for tree in trees:
         assert [e.path for e in tree.files("experiments/xy/")] == ["experiments/xy/experiment.yaml"]
         assert [e.path for e in tree.files("README")] == ["README"]
         assert all(e.path.startswith("experiments/x/") for e in tree.files("experiments/x"))
@@ -81,8 +82,8 @@ def test_prefix_is_a_folder_or_a_file(checkout):
         assert not tree.exists("experiments/z") and not tree.exists("exp")
 
 
-def test_refusals_to_read(checkout):
-    for tree in trees(checkout):
+def test_refusals_to_read(trees):
+    for tree in trees:
         assert reason(lambda tree=tree: tree.read("absent")) == "NoSuchFile"
         assert reason(lambda tree=tree: tree.read("experiments/x")) == "NoSuchFile"
         assert reason(lambda tree=tree: tree.read("../site a/check out/README")) == "NoSuchFile"
@@ -177,8 +178,8 @@ def test_export_is_exact(checkout, tmp_path):
     assert reason(lambda: export(WorkTree(checkout.git), "experiments/xy", tmp_path / "out")) == "NotEmpty"
 
 
-def test_links_are_refused_in_code(checkout, tmp_path):
-    for tree in trees(checkout):
+def test_links_are_refused_in_code(trees, tmp_path):
+    for tree in trees:
         assert reason(lambda tree=tree: export(tree, "experiments/x", tmp_path / "out")) == "SymlinkRefused"
         assert reason(lambda tree=tree: code_digest(tree, "experiments/x")) == "SymlinkRefused"
     assert not (tmp_path / "out").exists()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from edgetrain.core.problem import shown
 
 OLDEST = (2, 34)
 MAX_OUTPUT = 256 * 2**20
+GRACE = 5.0
 
 # How to reach a remote is the machine's affair; which repository, index or objects to use is ours.
 _KEPT = frozenset({
@@ -30,7 +32,8 @@ _SET = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "SSH_ASKPASS_REQU
 _OPTIONS = (
     "core.hooksPath=/dev/null", "core.fsmonitor=false", "protocol.ext.allow=never", "core.quotePath=false",
     "gc.auto=0", "maintenance.auto=false", "log.showRoot=true", "log.showSignature=false",
-    "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false", "log.follow=false", "trailer.separators=:",
+    "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false",
+    "log.follow=false", "trailer.separators=:",
 )  # fmt: skip
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _CAUSES = (
@@ -138,7 +141,6 @@ def execute(
 ) -> Completed:
     """Run git in `root` and tell how it ended. RepositoryError `GitTimeout` after `timeout` seconds,
     `OutputTooLarge` beyond `limit` bytes, `NotARepository` if the folder can't be entered."""
-    late = threading.Event()
     # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as source:
         source.write(input or b"")
@@ -160,26 +162,13 @@ def execute(
                 f"git can't run in {shown(root)}: {error.strerror}", reason="NotARepository"
             ) from None
 
-        def stop() -> None:
-            late.set()
-            _kill(process)
-
-        timer = threading.Timer(timeout, stop)
-        timer.daemon = True
-        timer.start()
         try:
-            out = process.stdout.read(limit + 1) if process.stdout else b""
-            if len(out) <= limit:
-                process.wait()
+            out = _read(process, time.monotonic() + timeout, limit)
         finally:
-            timer.cancel()
-            _kill(process)
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+            _stop(process)
         errors.seek(0)
         err = decode(errors.read(2**16))
-    if late.is_set():
+    if out is None:
         raise RepositoryError(
             f"git {args[0]} took longer than {timeout:g} s",
             reason="GitTimeout",
@@ -190,7 +179,37 @@ def execute(
     return Completed(process.returncode, out, err)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+def _read(process: subprocess.Popen[bytes], deadline: float, limit: int) -> bytes | None:
+    """All output, or a little more than `limit`; None if git has not ended by `deadline`."""
+    if process.stdout is None:
+        raise ValueError("the process needs a pipe")
+    pipe = process.stdout.fileno()
+    ready = select.poll()
+    ready.register(pipe, select.POLLIN)
+    out = bytearray()
+    while len(out) <= limit:
+        left = deadline - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1000):
+            return None
+        piece = os.read(pipe, 2**16)
+        if not piece:
+            break
+        out += piece
+    if len(out) <= limit:
+        try:
+            process.wait(max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            return None
+    return bytes(out)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End git if it has not ended: first gently, so that it takes its lock files with it."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE if how == signal.SIGTERM else None)
+    if process.stdout:
+        process.stdout.close()

@@ -9,8 +9,6 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.command import (
@@ -120,6 +118,8 @@ class Git:
 
         RepositoryError `RepositoryBusy` after `timeout` seconds.
         """
+        from filelock import FileLock, Timeout  # here: reading alone starts faster without it
+
         path = self.common_dir / "edgetrain.lock"
         held = FileLock(path, thread_local=True, is_singleton=True)
         try:

@@ -11,15 +11,17 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgetrain.core.digest import tree_digest
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.command import decode, encode
-from edgetrain.repo.digest_cache import DigestCache
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import CHUNK, ObjectReader
+
+if TYPE_CHECKING:
+    from edgetrain.repo.digest_cache import DigestCache
 
 FILE, EXECUTABLE, SYMLINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "160000", "000000"
 REGULAR = (FILE, EXECUTABLE)
@@ -128,7 +130,11 @@ class CommitTree(_Listed):
         super().__init__()
         self.git = git
         self.sha = git.resolve(sha)
-        self._cache = DigestCache(cache) if cache else None
+        self._cache: DigestCache | None = None
+        if cache:
+            from edgetrain.repo.digest_cache import DigestCache  # here: SQLite takes time to import
+
+            self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
         self._lock = threading.Lock()
 
