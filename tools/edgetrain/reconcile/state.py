@@ -57,7 +57,7 @@ def read_work_tree(git: Git) -> State:
 
 def read_commit(git: Git, commit: str) -> State:
     """The repository at a commit."""
-    return _read(git, CommitTree(git, commit, cache=git.root / ".edgetrain"), commit, commit)
+    return _read(git, CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db"), commit, commit)
 
 
 def read_tip(git: Git, branch: str) -> State:
