@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgetrain import __version__
-from edgetrain.cli.session import Session, pass_session
+from edgetrain.cli.session import FORMATS, Session, pass_session
 from edgetrain.cli.table import VERBS
 from edgetrain.core.problem import did_you_mean, shown
 
@@ -52,6 +52,17 @@ class LazyVerbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a reader of our output who has gone away is no error worth words."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What Python still holds for the closed pipe must not fail again while it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_BROKEN_PIPE)
+        return answer
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -62,18 +73,14 @@ class LazyVerbs(click.Group):
     ) -> Any:
         """Run a verb. Exits with its code; with `standalone_mode=False` answers the code instead."""
         session = extra.pop("obj", None) or Session()
+        session.format = _format_in(sys.argv[1:] if args is None else args)
         try:
             answer = super().main(
                 args, prog_name or "edgetrain", complete_var, standalone_mode=False, obj=session, **extra
             )
-            sys.stdout.flush()
             code = answer if isinstance(answer, int) else 0
         except (KeyboardInterrupt, click.Abort):
             code = EXIT_INTERRUPTED
-        except BrokenPipeError:
-            code = EXIT_BROKEN_PIPE
-            # What Python still holds for the closed pipe must not fail again while it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
             from edgetrain.cli.failure import fail
 
@@ -81,6 +88,15 @@ class LazyVerbs(click.Group):
         if standalone_mode:
             sys.exit(code)
         return code
+
+
+def _format_in(args: Sequence[str]) -> str:
+    """The format that the arguments ask for, known before they are parsed, so that a wrong one is told in it."""
+    for argument, following in zip(args, [*args[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == "--format" and (value if equals else following) in FORMATS:
+            return value if equals else following
+    return FORMATS[0]
 
 
 @click.group(

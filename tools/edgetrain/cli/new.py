@@ -31,7 +31,7 @@ def _owner_option(command: F) -> F:
 @new.command()
 @click.argument("name")
 @click.option("--model", metavar="NAME", help="The model it makes versions of; else one of the same name.")
-@click.option("--compute", metavar="NAME", help="The compute target; else the first there is.")
+@click.option("--compute", metavar="NAME", help="The compute target; else the first local one.")
 @click.option("--datastore", metavar="NAME", help="Train on data of this datastore, not on the sample.")
 @click.option("--path", metavar="FOLDER", help="The data's folder in the datastore; else NAME/.")
 @_owner_option
@@ -57,7 +57,7 @@ def experiment(
             fix=f"use one of {', '.join(targets)}, or make it: edgetrain new compute {compute}",
         )
     _check_datastore(session, datastore, path)
-    chosen = compute or (targets[0] if targets else FIRST_TARGET)
+    chosen = compute or _target(session, targets)
     made_for = model or name
     files = scaffold.experiment(name, model=made_for, compute=chosen, datastore=datastore, path=path, owners=owners)
     if not (session.root / "models" / made_for / "model.yaml").exists():
@@ -106,6 +106,14 @@ def compute(
 
     settings = scaffold.TargetSettings(type=type_, site=_site(session, site), **given)
     _write(session, scaffold.compute(name, settings, owners=owners), ["edgetrain validate"])
+
+
+def _target(session: Session, names: list[str]) -> str:
+    """The target that is easiest to begin with: the first local one, or the first; one to be made if none is."""
+    for name in names:
+        if spec(look_into(session.root, f"compute/{name}.yaml")).get("type") == "local":
+            return name
+    return names[0] if names else FIRST_TARGET
 
 
 def _sites(session: Session) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,8 @@ import click
 from edgetrain.core.errors import RepositoryError
 
 CONFIGURATION = "edgetrain.yaml"
+FORMATS = ("text", "json", "markdown", "github")
+_RUNNER_COMMAND = re.compile(r"(^[^\S\n]*:(?=:)|##(?=\[))", re.MULTILINE)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -44,11 +47,17 @@ class Session:
 
     def show(self, text: str) -> None:
         """Data, to standard output."""
-        click.echo(text, nl=not text.endswith("\n"), color=self.color)
+        click.echo(self._harmless(text), nl=not text.endswith("\n"), color=self.color)
 
     def say(self, text: str) -> None:
         """Talk and progress, to standard error."""
-        click.echo(text, nl=not text.endswith("\n"), err=True, color=self.color)
+        click.echo(self._harmless(text), nl=not text.endswith("\n"), err=True, color=self.color)
+
+    def _harmless(self, text: str) -> str:
+        """In an Actions log no line but a meant annotation is a command to the runner."""
+        if self.format == "github" or not os.environ.get("GITHUB_ACTIONS"):
+            return text
+        return _RUNNER_COMMAND.sub(r"\1 ", text)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
@@ -65,7 +74,6 @@ def format_option(*formats: str) -> Callable[[F], F]:
         type=click.Choice(formats or ("text", "json")),
         default="text",
         show_default=True,
-        is_eager=True,  # so that errors in what follows already come in this form
         expose_value=False,
         callback=keep,
         help="How the answer is written.",
