@@ -1,0 +1,1 @@
+"""Compute `local`: runs as sandboxed processes on the runner itself."""
