@@ -99,7 +99,7 @@ def test_no_credentials_in_messages(make):
         checkout.git.fetch("main")
     assert "hunter2" not in caught.value.message
     assert caught.value.reason == "RemoteUnreachable" and caught.value.fix
-    text = without_credentials("fatal: https://ghp_abc@host/x and ssh://u:p@h/\x1b[31m")
+    text = without_credentials("fatal: https://ghp_abc@host/x and ssh://u:p@ss@h/\x1b[31m")
     assert text == "fatal: https://host/x and ssh://h/\\x1b[31m"
 
 

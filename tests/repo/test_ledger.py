@@ -208,6 +208,7 @@ def test_pathspec_magic_is_a_plain_name(make):
     checkout = make()
     sha = ledger(checkout).commit({":(top)README*": b"x"}, "Record")
     assert checkout.git.show(sha, ":(top)README*") == b"x"
+    assert ledger(checkout).commit({":(top)README*": b"x"}, "Record") == sha
     assert checkout.git.show(sha, "README") == b"hello\n"
 
 

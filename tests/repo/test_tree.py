@@ -117,7 +117,7 @@ def test_a_folder_replaced_by_a_link_is_not_looked_behind(checkout, tmp_path):
     assert tree.exists("experiments/xy")
     (checkout.root / "experiments/x").symlink_to(outside)
     fresh = WorkTree(checkout.git)
-    assert [e.path for e in fresh.files("experiments/x")] == ["experiments/x"]
+    assert [e.path for e in fresh.files("experiments")] == ["experiments/x", "experiments/xy/experiment.yaml"]
     assert fresh.files("experiments/x")[0].target == str(outside)
     assert reason(lambda: open_file(checkout.root, "experiments/x/train.py")) == "NotAFile"
 

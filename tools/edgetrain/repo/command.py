@@ -35,7 +35,7 @@ _OPTIONS = (
     "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false",
     "log.follow=false", "trailer.separators=:",
 )  # fmt: skip
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _CAUSES = (
     (
         r"dubious ownership",
