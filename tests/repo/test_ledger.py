@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,21 +211,6 @@ def test_pathspec_magic_is_a_plain_name(make):
     assert checkout.git.show(sha, "README") == b"hello\n"
 
 
-def test_another_command_moves_the_branch_meanwhile(make):
-    checkout = make()
-    moved = []
-
-    def step(name: str) -> None:
-        if name == "branch" and not moved:
-            moved.append(checkout.sh("commit-tree", "-p", "main", "-m", "foreign", "main^{tree}"))
-            checkout.sh("update-ref", "refs/heads/main", moved[0])
-
-    sha = ledger(checkout, step=step).commit(FACT, "Record")
-    assert checkout.git.commit_info(sha).parents == tuple(moved)
-    assert subjects(checkout.git) == ["Record", "foreign", "first"]
-    assert status(checkout) == ""
-
-
 @pytest.mark.needs("ssh-keygen")
 def test_signed_with_an_ssh_key(make, ssh_key, tmp_path):
     checkout = make()
@@ -296,68 +280,6 @@ def test_killed_anywhere_with_a_remote(make, remote, name):
     assert subjects(type(checkout)(remote).git) == ["Record", "first"]
     assert checkout.git.head() == sha
     assert status(checkout) == ""
-
-
-def test_two_clones_race_and_all_facts_arrive_once(make, remote):
-    clones = [make("one", remote), make("two", remote), make("three", remote)]
-    each = 4
-    start = threading.Barrier(len(clones))
-    failures: list[BaseException] = []
-
-    def write(number: int) -> None:
-        mine = ledger(clones[number], tries=50)
-        try:
-            start.wait(30)
-            for n in range(each):
-                mine.commit({f"experiments/x/runs/{number:012x}-{n}.json": b"{}"}, f"Record {number}-{n}")
-                mine.commit({"experiments/x/runs/shared.json": b"{}"}, "Shared")
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(len(clones))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
-    found = subjects(type(clones[0])(remote).git)
-    want = ["first", "Shared", *(f"Record {k}-{n}" for k in range(len(clones)) for n in range(each))]
-    assert sorted(found) == sorted(want)
-
-
-def test_threads_of_one_checkout_do_not_interleave(make):
-    checkout = make()
-    failures: list[BaseException] = []
-
-    def write(number: int) -> None:
-        try:
-            ledger(checkout).commit({f"experiments/x/runs/{number:012x}-1.json": b"{}"}, f"Record {number}")
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
-    assert sorted(subjects(checkout.git)) == sorted(["first", *(f"Record {n}" for n in range(8))])
-    assert status(checkout) == ""
-
-
-def test_a_remote_that_always_moves_on_ends_in_push_rejected(make, remote):
-    checkout, other = make("one", remote), make("two", remote)
-    pauses: list[float] = []
-
-    def step(name: str) -> None:
-        if name == "push":
-            other.commit("again")
-            other.sh("push", "--quiet", "origin", "main")
-
-    with pytest.raises(PushRejected) as caught:
-        ledger(checkout, step=step, sleep=pauses.append, tries=3).commit(FACT, "Record")
-    assert caught.value.fix
-    assert len(pauses) == 2
 
 
 def hook(remote: Path, name: str, text: str) -> None:
