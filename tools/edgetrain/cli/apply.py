@@ -55,14 +55,15 @@ def apply(
     moves channels, and writes a record of each to git. Ctrl-C stops cleanly: what runs goes on, and the
     next apply takes it up again.
     """
-    from edgetrain.cli.manifests import branch
     from edgetrain.cli.progress import Progress
     from edgetrain.reconcile.apply import Options
     from edgetrain.reconcile.apply import apply as reconcile
+    from edgetrain.reconcile.lookup import configured_branch
+    from edgetrain.repo.git import Git
 
     options = Options(
         site=site,
-        branch=branch(session.root),
+        branch=configured_branch(Git.find(session.root)),
         reviewed=_read_plan(reviewed) if reviewed else None,
         max_updates=max_updates,
         max_deletions=max_deletions,

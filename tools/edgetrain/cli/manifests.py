@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgetrain.cli.session import CONFIGURATION
 from edgetrain.core.errors import InvalidFiles, RepositoryError
 from edgetrain.core.problem import Severity, shown
 
@@ -35,8 +34,3 @@ def spec(manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     """The manifest's `spec`; empty if it has none."""
     found = (manifest or {}).get("spec")
     return found if isinstance(found, dict) else {}
-
-
-def branch(root: Path) -> str:
-    """The branch that `edgetrain.yaml` names; `main` if it names none."""
-    return str(spec(look_into(root, CONFIGURATION)).get("branch", "main"))

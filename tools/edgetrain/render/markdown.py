@@ -13,7 +13,8 @@ from edgetrain.render.words import condition, differences, pending, refreshed, s
 
 LIMIT = 500
 MARKS = {Effect.CREATE: "+", Effect.UPDATE: "~", Effect.DELETE: "−"}
-_SPECIAL = re.compile(r"[^A-Za-z0-9 ,/=+()%.?;…→\u00a0-\U0010ffff-]")
+_SPECIAL = re.compile(r"(?!:(?!/))[^A-Za-z0-9 ,/=+()%.?;'\"…→\u00a0-\U0010ffff-]")
+_BEGINNING = re.compile(r"^([0-9]{0,9})((?<=[0-9])[.)]|(?<![0-9])[-+= ])")
 _WORD_JOINER = "&#8203;"
 
 
@@ -31,9 +32,11 @@ def code(text: str) -> str:
 
 def prose(text: str) -> str:
     """A sentence. GitHub looks for mentions, issues and addresses after rendering: these are broken up."""
-    done = escaped(text)
+    # What begins a list or an indented block would, behind a dash of ours, be a list in the list.
+    done = _BEGINNING.sub(lambda found: f"{found[1]}&#{ord(found[2])};", escaped(text))
     done = re.sub(r"&#(?:64|35);", rf"\g<0>{_WORD_JOINER}", done)  # @someone, owner/repository#1
     done = re.sub(r"(?i)\b(gh)-", rf"\1{_WORD_JOINER}-", done)
+    done = re.sub(r":(?=\S)", "&#58;", done)  # :emoji:
     return done.replace("&#58;//", f"&#58;{_WORD_JOINER}//")
 
 
@@ -56,7 +59,7 @@ def problems_markdown(problems: Sequence[Problem]) -> str:
 def _problem(found: Problem) -> tuple[str, str, str, str]:
     kind = " (warning)" if found.severity is Severity.WARNING else ""
     place = code(f"{found.path}:{found.line}")
-    return place, f"{escaped(found.code)}{kind}", prose(found.what), prose(found.fix)
+    return place, f"{prose(found.code)}{kind}", prose(found.what), prose(found.fix)
 
 
 def plan_markdown(plan: Plan) -> str:
@@ -103,9 +106,10 @@ def applied_markdown(applied: Applied, next_steps: Sequence[str] = ()) -> str:
         for row in applied.results
     ]
     if rows:
-        lines += [*_table(("status", "change", "outcome", "reason", "message"), rows), ""]
+        lines += _table(("status", "change", "outcome", "reason", "message"), rows)
     lines += _refused(applied.plan)
-    lines += [f"- {prose(note)}" for note in applied.notes]
+    if applied.notes:
+        lines += ["", *(f"- {prose(note)}" for note in applied.notes)]
     if next_steps:
         lines += ["", "**Next**", "", *(f"- {code(step)}" for step in next_steps)]
     return "\n".join(lines) + "\n"

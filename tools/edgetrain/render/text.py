@@ -38,7 +38,8 @@ def problems_text(problems: Sequence[Problem], closing: str = "") -> str:
         for _, group in groupby(sorted(problems), key=lambda found: found.path)
     ]
     if problems:
-        blocks.append(count_line(problems) + f" What a code means: edgetrain explain {sorted(problems)[0].code}")
+        first = shown(sorted(problems)[0].code)
+        blocks.append(f"{count_line(problems)} What a code means: edgetrain explain {first}")
     if closing:
         blocks.append(closing)
     return "\n\n".join(blocks) + "\n" if blocks else ""
@@ -95,7 +96,7 @@ def applied_text(applied: Applied, next_steps: Sequence[str] = ()) -> str:
     rows = [
         (
             str(row.status),
-            row.operation,
+            shown(row.operation),
             shown(row.change, LIMIT),
             row.outcome.value if row.outcome else "-",
             shown(row.reason),

@@ -1,0 +1,124 @@
+"""Plans, problems and results with one of everything, for the golden renderings."""
+
+from __future__ import annotations
+
+from edgetrain.core.plan import Change, Difference, Effect, Operation, Plan
+from edgetrain.core.problem import Problem, Severity
+from edgetrain.core.record import Outcome
+from edgetrain.reconcile.report import ApplyResult, Result, Status
+
+DIGEST = "sha256:" + "ab12" * 16
+OTHER = "sha256:" + "cd34" * 16
+
+PROBLEMS = (
+    Problem("models/mean/model.yaml", 9, 14, "M209", "spec.gates[0].min: 7 must be at most 1", "Use a number."),
+    Problem(
+        "experiments/mean/experiment.yaml", 3, 5, "M204", 'spec: unknown key; did you mean "code"?', "Mend it."
+    ),
+    Problem("experiments/mean/experiment.yaml", 12, 1, "H401", "the clone is shallow", "Fetch.", Severity.WARNING),
+)
+REFUSAL = Problem(
+    "experiments/big/experiment.yaml",
+    7,
+    12,
+    "P506",
+    "no target has the resources that it asks for",
+    "Ask for less.",
+)
+
+
+def version(number: int) -> tuple[Change, ...]:
+    """The four steps of a release."""
+    steps = (
+        ("workspace", Operation.REGISTER),
+        ("image", Operation.PUSH),
+        ("tags", Operation.TAG),
+        ("release", Operation.RELEASE),
+    )
+    subject = {"model": "mean", "version": number}
+    return tuple(
+        Change(f"{kind}/mean@{number}", operation, Effect.CREATE, "VersionMerged", subject=subject)
+        for kind, operation in steps
+    )
+
+
+PLAN = Plan(
+    desired=DIGEST,
+    changes=(
+        *version(3),
+        Change(
+            "channel/mean/production",
+            Operation.MOVE,
+            Effect.UPDATE,
+            "ChannelMoved",
+            (Difference("channels.production", 2, 3),),
+        ),
+        Change(
+            "channel/mean/canary",
+            Operation.MOVE,
+            Effect.DELETE,
+            "ChannelMoved",
+            (Difference("channels.canary", 2, None),),
+        ),
+        Change("evaluation/mean-ab12ab12ab12-1", Operation.EVALUATE, Effect.CREATE, "GatesChanged"),
+        Change(
+            "run/digits/1a2b3c4d",
+            Operation.TRAIN,
+            Effect.CREATE,
+            "NewTrial",
+            (Difference("parameters.C", 0.1, 1.0), Difference("code", DIGEST, OTHER)),
+            {"trial": {"C": 1.0, "kind": "a b"}, "attempt": 1},
+        ),
+        Change("run/mean", Operation.TRAIN, Effect.CREATE, "RunLost", (), {"trial": {}, "attempt": 2}),
+        Change(
+            "proposal/mean@4",
+            Operation.PROPOSE,
+            Effect.CREATE,
+            "IfGatesPass",
+            after=("run/digits/1a2b3c4d", "run/mean"),
+            conditional=True,
+        ),
+    ),
+    problems=(REFUSAL,),
+    refreshed=True,
+    waiting=(("run/slow", "TargetDrained"),),
+    managed=6,
+    commit="0123456789abcdef0123456789abcdef01234567",
+)
+NOTHING = Plan(desired=DIGEST, changes=())
+
+APPLIED = ApplyResult(
+    plan=PLAN,
+    results=(
+        Result("release/mean@3", "release", Status.APPLIED, "VersionMerged", "mean@3 is released"),
+        Result(
+            "channel/mean/production",
+            "move",
+            Status.REFUSED,
+            "Unreviewed",
+            "alias.production is 1, not 3",
+            "review `edgetrain plan --refresh --out FILE`; if that is right: `edgetrain apply --plan FILE`",
+        ),
+        Result(
+            "run/mean",
+            "train",
+            Status.APPLIED,
+            "ExitCode",
+            "mean-ab12ab12ab12-2: the command ended with exit code 1",
+            outcome=Outcome.FAILED,
+        ),
+        Result(
+            "run/digits/1a2b3c4d",
+            "train",
+            Status.APPLIED,
+            "GatesPassed",
+            "digits-cd34cd34cd34-1: every gate passed",
+            outcome=Outcome.CANDIDATE,
+        ),
+        Result("run/slow", "train", Status.UNDER_WAY, "LeftRunning", "slow-1 goes on"),
+        Result("image/mean@3", "push", Status.FAILED, "Denied", "the registry says no", "give a right to push"),
+    ),
+    rounds=2,
+    commit="0123456789abcdef0123456789abcdef01234567",
+)
+STEPS = ("git merge --no-ff origin/edgetrain/proposal/digits-1", "edgetrain logs mean-ab12ab12ab12-2")
