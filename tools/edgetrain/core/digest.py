@@ -23,9 +23,10 @@ def parse_canonical(data: bytes) -> Any:
     """Read JSON that must be in RFC 8785 form (one trailing newline allowed); ValueError otherwise."""
     try:
         value = json.loads(data)
+        form = canonical(value)
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from None
-    if canonical(value) != data.removesuffix(b"\n"):
+    if form != data.removesuffix(b"\n"):
         raise ValueError("not in canonical form (RFC 8785)")
     return value
 

@@ -160,7 +160,7 @@ FORMS: dict[str, _Form] = {
     ),
     "EvaluationRecord": _Form(
         EvaluationRecord,
-        re.compile(r"experiments/[^/]+/runs/[0-9a-f]{12}-\d+\.evaluation-\d+\.json"),
+        re.compile(r"experiments/[^/]+/runs/[0-9a-f]{12}-\d+\.evaluation-(?P<number>\d+)\.json"),
         {"run": str, "outcome": str, "gates": dict, "number": int},
     ),
     "ProposalRecord": _Form(
@@ -174,6 +174,29 @@ FORMS: dict[str, _Form] = {
         {"model": str, "version": int, "number": int, "event": str, "manifest": str, "run": str},
     ),
 }
+
+
+# What other code reads inside: by kind, and for releases by event.
+_OPEN_TEXT = (str, type(None))
+_PARTS: dict[str, dict[str, Any]] = {
+    "RunRecord": {
+        **{f"identityOf.{key}": str for key in ("experiment", "command", "code")},
+        **{f"identityOf.{key}": _OPEN_TEXT for key in ("requirements", "image", "python", "platform")},
+        **{f"identityOf.{key}": dict for key in ("parameters", "inputs", "outputs")},
+        "identityOf.seed": (int, type(None)),
+        **{f"target.{key}": str for key in ("name", "type", "site", "egress")},
+        "gates.digest": str,
+        "gates.results": list,
+    },
+    "EvaluationRecord": {"gates.digest": str, "gates.results": list},
+}
+_IMAGE: dict[str, Any] = {f"image.{key}": str for key in ("registry", "repository", "digest")}
+_EVENTS: dict[str, dict[str, Any]] = {
+    "released": {**_IMAGE, "image.tags": list},
+    "channel": {"channel": str, "from": (int, type(None)), "to": (int, type(None)), "follows": _OPEN_TEXT},
+    "withdrawn": {"why": str},
+}
+_ABSENT = object()
 
 
 def is_record_path(path: str) -> bool:
@@ -214,6 +237,17 @@ def _check_parts(value: Mapping[str, Any]) -> None:
             raise ValueError(f"input {name!r} has no digest")
     if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
         raise ValueError("identity is not the digest of identityOf")
+    parts = dict(_PARTS.get(value["kind"], {}))
+    if value["kind"] == "ReleaseRecord":
+        if value["event"] not in _EVENTS:
+            raise ValueError("event is not a known one")
+        parts |= _EVENTS[value["event"]]
+    for pointer, types in parts.items():
+        part: Any = value
+        for key in pointer.split("."):
+            part = part.get(key, _ABSENT) if isinstance(part, dict) else _ABSENT
+        if not isinstance(part, types) or isinstance(part, bool):
+            raise ValueError(f"{pointer} is missing or of another type")
 
 
 def serialise(data: Mapping[str, Any]) -> bytes:

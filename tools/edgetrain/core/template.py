@@ -46,10 +46,14 @@ def render(command: str, parameters: Mapping[str, Any], data: Mapping[str, Any],
             raise ValueError(f"unknown expression {found[0]}")
         side, name = known[1], known[2]
         if side == "outputs":
-            return "{{outputs}}/" + shlex.quote(outputs[name])
+            return "{{outputs}}/" + _quoted(outputs[name])
         if name in data:
             return "{{inputs." + name + "}}"
-        # Braces in a value are split by empty quotations, so that it can't be taken for a marker.
-        return shlex.quote(literal(parameters[name])).replace("{", "{''")
+        return _quoted(literal(parameters[name]))
 
     return _EXPRESSION.sub(replace, command)
+
+
+def _quoted(text: str) -> str:
+    """Quoted for the shell, with braces split by empty quotations so that no value is taken for a marker."""
+    return shlex.quote(text).replace("{", "{''")

@@ -37,8 +37,8 @@ _MANAGED = ("edgetrain", "compute", "experiments", "models")
 class Loaded:
     """One reading. `desired` is None without a sound configuration; a manifest with problems is not in it.
 
-    `broken` are the paths of manifests that are there and were left out, so that nobody calls their names
-    unknown.
+    `broken` are the paths of manifests and records that are there and were left out, so that nobody calls
+    what they hold unknown.
     """
 
     desired: Desired | None
@@ -54,7 +54,7 @@ def read_repository(tree: Tree, ordinals: Mapping[str, int] | None = None) -> Lo
     manifests = loading.manifests()
     desired = loading.desired(manifests)
     loading.problems += misplaced(loading.entries)
-    loading.problems += without_manifest(loading.entries, (record.path for record in records))
+    loading.problems += without_manifest(loading.entries, filter(is_record_path, loading.entries))
     return Loaded(
         desired,
         Recorded.of(records),
@@ -95,11 +95,13 @@ class _Loading:
         for path in filter(is_record_path, self.entries):
             data = self.read(path, MAX_RECORD_BYTES)
             if data is None:
+                self.broken.add(path)
                 continue
             try:
                 found.append(parse_record(path, data, ordinals.get(path, 0)))
             except ValueError as error:
                 self.problems.append(problem(codes.BAD_RECORD, path, None, shown(error, 300)))
+                self.broken.add(path)
         return found
 
     def manifests(self) -> list[Manifest]:

@@ -168,7 +168,8 @@ def check_lock(path: str, data: bytes) -> Iterator[Problem]:
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Requirements with their continuation lines joined and comments removed, by the line of their start."""
-    start, parts = 0, []
+    start = 0
+    parts: list[str] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#.*", "", raw).strip()
         more = line.endswith("\\")

@@ -166,6 +166,12 @@ UNUSED_INPUT = Code(
     "Use it as `${{inputs.NAME}}`, read `EDGETRAIN_INPUT_<NAME>` in the script, or remove it.",
     Severity.WARNING,
 )
+QUOTED_EXPRESSION = Code(
+    "R339",
+    "expression inside quotation marks",
+    "Paths and values are put in with their own quotation marks; a second pair around them undoes the first.",
+    "Remove the quotation marks around the expression.",
+)
 NAMES_COLLIDE = Code(
     "R333",
     "inputs share an environment variable",
@@ -210,20 +216,6 @@ GATE_METRIC_UNKNOWN = Code(
     "no experiment declares the gate's metric",
     "A metric that nobody reports fails its gate.",
     "Add the metric to the experiment's `metrics`, or mend the name.",
-    Severity.WARNING,
-)
-GATE_WITHOUT_BOUND = Code(
-    "R341",
-    "gate has no bound",
-    "Without `min`, `max` or `notWorseThan` it only asks that the metric is reported.",
-    "Add a bound if one is meant.",
-    Severity.WARNING,
-)
-GATE_GOAL = Code(
-    "R342",
-    "tolerance without a comparison",
-    "A tolerance widens `notWorseThan` and means nothing alone.",
-    "Add `notWorseThan`, or remove `tolerance`.",
     Severity.WARNING,
 )
 UNKNOWN_CHANNEL = Code(
@@ -286,4 +278,11 @@ MODEL_RETIRED = Code(
     "model is retired",
     "Nothing is trained for, or proposed to, a retired model.",
     "Retire the experiment too, or choose another model.",
+    Severity.WARNING,
+)
+IMAGE_SHARED = Code(
+    "R353",
+    "two models share an image repository",
+    "Both would tag version 1 as `1`, and one would take the other's place.",
+    "Give each model a repository of its own.",
 )
