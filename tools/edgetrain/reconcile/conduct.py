@@ -23,7 +23,8 @@ from edgetrain.reconcile.finish import Kept, Verdict, check, keep, run_record, u
 from edgetrain.reconcile.observe import RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.repo.history import last_change
-from edgetrain.repo.tree import export
+from edgetrain.repo.load import MAX_LOCK_BYTES
+from edgetrain.repo.tree import Tree, export
 
 POLL_SECONDS = 0.25
 LOG_LIMIT = 32 * 2**20
@@ -95,7 +96,8 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
     code = context.scratch / f"code-{name}"
     shutil.rmtree(code, ignore_errors=True)
     try:
-        requirements = export_code(context, experiment, code)
+        allowed = context.site.configuration.code_size
+        requirements = export_code(context.state.tree, experiment, code, allowed)
         spec = run_spec(
             experiment, facts["trial"], name, code, requirements, facts["identityOf"]["python"], context.site
         )
@@ -106,24 +108,19 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
         shutil.rmtree(code, ignore_errors=True)
 
 
-def export_code(context: Context, experiment: Experiment, folder: Path) -> bytes:
+def export_code(tree: Tree, experiment: Experiment, folder: Path, allowed: int) -> bytes:
     """Write the experiment's exact files into `folder`; answer the lock file's bytes.
 
-    Raises Rejected if they are larger than `limits.codeSize`: the classic accident is data beside the script.
+    Raises Rejected if they are larger than `allowed` bytes: the classic accident is data beside the script.
     """
-    tree = context.state.tree
-    where = f"{experiment.folder}/{experiment.code}".replace("/./", "/").removesuffix("/.")
-    export(tree, where, folder, exclude=("experiment.yaml", "runs/"))
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    allowed = context.site.configuration.code_size
+    size = export(tree, experiment.code_folder, folder)
     if size > allowed:
         raise Rejected(
             f"the code has {human_bytes(size)} and {human_bytes(allowed)} are allowed",
             reason="CodeTooLarge",
             fix="keep data out of the experiment's folder: it belongs in a datastore",
         )
-    lock = experiment.environment.requirements
-    return tree.read(f"{experiment.folder}/{lock}") if lock else b""
+    return tree.read(experiment.lock_path, MAX_LOCK_BYTES) if experiment.lock_path else b""
 
 
 def wait(context: Context, compute: Compute, name: str) -> RunState:

@@ -150,7 +150,7 @@ def run_record(
         },
         "started": started,
         "ended": ended,
-        "seconds": _seconds(started, ended),
+        "seconds": seconds_between(started, ended),
         "usage": dict(state.usage),
         "inputs": facts["inputs"],
         "parameters": facts["parameters"],
@@ -181,7 +181,8 @@ def undecided(verdict: Verdict, model: Model | None) -> Decision:
     return Decision(outcome, verdict.reason, verdict.message, gates)
 
 
-def _seconds(started: str | None, ended: str | None) -> float | None:
+def seconds_between(started: str | None, ended: str | None) -> float | None:
+    """Seconds from one RFC 3339 time to another; None if one is not known."""
     if not started or not ended:
         return None
     begin, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (started, ended))

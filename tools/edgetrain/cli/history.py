@@ -1,0 +1,68 @@
+"""`edgetrain models`, `audit`, `log` and `compare`: what git alone knows of models."""
+
+from __future__ import annotations
+
+import click
+
+from edgetrain.cli.session import Session, format_option, pass_session
+
+
+@click.command()
+@click.argument("model", required=False)
+@format_option("text", "json")
+@pass_session
+def models(session: Session, model: str | None) -> None:
+    """List models, versions and channels, from git as it was last fetched."""
+    from edgetrain.reconcile.models import models as find
+    from edgetrain.render.models import models_json, models_text
+
+    found = find(session.root, model)
+    session.show(models_json(found) if session.format == "json" else models_text(found))
+
+
+@click.command()
+@click.argument("version", metavar="MODEL@N")
+@format_option("text", "markdown", "json")
+@pass_session
+def audit(session: Session, version: str) -> None:
+    """Tell the whole story of a model version, from git alone.
+
+    MODEL@N names a version, MODEL@CHANNEL the one that the channel points to.
+    """
+    from edgetrain.reconcile.audit import audit as find
+    from edgetrain.render.audit import audit_json, audit_markdown, audit_text
+
+    story = find(session.root, version)
+    forms = {"json": audit_json, "markdown": audit_markdown}
+    session.show(forms.get(session.format, audit_text)(story))
+
+
+@click.command()
+@click.argument("model")
+@format_option("text", "json")
+@pass_session
+def log(session: Session, model: str) -> None:
+    """Show a model's runs, versions and channel moves, oldest first."""
+    from edgetrain.reconcile.models import log as find
+    from edgetrain.render.models import log_json, log_text
+
+    name, found = find(session.root, model)
+    session.show(log_json(name, found) if session.format == "json" else log_text(name, found))
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@format_option("text", "markdown", "json")
+@pass_session
+def compare(session: Session, a: str, b: str) -> None:
+    """Compare two runs or versions.
+
+    A and B are MODEL@N, MODEL@CHANNEL, or a run's id (or its beginning).
+    """
+    from edgetrain.reconcile.compare import compare as find
+    from edgetrain.render.compare import compare_json, compare_markdown, compare_text
+
+    found = find(session.root, a, b)
+    forms = {"json": compare_json, "markdown": compare_markdown}
+    session.show(forms.get(session.format, compare_text)(found))

@@ -1,0 +1,369 @@
+"""Gathers the whole story of a model version from git alone: manifests, records, history, signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.decide import version_spec
+from edgetrain.core.desired import Desired
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.kinds import Model, ModelVersion
+from edgetrain.core.ports import EgressLevel
+from edgetrain.core.record import Record, Recorded, ReleaseRecord, RunRecord
+from edgetrain.reconcile.lookup import read_main, version_named
+from edgetrain.reconcile.state import State
+from edgetrain.render.story import (
+    Artifact,
+    Data,
+    Doubt,
+    Gate,
+    Hand,
+    Left,
+    Move,
+    Paper,
+    Release,
+    Source,
+    Story,
+    Training,
+    Withdrawal,
+)
+from edgetrain.repo.history import Addition, RecordHistory, last_change, provenance, record_commits
+
+SIGNERS = ".github/allowed_signers"
+SIGNATURES = {
+    "none": "the commit that brought it carries no signature",
+    "bad": "the signature on the commit that brought it does not hold",
+    "unknown": "the signature on the commit that brought it could not be checked",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What history knows beside the files. `hands` are by path of the version and model manifests."""
+
+    commit: str
+    added: Mapping[str, Addition]
+    signatures: Mapping[str, tuple[str, str]]
+    signers: bool
+    shallow: bool
+    version: Hand
+    model: Hand
+    manifest: str
+
+
+def audit(root: Path, text: str) -> Story:
+    """The story of `MODEL@NUMBER` (or `MODEL@CHANNEL`) on main as last fetched. Raises UsageError."""
+    state = read_main(root)
+    version = version_named(state.desired, text)
+    return tell(state.desired, state.recorded, version, gather(state, version))
+
+
+def gather(state: State, version: ModelVersion) -> Facts:
+    """Ask git's history."""
+    git, path = state.git, version.document.path
+    try:
+        signers: bytes | None = state.tree.read(SIGNERS)
+    except RepositoryError:
+        signers = None
+    machine = state.desired.configuration.machine.email
+    addition = state.added.get(path)
+    model = last_change(git, state.commit, state.desired.models[version.model].path)
+    return Facts(
+        commit=state.commit,
+        added=state.added,
+        signatures=_signatures(record_commits(git, state.commit, allowed_signers=signers)),
+        signers=signers is not None,
+        shallow=git.is_shallow(),
+        version=hand_of(state, addition.commit, machine) if addition else Hand(certain=False),
+        model=hand_of(state, model.commit, machine) if model else Hand(certain=False),
+        manifest=digest_bytes(state.tree.read(path)),
+    )
+
+
+def hand_of(state: State, commit: str, machine: str) -> Hand:
+    """Who stands behind a commit of main, as history tells it."""
+    found = provenance(state.git, commit, machines=[machine])
+    return Hand(found.proposer, found.approvers, found.merge_commit, found.pull_request, found.time, found.certain)
+
+
+def _signatures(history: RecordHistory) -> dict[str, tuple[str, str]]:
+    """State of the signature and signer, by the record's path: of the last commit that touched it."""
+    return {path: (found.signature, found.signer) for found in history.commits for path in found.record_paths}
+
+
+def recorded_hand(value: Mapping[str, Any]) -> Hand:
+    """Who stands behind something, as its record repeats it."""
+    return Hand(
+        proposer=value.get("proposer"),
+        approvers=tuple(value.get("approvers") or ()),
+        merge_commit=value.get("mergeCommit"),
+        pull_request=value.get("pullRequest"),
+    )
+
+
+def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Facts) -> Story:
+    """Put the story together; pure."""
+    spec, model = whole(version.spec), desired.models[version.model]
+    run = recorded.run(version.record)
+    release = recorded.release(version.model, version.number)
+    papers = tuple(_papers(recorded, version, run, facts))
+    withdrawal = _withdrawal(recorded, model, version, facts)
+    story = Story(
+        commit=facts.commit,
+        model=version.model,
+        version=version.number,
+        description=model.metadata.description,
+        purpose=str(model.card.get("intendedPurpose", "")),
+        path=version.document.path,
+        manifest=facts.manifest,
+        source=Source(
+            experiment=version.experiment,
+            manifest=str(run.data.get("manifest", "")) if run else "",
+            code=spec["code"],
+            command=spec["command"],
+            commit=spec["commit"],
+            parameters=spec["parameters"],
+            seed=spec["seed"],
+            proposed=recorded_hand(spec.get("provenance") or {}),
+        ),
+        data=tuple(data_of(spec)),
+        environment=spec["environment"],
+        training=_training(run) if run else None,
+        metrics=spec["metrics"],
+        metrics_source=spec["metricsSource"],
+        gates=tuple(gates_of(spec["gates"])),
+        artifacts=tuple(artifacts_of(spec)),
+        left=_left(spec["egress"]),
+        approved=facts.version,
+        release=_release(release, facts) if release else None,
+        channels=tuple(sorted(name for name, n in recorded.channels(model.name).items() if n == version.number)),
+        moves=tuple(_moves(recorded, version, facts)),
+        withdrawal=withdrawal,
+        papers=papers,
+    )
+    doubts = tuple(_doubts(story, run, version, recorded, facts))
+    return Story(**{**vars(story), "doubts": doubts})
+
+
+def whole(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A version's spec with empty values for what it leaves out: the schema demands little of old versions."""
+    told = {
+        "code": "",
+        "command": "",
+        "commit": "",
+        "parameters": {},
+        "seed": None,
+        "inputs": {},
+        "environment": {},
+        "target": {},
+        "metrics": {},
+        "metricsSource": "not said",
+        "gates": (),
+        "artifacts": {},
+        "egress": {},
+        **spec,
+    }
+    if isinstance(told["gates"], Mapping):
+        told["gates"] = told["gates"].get("results", ())
+    return told
+
+
+def data_of(spec: Mapping[str, Any]) -> Iterator[Data]:
+    """The data inputs that a version, or a run in the form of one, repeats."""
+    for name, entry in sorted(spec["inputs"].items()):
+        yield Data(
+            name,
+            str(entry.get("type", "")),
+            str(entry.get("datastore", "")),
+            str(entry.get("path", "")),
+            entry["digest"],
+            entry.get("files"),
+            entry.get("bytes"),
+        )
+
+
+def gates_of(results: Sequence[Mapping[str, Any]]) -> Iterator[Gate]:
+    """Gates as a record holds them."""
+    for entry in results:
+        yield Gate(
+            str(entry.get("metric", "")),
+            str(entry.get("rule", "")),
+            str(entry.get("status", "")),
+            entry.get("value"),
+            entry.get("bound"),
+            entry.get("reference"),
+        )
+
+
+def artifacts_of(spec: Mapping[str, Any]) -> Iterator[Artifact]:
+    """The outputs that a version consists of."""
+    for name, entry in sorted(spec["artifacts"].items()):
+        yield Artifact(
+            name,
+            str(entry.get("type", "")),
+            str(entry.get("path", "")),
+            entry["digest"],
+            int(entry.get("size", 0)),
+            len(entry.get("files", ())),
+        )
+
+
+def _training(run: RunRecord) -> Training:
+    data, target = run.data, run.data["target"]
+    return Training(
+        run=run.run_id,
+        attempt=run.attempt,
+        outcome=run.outcome.value,
+        reason=data["reason"],
+        message=data.get("message", ""),
+        target=target["name"],
+        target_type=target["type"],
+        site=target["site"],
+        egress=target["egress"],
+        isolation=target.get("isolation", {}),
+        started=data.get("started"),
+        ended=data.get("ended"),
+        seconds=data.get("seconds"),
+        edgetrain=str(data.get("edgetrain", "")),
+        retry=data.get("retry"),
+    )
+
+
+def _left(egress: Mapping[str, Any]) -> Left:
+    return Left(
+        level=str(egress.get("level", "")),
+        logs=str(egress.get("logs", "site")),
+        files=int(egress.get("files", 0)),
+        bytes=int(egress.get("bytes", 0)),
+        waivers=tuple(egress.get("waivers", ())),
+    )
+
+
+def _time(record: Record, facts: Facts) -> str | None:
+    found = facts.added.get(record.path)
+    return found.time if found else None
+
+
+def _release(release: ReleaseRecord, facts: Facts) -> Release:
+    image, registered = release.data["image"], release.data["registered"]
+    return Release(
+        workspace=registered["type"],
+        number=str(registered["version"]),
+        registry=image["registry"],
+        repository=image["repository"],
+        digest=image["digest"],
+        base=image["base"],
+        tags=tuple(image["tags"]),
+        time=_time(release, facts),
+    )
+
+
+def _moves(recorded: Recorded, version: ModelVersion, facts: Facts) -> Iterator[Move]:
+    for move in channel_moves(recorded, version.model):
+        before, after = move.data.get("from"), move.data.get("to")
+        if version.number in (before, after):
+            hand = recorded_hand(move.data.get("provenance") or {})
+            yield Move(str(move.data["channel"]), before, after, hand, _time(move, facts))
+
+
+def channel_moves(recorded: Recorded, model: str) -> list[ReleaseRecord]:
+    """The model's channel moves, each channel's in the order of its chain."""
+    moves = [r for r in recorded.releases if r.model == model and r.event == "channel"]
+    follower = {(r.data["channel"], r.data.get("follows")): r for r in moves}
+    ordered: list[ReleaseRecord] = []
+    for channel in sorted({r.data["channel"] for r in moves}):
+        at = follower.get((channel, None))
+        while at is not None and at not in ordered:
+            ordered.append(at)
+            at = follower.get((channel, at.digest))
+    return ordered
+
+
+def _withdrawal(recorded: Recorded, model: Model, version: ModelVersion, facts: Facts) -> Withdrawal | None:
+    records = (
+        r
+        for r in recorded.releases
+        if (r.model, r.version, r.event) == (version.model, version.number, "withdrawn")
+    )
+    found = next(records, None)
+    if found is not None:
+        return Withdrawal(str(found.data["why"]), recorded_hand(found.data.get("provenance") or {}), True)
+    if version.number in model.withdrawn:
+        return Withdrawal(model.withdrawn[version.number], facts.model, False)
+    return None
+
+
+def _papers(recorded: Recorded, version: ModelVersion, run: RunRecord | None, facts: Facts) -> Iterator[Paper]:
+    """Every record that the story rests on, in the order of facts."""
+    judged = [e for e in recorded.evaluations if run and e.run == run.digest]
+    proposed = [p for p in recorded.proposals if (p.model, p.run) == (version.model, version.record)]
+    moves = [m for m in recorded.releases if m.model == version.model and m.event == "channel"]
+    moves = [m for m in moves if version.number in (m.data.get("from"), m.data.get("to"))]
+    own = [r for r in recorded.releases if (r.model, r.version) == (version.model, version.number)]
+    found: dict[str, Record] = {r.path: r for r in (*([run] if run else []), *judged, *proposed, *own, *moves)}
+    for record in sorted(found.values(), key=lambda r: (r.ordinal, r.path)):
+        addition = facts.added.get(record.path)
+        signature, signer = facts.signatures.get(record.path, ("unknown", ""))
+        yield Paper(
+            record.path,
+            record.digest,
+            addition.commit if addition else "",
+            addition.time if addition else None,
+            signature,
+            signer,
+        )
+
+
+def _doubts(
+    story: Story, run: RunRecord | None, version: ModelVersion, recorded: Recorded, facts: Facts
+) -> Iterator[Doubt]:
+    if run is None:
+        yield Doubt("RunRecordMissing", f"the run record {version.run_path} that it cites is not on main")
+    else:
+        told = {**version_spec(run, version.number, recorded.gates(run))}
+        differs = sorted(key for key in told if key != "gates" and version.spec.get(key) != told[key])
+        if differs:
+            yield Doubt("DiffersFromRecord", f"it does not repeat its run record: {', '.join(differs)}")
+    yield from _isolation_doubts(story)
+    if story.metrics_source == "self-reported":
+        yield Doubt("SelfReported", "the training script measured its own metrics; no evaluation was run apart")
+    yield from _hand_doubts("experiment", story.source.proposed)
+    yield from _hand_doubts("version", story.approved)
+    if not facts.signers:
+        yield Doubt("SignersUnknown", f"main has no {SIGNERS}, so no record's signature can be checked")
+    else:
+        for paper in story.papers:
+            if paper.signature != "good":
+                yield Doubt("RecordUnsigned", f"{paper.path}: {SIGNATURES.get(paper.signature, paper.signature)}")
+    if facts.shallow:
+        yield Doubt("ShallowClone", "this clone lacks old history; git fetch --unshallow, then audit again")
+
+
+def _isolation_doubts(story: Story) -> Iterator[Doubt]:
+    if story.left.level != EgressLevel.ENFORCED.value:
+        yield Doubt("EgressAdvisory", f"training was not kept from the network: the level was {story.left.level}")
+    run = story.training
+    if run and not any(run.isolation.values()):
+        yield Doubt("Unsandboxed", "the script ran without a sandbox and could see the whole machine")
+    elif run and not all(run.isolation.values()):
+        missing = sorted(name for name, held in run.isolation.items() if not held)
+        yield Doubt("IsolationIncomplete", f"not in force while it trained: {', '.join(missing)}")
+    if story.left.waivers:
+        yield Doubt("Waived", f"{len(story.left.waivers)} egress waiver(s) were used")
+
+
+def _hand_doubts(what: str, hand: Hand) -> Iterator[Doubt]:
+    if not hand.approvers:
+        yield Doubt("ApproverUnknown", f"nothing in git says who approved the {what}")
+    elif hand.proposer and {_address(hand.proposer)} == {_address(name) for name in hand.approvers}:
+        yield Doubt("SelfApproved", f"the {what} was approved by its own proposer alone, {hand.proposer}")
+
+
+def _address(person: str) -> str:
+    """The e-mail of `name <email>`, else the whole text; one person may write the name in two ways."""
+    _, _, rest = person.rpartition("<")
+    return rest.removesuffix(">").strip().casefold() or person.casefold()

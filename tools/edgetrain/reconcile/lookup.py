@@ -1,0 +1,111 @@
+"""Finds what a person names on the command line: main's state, versions by number or channel, runs by prefix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.errors import RepositoryError, UsageError
+from edgetrain.core.kinds import ModelVersion
+from edgetrain.core.problem import did_you_mean, shown
+from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.reconcile.state import State, read_commit
+from edgetrain.repo.git import REMOTE, Git
+from edgetrain.repo.reader import read
+from edgetrain.repo.tree import WorkTree
+
+PROPOSALS = "edgetrain/proposal/"
+_VERSION = re.compile(r"(?P<model>[^@]+)@(?P<which>[^@]+)")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def read_main(root: Path, *, refresh: bool = False) -> State:
+    """Main as it was last fetched, or (`refresh`) as the remote has it now. Raises RepositoryError."""
+    git = Git.find(root)
+    return read_commit(git, git.tip(configured_branch(git), refresh=refresh))
+
+
+def configured_branch(git: Git) -> str:
+    """The branch that the work tree's `edgetrain.yaml` names; `main` if it can't be read."""
+    try:
+        document, _ = read(WorkTree(git).read("edgetrain.yaml"), "edgetrain.yaml")
+    except RepositoryError:
+        return "main"
+    spec = document.data.get("spec") if document else None
+    branch = spec.get("branch") if isinstance(spec, dict) else None
+    return branch if isinstance(branch, str) else "main"
+
+
+def model_named(desired: Desired, name: str) -> str:
+    """The model's name. Raises UsageError if there is none."""
+    if name not in desired.models:
+        raise UsageError(
+            f"no model {shown(name)!r}{did_you_mean(name, desired.models)}", fix="edgetrain models lists them"
+        )
+    return name
+
+
+def version_named(desired: Desired, text: str) -> ModelVersion:
+    """The version of `MODEL@NUMBER` or `MODEL@CHANNEL`. Raises UsageError."""
+    found = _VERSION.fullmatch(text)
+    if not found:
+        raise UsageError(
+            f"{shown(text)!r} names no version", fix="write MODEL@NUMBER or MODEL@CHANNEL, such as digits@2"
+        )
+    model = desired.models[model_named(desired, found["model"])]
+    which = found["which"]
+    if _NUMBER.fullmatch(which):
+        number = int(which)
+    elif which in model.channels:
+        number = model.channels[which]
+    else:
+        hint = did_you_mean(which, model.channels)
+        known = ", ".join(sorted(model.channels)) or "it has none"
+        raise UsageError(f"{model.name} has no channel {shown(which)!r}{hint}", fix=f"channels: {known}")
+    version = desired.versions.get((model.name, number))
+    if version is None:
+        latest = desired.latest_version(model.name)
+        known = f"its versions go up to {latest}" if latest else "no version of it is merged yet"
+        raise UsageError(f"{model.name}@{number} is not on main", fix=f"{known}; edgetrain log {model.name}")
+    return version
+
+
+def one_of(names: Iterable[str], text: str) -> str | None:
+    """The one name that is `text` or starts with it; None if none does. Raises UsageError for several."""
+    known = sorted(set(names))
+    found = [text] if text in known else [name for name in known if text and name.startswith(text)]
+    if len(found) > 1:
+        listed = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+        raise UsageError(f"{shown(text)!r} could be {len(found)} runs", fix=f"give more of the name: {listed}")
+    return found[0] if found else None
+
+
+def no_run(text: str, names: Iterable[str]) -> UsageError:
+    """The error of a run that nobody knows."""
+    return UsageError(f"no run {shown(text)!r}{did_you_mean(text, names)}", fix="edgetrain runs lists them")
+
+
+def run_named(recorded: Recorded, text: str) -> RunRecord:
+    """The recorded run of this id, or of the id that starts so. Raises UsageError."""
+    by_id = {run.run_id: run for run in recorded.runs}
+    name = one_of(by_id, text)
+    if name is None:
+        raise no_run(text, by_id)
+    return by_id[name]
+
+
+def open_branches(git: Git, desired: Desired) -> dict[str, tuple[str, int]]:
+    """Proposals open as last fetched: branch to model and number. Asks no remote.
+
+    A branch whose number is merged already is a leftover that nobody has deleted or pruned yet.
+    """
+    place = f"refs/remotes/{REMOTE}/" if git.has_remote() else "refs/heads/"
+    names = git.text("for-each-ref", "--format=%(refname)", place + PROPOSALS).splitlines()
+    found = {}
+    for branch in (name.removeprefix(place) for name in names):
+        model, _, number = branch.removeprefix(PROPOSALS).rpartition("-")
+        if model in desired.models and _NUMBER.fullmatch(number) and int(number) > desired.latest_version(model):
+            found[branch] = (model, int(number))
+    return found

@@ -1,0 +1,142 @@
+"""Tells of models from git alone: versions and channels now, and what happened, in the order of main's history."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgetrain.core.record import (
+    EvaluationRecord,
+    ProposalRecord,
+    Record,
+    Recorded,
+    ReleaseRecord,
+    RunRecord,
+)
+from edgetrain.reconcile.audit import gates_of, hand_of, recorded_hand
+from edgetrain.reconcile.lookup import model_named, open_branches, read_main
+from edgetrain.reconcile.state import State
+from edgetrain.render.models import Happening, Overview, Proposal, Version
+from edgetrain.render.story import Hand
+
+_VERSION_FILE = re.compile(r"models/([^/]+)/versions/(\d+)\.yaml")
+
+
+def models(root: Path, name: str | None = None) -> list[Overview]:
+    """All models, or one. Raises UsageError for an unknown one."""
+    state = read_main(root)
+    names = sorted(state.desired.models) if name is None else [model_named(state.desired, name)]
+    return [_overview(state, found) for found in names]
+
+
+def _overview(state: State, name: str) -> Overview:
+    desired, recorded, model = state.desired, state.recorded, state.desired.models[name]
+    at = recorded.channels(name)
+    versions = []
+    for number in sorted(number for owner, number in desired.versions if owner == name):
+        version, release = desired.versions[name, number], recorded.release(name, number)
+        versions.append(
+            Version(
+                number=number,
+                run=f"{version.experiment}-{version.run}",
+                metrics=version.spec.get("metrics", {}),
+                channels=tuple(sorted(channel for channel, to in at.items() if to == number)),
+                image=release.data["image"]["digest"] if release else None,
+                withdrawn=model.withdrawn.get(number),
+            )
+        )
+    proposals = sorted(
+        (number, branch) for branch, (owner, number) in open_branches(state.git, desired).items() if owner == name
+    )
+    return Overview(
+        name=name,
+        description=model.metadata.description,
+        retired=model.metadata.retired,
+        channels=dict(model.channels),
+        pending=tuple(c for c in sorted({*model.channels, *at}) if model.channels.get(c) != at.get(c)),
+        versions=tuple(versions),
+        proposals=tuple(Proposal(number, branch) for number, branch in proposals),
+    )
+
+
+def log(root: Path, name: str) -> tuple[str, list[Happening]]:
+    """What happened to the model, oldest first. Raises UsageError for an unknown one."""
+    state = read_main(root)
+    model = model_named(state.desired, name)
+    found = [*_records(state, model), *_merges(state, model)]
+    return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]
+
+
+Placed = tuple[tuple[int, str], Happening]
+
+
+def _merges(state: State, model: str) -> Iterator[Placed]:
+    machine = state.desired.configuration.machine.email
+    for path, addition in state.added.items():
+        found = _VERSION_FILE.fullmatch(path)
+        if found and found[1] == model and (model, int(found[2])) in state.desired.versions:
+            hand = hand_of(state, addition.commit, machine)
+            details = _hand(hand)
+            yield (addition.ordinal, path), Happening(addition.time, "merged", f"{model}@{found[2]}", "", details)
+
+
+def _records(state: State, model: str) -> Iterator[Placed]:
+    recorded = state.recorded
+    runs = {run.digest: run for run in recorded.runs if run.model == model}
+    every: list[Record] = [
+        *runs.values(),
+        *(e for e in recorded.evaluations if e.run in runs),
+        *(p for p in recorded.proposals if p.model == model),
+        *(r for r in recorded.releases if r.model == model),
+    ]
+    for record in every:
+        addition = state.added.get(record.path)
+        time = addition.time if addition else None
+        yield (record.ordinal, record.path), _told(record, recorded, time)
+
+
+def _told(record: Record, recorded: Recorded, time: str | None) -> Happening:
+    data = record.data
+    if isinstance(record, RunRecord):
+        return Happening(
+            time,
+            "run",
+            record.run_id,
+            f"{record.outcome.value}: {data['reason']} {data.get('message', '')}".strip(),
+            gates=tuple(gates_of(data["gates"].get("results", ()))),
+        )
+    if isinstance(record, EvaluationRecord):
+        run = recorded.run(record.run)
+        return Happening(
+            time,
+            "judged again",
+            run.run_id if run else record.run,
+            f"{record.outcome.value}: {data.get('reason', '')} {data.get('message', '')}".strip(),
+            gates=tuple(gates_of(data["gates"].get("results", ()))),
+        )
+    if isinstance(record, ProposalRecord):
+        run = recorded.run(record.run)
+        what = f"from {run.run_id if run else record.run}"
+        return Happening(time, "proposed", f"{record.model}@{record.version}", what)
+    if isinstance(record, ReleaseRecord):
+        return _release(record, time)
+    return Happening(time, record.kind, record.path, "")
+
+
+def _release(record: ReleaseRecord, time: str | None) -> Happening:
+    data = record.data
+    hand = _hand(recorded_hand(data.get("provenance") or {}))
+    if record.event == "channel":
+        before, after = (f"@{n}" if n is not None else "nothing" for n in (data.get("from"), data.get("to")))
+        return Happening(time, "channel", f"{record.model}@{data['channel']}", f"{before} → {after}", hand)
+    if record.event == "withdrawn":
+        return Happening(time, "withdrawn", f"{record.model}@{record.version}", str(data.get("why", "")), hand)
+    image = data["image"]
+    details = (("image", f"{image['repository']}@{image['digest']}"), ("tags", ", ".join(image["tags"])))
+    return Happening(time, "released", f"{record.model}@{record.version}", "", details)
+
+
+def _hand(hand: Hand) -> tuple[tuple[str, str], ...]:
+    approvers = ", ".join(hand.approvers) or "not known"
+    return (("proposed by", hand.proposer or "not known"), ("approved by", approvers))

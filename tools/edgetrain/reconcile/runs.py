@@ -1,0 +1,361 @@
+"""Lists runs, reads their logs, cancels them, asks for another attempt, proposes their models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.digest import canonical
+from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Unavailable, UsageError
+from edgetrain.core.plan import Change, Effect, Operation
+from edgetrain.core.planner import wanted_runs
+from edgetrain.core.planner.proposals import proposal_branch
+from edgetrain.core.ports import Compute, RunPhase, RunState
+from edgetrain.core.record import Outcome, RunRecord, run_id
+from edgetrain.providers.table import provider
+from edgetrain.reconcile.context import Context
+from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
+from edgetrain.reconcile.observe import RETRIES, TICKETS, read_claims
+from edgetrain.reconcile.planning import checked, plan_of
+from edgetrain.reconcile.proposing import propose
+from edgetrain.reconcile.report import Report, Status
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import State, open_ledger
+from edgetrain.render.runs import RunRow, Runs
+from edgetrain.repo.git import Git
+from edgetrain.repo.message import one_line
+
+CACHES = ".edgetrain"
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A started, unrecorded run: its ticket, and the site whose store holds it."""
+
+    ticket: Mapping[str, Any]
+    site: Site
+
+    def compute(self, state: State) -> Compute:
+        """Where it runs. Raises NotFound if that target is not declared any more."""
+        target = state.desired.targets.get(self.ticket["target"])
+        if target is None:
+            raise NotFound(
+                f"its target {self.ticket['target']} is not declared any more",
+                reason="TargetGone",
+                fix="declare the target again until the run is over",
+            )
+        return self.site.compute(target)
+
+
+def under_way(state: State, notes: list[str]) -> dict[str, UnderWay]:
+    """Runs with a ticket at a site whose state this machine has; what can't be asked goes to `notes`."""
+    done = {run.run_id for run in state.recorded.runs}
+    found: dict[str, UnderWay] = {}
+    for name in state.desired.configuration.sites:
+        try:
+            site = Site(state.desired.configuration, name, state.git.root)
+            tickets = read_claims(site.artifacts, TICKETS)
+        except EdgetrainError as error:
+            notes.append(f"site {name} could not be asked: {error.message}")
+            continue
+        for run, ticket in tickets.items():
+            if run not in done and ticket["site"] == name:
+                found[run] = UnderWay(ticket, site)
+    return found
+
+
+def list_runs(root: Path, experiment: str | None = None, outcome: str | None = None) -> Runs:
+    """Recorded runs in the order of facts, then those under way, then those that wait for an apply."""
+    state = read_main(root)
+    notes: list[str] = []
+    started = under_way(state, notes)
+    rows = [_recorded(state, run) for run in state.recorded.runs]
+    rows += [_under_way(state, name, found, notes) for name, found in sorted(started.items())]
+    rows += _waiting(state, started)
+    chosen = [
+        row
+        for row in rows
+        if (experiment is None or row.experiment == experiment) and (outcome is None or row.outcome == outcome)
+    ]
+    return Runs(tuple(chosen), tuple(notes))
+
+
+def _recorded(state: State, run: RunRecord) -> RunRow:
+    judged = state.recorded.evaluation(run)
+    data = run.data
+    last = judged.data if judged else data
+    return RunRow(
+        id=run.run_id,
+        experiment=run.experiment,
+        model=run.model,
+        state="recorded",
+        outcome=state.recorded.outcome(run).value,
+        phase=None,
+        target=data["target"].get("name"),
+        started=data.get("started"),
+        ended=data.get("ended"),
+        seconds=data.get("seconds"),
+        metrics=run.metrics,
+        reason=str(last.get("reason", "")),
+        message=str(last.get("message", "")),
+    )
+
+
+def _under_way(state: State, name: str, found: UnderWay, notes: list[str]) -> RunRow:
+    seen = RunState(RunPhase.ABSENT)
+    phase = "not known"
+    try:
+        seen = found.compute(state).inspect(name)
+        phase = "ticket taken, not started" if seen.phase is RunPhase.ABSENT else seen.phase.value
+    except EdgetrainError as error:
+        notes.append(f"{name} could not be looked at: {error.message}")
+    reason = "the next apply records it" if seen.phase in (RunPhase.ENDED, RunPhase.LOST) else ""
+    return RunRow(
+        id=name,
+        experiment=str(found.ticket["experiment"]),
+        model=str(found.ticket["model"]),
+        state="under way",
+        outcome=None,
+        phase=phase,
+        target=str(found.ticket["target"]),
+        started=seen.started,
+        ended=seen.ended,
+        seconds=None,
+        metrics={},
+        reason=reason,
+    )
+
+
+def _waiting(state: State, started: Mapping[str, UnderWay]) -> Iterator[RunRow]:
+    """What the offline plan would start, and what it holds back."""
+    plan = plan_of(state)
+    busy = [(u.ticket["experiment"], u.ticket["trial"]) for u in started.values()]
+    held = dict(plan.waiting)
+    coming = [change for change in plan.changes if change.operation is Operation.TRAIN]
+    for change in coming:
+        subject = change.subject
+        if (subject["experiment"], subject["trial"]) not in busy:
+            known = subject["identity"]
+            name = run_id(subject["experiment"], known, subject["attempt"]) if known else change.id
+            yield _idle(name, subject["experiment"], subject["model"], change.reason)
+    for key, reason in held.items():
+        name = key.removeprefix("run/").partition("/")[0]
+        wanted = state.desired.experiments.get(name)
+        yield _idle(key, name, wanted.model if wanted else "", reason)
+
+
+def _idle(name: str, experiment: str, model: str, reason: str) -> RunRow:
+    return RunRow(name, experiment, model, "waiting", None, None, None, None, None, None, {}, reason)
+
+
+# --- logs --------------------------------------------------------------------------------------------
+
+
+def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
+    """The run's output, line by line: from where it runs, or as the site kept it. Try-outs count too.
+
+    Raises UsageError for an unknown run, NotFound if its log is not on this machine.
+    """
+    git = Git.find(root)
+    tried = trial_runs(git.root)
+    state = read_main(root)
+    notes: list[str] = []
+    started = under_way(state, notes)
+    recorded = {run.run_id: run for run in state.recorded.runs}
+    known = {*tried, *started, *recorded}
+    name = one_of(known, text)
+    if name is None:
+        raise no_run(text, known)
+    if name in started:
+        return _live(started[name].compute(state), name, follow)
+    if name in tried:
+        return _trial_log(git.root, name, follow)
+    site = str(recorded[name].data["target"].get("site", ""))
+    return _kept(state, name, site)
+
+
+def trial_runs(checkout: Path) -> list[str]:
+    """The ids of this checkout's try-outs."""
+    folder = checkout / CACHES / "runs"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _live(compute: Compute, name: str, follow: bool) -> Iterator[str]:
+    phase = compute.inspect(name).phase
+    if phase is RunPhase.ABSENT:
+        raise NotFound(f"{name} has not started yet", reason="NotStarted", fix="look again when it runs")
+    return compute.logs(name, follow)
+
+
+def _trial_log(checkout: Path, name: str, follow: bool) -> Iterator[str]:
+    state = checkout / CACHES / "local"
+    compute: Compute = provider("compute", "local", name="local", state=state, allow_unsandboxed=True, capacity={})
+    file = checkout / CACHES / "runs" / name / "log"
+    return _lines(file) if file.is_file() else _live(compute, name, follow)
+
+
+def _kept(state: State, name: str, site: str) -> Iterator[str]:
+    if site not in state.desired.configuration.sites:
+        raise NotFound(f"{name} ran at site {site}, which is not declared any more", reason="SiteGone")
+    file = Site(state.desired.configuration, site, state.git.root).state / "logs" / f"{name}.log"
+    if not file.is_file() or file.is_symlink():
+        raise NotFound(
+            f"the log of {name} is not on this machine: logs stay at the site",
+            reason="LogNotHere",
+            fix=f"run this on the runner of site {site} (old logs are removed by edgetrain gc)",
+        )
+    return _lines(file)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        for line in opened:
+            yield line.rstrip("\n")
+
+
+# --- acting on runs ----------------------------------------------------------------------------------
+
+
+def cancel(root: Path, text: str) -> str:
+    """End a run that is under way; answer what was done. Raises UsageError if it is over or unknown."""
+    state = read_main(root)
+    notes: list[str] = []
+    started = under_way(state, notes)
+    name = one_of(started, text)
+    if name is None:
+        raise _not_under_way(state, text, started, notes)
+    compute = started[name].compute(state)
+    phase = compute.inspect(name).phase
+    if phase in (RunPhase.ENDED, RunPhase.LOST):
+        return f"{name} is over already ({phase.value}); the next apply records how it ended"
+    compute.cancel(name, one_line(f"cancelled by {person(state.git) or 'a person'}"))
+    return f"{name} is cancelled; the next apply records it, and nothing starts it again unasked"
+
+
+def _not_under_way(state: State, text: str, started: Iterable[str], notes: list[str]) -> UsageError:
+    recorded = {run.run_id: run for run in state.recorded.runs}
+    name = one_of(recorded, text)
+    if name is not None:
+        outcome = state.recorded.outcome(recorded[name]).value
+        return UsageError(f"{name} is over: {outcome}", fix="only a run under way can be cancelled")
+    error = no_run(text, [*started, *recorded])
+    error.fix = "; ".join([error.fix, *notes])
+    return error
+
+
+def retry(root: Path, text: str, reason: str) -> str:
+    """Ask for the next attempt of a recorded run, in the claim that apply looks for; answer its run id.
+
+    Raises UsageError for a run that is unknown, under way, not the last attempt, or not wanted any more.
+    """
+    said = one_line(reason)
+    if not said:
+        raise UsageError("a retry needs a reason", fix='--reason "the disk was full"')
+    state = checked(read_main(root, refresh=True))
+    by = person(state.git)
+    if not by:
+        raise UsageError(
+            "git does not know who you are", fix='git config user.name "..."; git config user.email ...'
+        )
+    run = _retryable(state, text)
+    following = run_id(run.experiment, run.identity, run.attempt + 1)
+    site = _site_of(state, run)
+    wish = {"by": by, "reason": said, "run": run.run_id}
+    held = json.loads(site.artifacts.claim(RETRIES + following, canonical(wish)))
+    if held != wish:
+        raise UsageError(
+            f"{following} was asked for already, by {held.get('by')}: {held.get('reason')}",
+            fix="the next apply starts it: edgetrain apply",
+        )
+    return following
+
+
+def _retryable(state: State, text: str) -> RunRecord:
+    started = under_way(state, [])
+    known = {run.run_id for run in state.recorded.runs}
+    if (waiting := one_of({*started, *known}, text)) in started:
+        raise UsageError(f"{waiting} is under way", fix=f"wait for its end, or: edgetrain cancel {waiting}")
+    run = run_named(state.recorded, text)
+    for want in wanted_runs(state.desired, state.recorded, None):
+        if want.last is None or want.identity != run.identity:
+            continue
+        if want.last.digest != run.digest:
+            raise UsageError(
+                f"{run.run_id} is not the last attempt",
+                fix=f"retry that one: edgetrain retry {want.last.run_id} --reason ...",
+            )
+        following = run_id(run.experiment, run.identity, run.attempt + 1)
+        if following in started:
+            raise UsageError(f"its next attempt {following} is under way", fix=f"edgetrain logs {following}")
+        return run
+    raise UsageError(
+        f"{run.run_id} is not what main wants any more",
+        fix=f"bring experiments/{run.experiment} back to commit {run.data['commit'][:12]}, merge, then retry",
+    )
+
+
+def _site_of(state: State, run: RunRecord) -> Site:
+    """The site that the run was made at. Raises Unavailable if this machine does not have its state."""
+    name = str(run.data["target"].get("site", ""))
+    if name in state.desired.configuration.sites:
+        site = Site(state.desired.configuration, name, state.git.root)
+        if site.state.is_dir():
+            return site
+    raise Unavailable(
+        f"this machine does not hold the state of site {name}",
+        reason="NotTheRunner",
+        fix=f"run this on the runner of site {name}",
+    )
+
+
+def person(git: Git) -> str:
+    """`name <email>` as git knows the user; empty if it does not."""
+    name, email = (git.attempt("config", "--get", key).text() for key in ("user.name", "user.email"))
+    return one_line(f"{name} <{email}>", 200) if name and email else ""
+
+
+def propose_again(root: Path, text: str, report: Report) -> tuple[str, str]:
+    """Propose a recorded candidate as the next version, also one whose proposal was closed.
+
+    Answers version and branch. Raises UsageError for a run that is no candidate or a version already.
+    """
+    state = checked(read_main(root, refresh=True))
+    run = run_named(state.recorded, text)
+    model = state.desired.models.get(run.model)
+    if model is None or model.metadata.retired:
+        raise UsageError(f"model {run.model} is retired or not declared", fix=f"see models/{run.model}/model.yaml")
+    merged = next((v for v in state.desired.versions.values() if v.record == run.digest), None)
+    if merged is not None:
+        raise UsageError(f"{run.run_id} is {merged.id} already", fix=f"edgetrain audit {merged.id}")
+    outcome = state.recorded.outcome(run)
+    if outcome is not Outcome.CANDIDATE:
+        raise UsageError(
+            f"{run.run_id} is {outcome.value}, and only a candidate can be proposed",
+            fix="see its gates: edgetrain log " + run.model,
+        )
+    site = _site_of(state, run)
+    ledger = open_ledger(state, lambda step: None, lambda note: None)
+    number = state.desired.latest_version(run.model) + 1
+    branch = proposal_branch(run.model, number)
+    change = Change(
+        id=f"proposal/{run.model}@{number}",
+        operation=Operation.PROPOSE,
+        effect=Effect.CREATE,
+        reason="AskedFor",
+        subject={
+            "model": run.model,
+            "version": number,
+            "run": run.run_id,
+            "record": run.digest,
+            "release": model.release,
+            "branch": branch,
+        },
+    )
+    result = propose(Context(state, site, ledger, report), change)
+    if result.status is not Status.APPLIED:
+        raise ProviderError(result.message, reason=result.reason, fix=result.fix)
+    automatic = model.release == "automatic"
+    return f"{run.model}@{number}", state.desired.configuration.branch if automatic else branch

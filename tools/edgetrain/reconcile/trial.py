@@ -1,0 +1,385 @@
+"""Tries an experiment as it lies in the work tree, under the training contract; nothing leaves the checkout."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgetrain.core.decide import decide
+from edgetrain.core.desired import Desired
+from edgetrain.core.errors import EdgetrainError, InvalidFiles, Unavailable, UsageError
+from edgetrain.core.identity import fields, identity
+from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment
+from edgetrain.core.kinds.experiment import LATEST, DataInput
+from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TargetStatus
+from edgetrain.core.problem import did_you_mean, shown
+from edgetrain.core.record import Outcome, run_id
+from edgetrain.core.search import trials
+from edgetrain.providers.table import provider
+from edgetrain.reconcile.audit import gates_of
+from edgetrain.reconcile.conduct import LOG_LIMIT, POLL_SECONDS, export_code
+from edgetrain.reconcile.facts import run_spec
+from edgetrain.reconcile.finish import check, seconds_between, undecided, verdict_of
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site, choose_site
+from edgetrain.reconcile.state import State, read_work_tree, stopping
+from edgetrain.render.trial import File, Input, Trial, trial_json
+from edgetrain.repo.git import Git
+from edgetrain.repo.scalar import MAX_INTEGER
+
+CACHES = ".edgetrain"
+UNJUDGED = "unjudged"
+GOOD = frozenset({Outcome.CANDIDATE.value, Outcome.NOT_BETTER.value, UNJUDGED})
+DRAIN_SECONDS = 10.0
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be tried. `data` maps inputs to a folder or file, `parameters` names to text as typed;
+    `timeout` in seconds, None for the experiment's own."""
+
+    experiment: str
+    data: Mapping[str, Path] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    timeout: int | None = None
+
+
+class TrialSite(Site):
+    """The site as a try-out sees it: caches, environments and runs lie in the checkout, `given` data beside
+    the site's own datastores."""
+
+    def __init__(self, configuration: Configuration, name: str, checkout: Path, given: Mapping[str, Path]) -> None:
+        super().__init__(configuration, name, checkout)
+        self.state = self.caches / "local"
+        blocks = {store: {"type": "folder", "path": str(path)} for store, path in given.items()}
+        self.settings = replace(self.settings, datastores={**self.settings.datastores, **blocks})
+
+
+def try_out(
+    root: Path,
+    asked: Asked,
+    report: Report,
+    stop: threading.Event,
+    show: Callable[[str], None] | None = None,
+) -> Trial:
+    """Run it once, here. `show` gets the script's output, line by line; `stop` cancels the run.
+
+    Raises InvalidFiles if the experiment has problems, UsageError for a wrong name or value, ProviderError if
+    the data or the sandbox is not there.
+    """
+    git = Git.find(root)
+    state = read_work_tree(git)
+    chosen = parametrised(_experiment(state, asked.experiment), asked.parameters)
+    experiment, given = with_data(chosen, asked.data)
+    if asked.timeout is not None:
+        experiment = replace(experiment, timeout=asked.timeout)
+    site = TrialSite(state.desired.configuration, _site_name(state.desired, chosen), git.root, given)
+    target = _target(state.desired, chosen, site.name)
+    compute = _compute(site, target)
+    status = compute.observe()
+    if not status.ready:
+        raise Unavailable(status.message, reason=status.reason, fix=_not_ready(site))
+    experiment, seen = _measured(experiment, site, report)
+    name, identity_ = _claim(state, experiment, status, site, compute)
+    folder = _own_folder(git.root) / "runs" / name
+    try:
+        _start(state, experiment, site, compute, name, status, report)
+    except BaseException:
+        folder.rmdir()
+        raise
+    ended = _watch(compute, name, report, stop, show)
+    harvest = Harvest((), {})
+    verdict = verdict_of(ended)
+    if ended.phase is RunPhase.ENDED and ended.ended_by == "exit":
+        harvest = compute.harvest(name, {key: output.path for key, output in experiment.outputs.items()})
+    if verdict.outcome is None:
+        verdict = check(_promises(experiment), harvest)
+    model = state.desired.models.get(experiment.model)
+    if verdict.outcome is None and model is not None:
+        metrics = {key: harvest.metrics[key] for key in experiment.metrics}
+        digests = {key: found.digest for key, found in seen.items()}
+        decision = decide(state.desired, state.recorded, model, None, identity_, metrics, digests)
+    else:
+        decision = undecided(verdict, model)
+    trial = Trial(
+        id=name,
+        experiment=experiment.name,
+        model=experiment.model,
+        outcome=decision.outcome.value if verdict.outcome or model else UNJUDGED,
+        reason=decision.reason or "ModelMissing",
+        message=decision.message,
+        parameters=experiment.parameters,
+        inputs=tuple(Input(k, d.digest, d.files, d.bytes, k in asked.data) for k, d in sorted(seen.items())),
+        target=target.metadata.name if target else "this machine",
+        level=ended.level.value,
+        isolation=ended.isolation,
+        metrics=harvest.metrics,
+        gates=tuple(gates_of(decision.gates["results"])),
+        files=tuple(File(file.path, file.size, file.digest) for file in harvest.files),
+        started=ended.started,
+        ended=ended.ended,
+        seconds=seconds_between(ended.started, ended.ended),
+        folder=str(folder),
+        notes=tuple(_notes(chosen, asked, model is not None)),
+    )
+    _keep(compute, trial, harvest, folder)
+    return trial
+
+
+def _experiment(state: State, name: str) -> Experiment:
+    """The experiment. Raises InvalidFiles if it, or what it needs, has problems."""
+    wrong = stopping(state.loaded.problems)
+    mine = [p for p in wrong if p.path == "edgetrain.yaml" or p.path.startswith(f"experiments/{name}/")]
+    if mine:
+        raise InvalidFiles(mine)
+    known = state.desired.experiments
+    if name not in known:
+        raise UsageError(
+            f"no experiment {shown(name)!r}{did_you_mean(name, known)}",
+            fix=f"make it: edgetrain new experiment {shown(name)}" if not known else f"one of: {', '.join(known)}",
+        )
+    return known[name]
+
+
+def parametrised(experiment: Experiment, given: Mapping[str, str]) -> Experiment:
+    """One run of the experiment: of a sweep the first trial, then the values given. Raises UsageError."""
+    first = next(iter(trials(experiment.sweep)), {}) if experiment.sweep else {}
+    known = {**experiment.parameters, **first}
+    for name, text in given.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            listed = ", ".join(sorted(known)) or "it has none"
+            raise UsageError(
+                f"{experiment.name} has no parameter {shown(name)!r}{hint}", fix=f"its parameters: {listed}"
+            )
+        known[name] = value_like(name, text, known[name])
+    return replace(experiment, parameters=known, sweep=None)
+
+
+def value_like(name: str, text: str, like: Any) -> Any:
+    """The value that `text` stands for, of the same type as in the manifest. Raises UsageError."""
+    if isinstance(like, bool):
+        if text in ("true", "false"):
+            return text == "true"
+        raise _wrong(name, text, "true or false")
+    if isinstance(like, int | float):
+        if _INTEGER.fullmatch(text) and abs(int(text)) <= MAX_INTEGER:
+            return int(text)
+        try:
+            found = float(text)
+        except ValueError:
+            raise _wrong(name, text, "a number") from None
+        if not math.isfinite(found) or not text.isascii() or "_" in text:
+            raise _wrong(name, text, "a finite number")
+        return found
+    return text
+
+
+def _wrong(name: str, text: str, wanted: str) -> UsageError:
+    return UsageError(
+        f"parameter {shown(name)} is {wanted} in the manifest, and {shown(text)!r} is not",
+        fix=f"give {wanted}: --set {shown(name)}=...",
+    )
+
+
+def with_data(experiment: Experiment, given: Mapping[str, Path]) -> tuple[Experiment, dict[str, Path]]:
+    """The experiment on the data given, and the datastores that hold it. Raises UsageError."""
+    data, stores = dict(experiment.data), {}
+    for name, place in given.items():
+        if name not in data:
+            hint = did_you_mean(name, data)
+            listed = ", ".join(sorted(data)) or "it has none"
+            raise UsageError(f"{experiment.name} has no data input {shown(name)!r}{hint}", fix=f"inputs: {listed}")
+        path = place.expanduser().resolve()
+        single = data[name].type == "uri_file"
+        if not (path.is_file() if single else path.is_dir()):
+            kind = "file" if single else "folder"
+            raise UsageError(
+                f"--data {name}: {shown(place)} is no {kind}", fix=f"input {name} is a {data[name].type}"
+            )
+        # A dot can't be in the name of a declared datastore.
+        store = f"given.{name}"
+        stores[store] = path.parent if single else path
+        data[name] = DataInput(name, data[name].type, store, path.name if single else ".", LATEST)
+    return replace(experiment, data=data), stores
+
+
+def _site_name(desired: Desired, experiment: Experiment) -> str:
+    """The site of the experiment's targets, else the only one."""
+    sites = [target.site for target in desired.targets_for(experiment)]
+    return sites[0] if sites else choose_site(desired.configuration, None)
+
+
+def _target(desired: Desired, experiment: Experiment, site: str) -> ComputeTarget | None:
+    """A local target: one of the experiment's own, else one of the same site; None if there is none."""
+    own = desired.targets_for(experiment)
+    others = [target for _, target in sorted(desired.targets.items()) if target.site == site]
+    return next((target for target in [*own, *others] if target.type == "local"), None)
+
+
+def _compute(site: TrialSite, target: ComputeTarget | None) -> Compute:
+    if target is not None:
+        return site.compute(target)
+    allowed = site.configuration.allow_unsandboxed
+    made: Compute = provider(
+        "compute", "local", name="local", state=site.state, allow_unsandboxed=allowed, capacity={}
+    )
+    return made
+
+
+def _not_ready(site: Site) -> str:
+    if site.configuration.allow_unsandboxed:
+        return "see `edgetrain plan --refresh` for the state of the targets"
+    return "install bubblewrap, or set allowUnsandboxed: true in edgetrain.yaml of this checkout"
+
+
+def _measured(experiment: Experiment, site: Site, report: Report) -> tuple[Experiment, dict[str, DataDigest]]:
+    """Digest the data. Raises UsageError if it is not what the manifest says."""
+    data, seen = dict(experiment.data), {}
+    for name, source in experiment.data.items():
+        report(Event("Digesting", f"input {name}"))
+        if source.datastore not in site.settings.datastores:
+            raise UsageError(
+                f"site {site.name} has no datastore {source.datastore!r}",
+                fix=f"try it on your own data: --data {name}=FOLDER",
+            )
+        try:
+            found = site.datastore(source.datastore).digest(source.path)
+        except EdgetrainError as error:
+            error.fix = f"{error.fix}; or try it on other data: --data {name}=FOLDER".removeprefix("; or ")
+            raise
+        if source.digest not in (LATEST, found.digest):
+            raise UsageError(
+                f"input {name} is {found.digest[:19]} here and {source.digest[:19]} in the manifest",
+                reason="DataDiffers",
+                fix=f"write digest: {found.digest} into the manifest, or give other data: --data {name}=FOLDER",
+            )
+        seen[name] = found
+        data[name] = replace(source, digest=found.digest)
+    return replace(experiment, data=data), seen
+
+
+def _own_folder(checkout: Path) -> Path:
+    """`.edgetrain` of the checkout, which git ignores whatever the repository says."""
+    folder = checkout / CACHES
+    folder.mkdir(exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    return folder
+
+
+def _claim(
+    state: State, experiment: Experiment, status: TargetStatus, site: TrialSite, compute: Compute
+) -> tuple[str, str]:
+    """A run id that was never used here, and the run's identity; the id's folder is made."""
+    of = fields(
+        experiment,
+        {},
+        code=state.desired.code[experiment.name],
+        requirements=state.desired.locks[experiment.name],
+        inputs={name: source.digest for name, source in experiment.data.items()},
+        python=experiment.environment.python or status.python,
+        platform=experiment.environment.platform or status.platform,
+    )
+    mine = identity(of)
+    folder = _own_folder(state.git.root) / "runs"
+    folder.mkdir(exist_ok=True)
+    for attempt in count(1):
+        name = run_id(experiment.name, mine, attempt)
+        if compute.inspect(name).phase is not RunPhase.ABSENT:
+            continue
+        try:
+            (folder / name).mkdir()
+        except FileExistsError:
+            continue
+        return name, mine
+    raise AssertionError("counting does not end")
+
+
+def _start(
+    state: State,
+    experiment: Experiment,
+    site: TrialSite,
+    compute: Compute,
+    name: str,
+    status: TargetStatus,
+    report: Report,
+) -> None:
+    site.state.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=site.state, prefix="code-") as scratch:
+        code = Path(scratch) / "code"
+        requirements = export_code(state.tree, experiment, code, site.configuration.code_size)
+        python = experiment.environment.python or status.python
+        spec = run_spec(experiment, {}, name, code, requirements, python, site)
+        report(Event("Starting", name))
+        compute.start(spec)
+
+
+def _watch(
+    compute: Compute, name: str, report: Report, stop: threading.Event, show: Callable[[str], None] | None
+) -> RunState:
+    """Wait for the end, showing the output meanwhile; `stop` ends the run."""
+
+    def follow(show: Callable[[str], None]) -> None:
+        for line in compute.logs(name, follow=True):
+            show(line)
+
+    thread = threading.Thread(target=follow, args=(show,), daemon=True) if show else None
+    if thread:
+        thread.start()
+    shown_phase = None
+    while True:
+        state = compute.inspect(name)
+        if state.phase in (RunPhase.ENDED, RunPhase.LOST):
+            break
+        if state.phase is not shown_phase:
+            shown_phase = state.phase
+            report(Event(state.phase.value.capitalize(), name))
+        if stop.wait(POLL_SECONDS):
+            report(Event("Cancelling", name))
+            compute.cancel(name, "Interrupted")
+    if thread:
+        thread.join(DRAIN_SECONDS)
+    return state
+
+
+def _promises(experiment: Experiment) -> dict[str, Any]:
+    """What the outputs are checked against, in the form of a ticket."""
+    outputs = {name: {"path": out.path, "maxSize": out.max_size} for name, out in experiment.outputs.items()}
+    return {"outputs": outputs, "metrics": list(experiment.metrics)}
+
+
+def _notes(experiment: Experiment, asked: Asked, has_model: bool) -> list[str]:
+    notes = []
+    if not has_model:
+        notes.append(f"model {experiment.model} is not declared, so no gate could judge")
+    if asked.data:
+        notes.append("data was given by --data, so a comparison with a channel may be not_comparable")
+    return notes
+
+
+def _keep(compute: Compute, trial: Trial, harvest: Harvest, folder: Path) -> None:
+    """Keep outputs, log and result in the checkout, and clear the run away."""
+    # What is refused stays where it is cleared away: a copy could be the very link that was refused.
+    for file in harvest.files if not harvest.faults else ():
+        into = folder / "outputs" / file.path
+        into.parent.mkdir(parents=True, exist_ok=True)
+        compute.fetch(trial.id, file.path, into)
+    size = 0
+    with (folder / "log").open("w", encoding="utf-8", errors="replace") as log:
+        for line in compute.logs(trial.id):
+            size += len(line)
+            if size > LOG_LIMIT:
+                break
+            log.write(line.rstrip("\n") + "\n")
+    (folder / "result.json").write_text(trial_json(trial), encoding="utf-8")
+    compute.forget(trial.id)

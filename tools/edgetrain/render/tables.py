@@ -1,0 +1,50 @@
+"""Aligned columns for terminals, and camel-case JSON of frozen values: what several renderings share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from edgetrain.core.problem import shown
+
+CELL = 72
+
+
+def aligned(rows: Sequence[Sequence[str]], indent: str = "  ", limit: int = CELL) -> list[str]:
+    """Lines of columns, each as wide as its widest cell; cells are made safe and bounded."""
+    if not rows:
+        return []
+    safe = [[shown(cell, limit) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*safe, strict=True)]
+    return [
+        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in safe
+    ]
+
+
+def labelled(rows: Sequence[tuple[str, str]], indent: str = "  ") -> list[str]:
+    """Lines of `label  value` with the values under each other; values are not cut short."""
+    width = max((len(label) for label, _ in rows), default=0)
+    return [f"{indent}{shown(label):<{width}}  {shown(text, 2000)}".rstrip() for label, text in rows]
+
+
+def number(value: float | None) -> str:
+    """A metric as people read it."""
+    return "-" if value is None else f"{value:.6g}"
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as JSON: fields in camel case, names in mappings as they are."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {_camel(item.name): plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
