@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import click
+
 from edgetrain.core.problem import shown
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.progress import Progress as LiveProgress
+    from rich.progress import TaskID
 
     from edgetrain.cli.session import Session
     from edgetrain.reconcile.report import Event
@@ -30,8 +32,7 @@ class Progress:
         self.proposals: list[str] = []
         self._session = session
         self._guard = threading.Lock()
-        self._status: Status | None = None
-        self._started = time.monotonic()
+        self._live: tuple[LiveProgress, TaskID] | None = None
         self._ended = 0
 
     def __call__(self, event: Event) -> None:
@@ -41,17 +42,19 @@ class Progress:
                 self.proposals.append(event.message.removeprefix("branch "))
             self._ended += event.kind in ("Applied", "Failed")
             self._line(event.kind, f"{shown(event.subject, LIMIT)}  {shown(event.message, LIMIT)}".rstrip())
-            if self._status is not None:
-                minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-                self._status.update(f"{self._ended} done, {minutes}:{seconds:02} · {shown(event.subject, 60)}")
+            if self._live is not None:
+                live, task = self._live
+                live.update(task, description=f"{self._ended} done, now {shown(event.subject, 60)}")
 
     def _line(self, kind: str, text: str) -> None:
-        import click
-
         now = datetime.now().astimezone().strftime("%H:%M:%S")
-        coloured = click.style(f"{kind:<10}", fg=COLOURS.get(kind))
-        # The console of the live status holds standard error, so that lines go above it.
-        self._session.say(f"{now}  {coloured}  {text}")
+        line = f"{now}  {click.style(f'{kind:<10}', fg=COLOURS.get(kind))}  {text}"
+        if self._live is None:
+            self._session.say(line)
+        else:
+            from rich.text import Text
+
+            self._live[0].console.print(Text.from_ansi(line), soft_wrap=True)  # above what goes on now
 
     @contextmanager
     def shown_live(self) -> Iterator[None]:
@@ -60,11 +63,14 @@ class Progress:
             yield
             return
         from rich.console import Console
+        from rich.progress import Progress as LiveProgress
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
         console = Console(stderr=True, no_color=self._session.color is False, markup=False, highlight=False)
-        with console.status("looking at main and at the site", spinner="dots") as status:
-            self._status = status
+        columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+        with LiveProgress(*columns, console=console, transient=True) as live:
+            self._live = (live, live.add_task("looking at main and at the site", total=None))
             try:
                 yield
             finally:
-                self._status = None
+                self._live = None
