@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from edgetrain.core.digest import parse_canonical
+from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.reconcile.apply import Options, apply
 from edgetrain.reconcile.report import ApplyResult, Event
 
@@ -77,6 +81,14 @@ print("trained on", len(numbers), "numbers")
 """
 
 
+@cache
+def _empty_workspace() -> Path:
+    """A fresh MLflow store, made once a process: its migrations take seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="edgetrain-test-"))
+    MlflowWorkspace(uri="", state=folder).observe(["mean"])
+    return folder / "mlflow.db"
+
+
 class SmallSite:
     """The site under one folder. People's steps are methods; `apply` is the runner."""
 
@@ -102,6 +114,8 @@ class SmallSite:
         self.write("models/mean/model.yaml", MODEL)
         self.write(".gitignore", ".edgetrain/\n")
         self.push("Start")
+        self.state.mkdir()
+        shutil.copy2(_empty_workspace(), self.state / "mlflow.db")
         return self
 
     def write(self, path: str, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from edgetrain.core.errors import Rejected
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.plan import Change, Operation
+from edgetrain.core.planner.proposals import proposal_branch
 from edgetrain.core.ports import Image
 from edgetrain.core.record import API_VERSION, ReleaseRecord
 from edgetrain.image.assembly import About, assemble, scoring_files
@@ -167,6 +168,8 @@ def record_release(context: Context, model: Model, version: ModelVersion, built:
         "provenance": provenance_of(context, _merged(context, version)),
     }
     _commit(context, data, f"Record release {version.id}")
+    context.step("withdraw-branch")
+    context.ledger.withdraw(proposal_branch(model.name, version.number))
 
 
 def move(context: Context, model: Model, change: Change) -> None:
