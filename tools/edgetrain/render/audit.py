@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgetrain.core.digest import short
-from edgetrain.core.quantity import human_bytes, human_seconds
+from edgetrain.core.quantity import human_bytes
 from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import code, escaped, prose
 from edgetrain.render.story import Gate, Hand, Story
-from edgetrain.render.tables import aligned, labelled, number, plain
+from edgetrain.render.tables import aligned, labelled, lasted, number, plain
 from edgetrain.render.words import plural, value
 
 NOBODY = "not known"
@@ -41,8 +41,8 @@ def audit_markdown(story: Story) -> str:
     lines = [f"# Audit of {escaped(story.id)}", "", prose(_standing(story))]
     lines += ["", *(prose(line) for line in _closing_words(story))]
     for section in _sections(story):
-        lines += ["", f"## {escaped(section.title)}", ""]
-        lines += [f"- {prose(label)}: {_cell(text)}" for label, text in section.facts]
+        facts = [f"- {prose(label)}: {_cell(text)}" for label, text in section.facts]
+        lines += ["", f"## {escaped(section.title)}", *(["", *facts] if facts else [])]
         if section.table:
             head, *rows = section.table
             lines += ["", f"| {' | '.join(map(escaped, head))} |", f"|{'---|' * len(head)}"]
@@ -76,6 +76,8 @@ def _closing_words(story: Story) -> list[str]:
 def _sections(story: Story) -> Iterator[Section]:
     if story.doubts:
         yield Section("Open doubts", [(doubt.name, doubt.what) for doubt in story.doubts], [])
+    if story.description or story.purpose:
+        yield Section("The model", [("is", story.description or "-"), ("meant for", story.purpose or "-")], [])
     yield Section("The experiment", _experiment(story), [])
     yield _data(story)
     yield Section("The environment", [(name, _said(story.environment[name])) for name in story.environment], [])
@@ -158,7 +160,7 @@ def _training(story: Story) -> list[tuple[str, str]]:
         rows.append(("not isolated", ", ".join(missing)))
     rows += [("started", run.started or NOBODY), ("ended", run.ended or NOBODY)]
     if run.seconds is not None:
-        rows.append(("took", human_seconds(run.seconds)))
+        rows.append(("took", lasted(run.seconds)))
     rows += [("outcome", f"{run.outcome}: {run.reason} {run.message}".strip()), ("edgetrain", run.edgetrain)]
     if run.retry:
         rows.append(("retried by", f"{run.retry.get('by', NOBODY)}: {run.retry.get('reason', '')}"))

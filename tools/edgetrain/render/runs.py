@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgetrain.core.quantity import human_bytes, human_seconds
+from edgetrain.core.quantity import human_bytes
 from edgetrain.render.jsons import as_json
-from edgetrain.render.tables import aligned, number, plain
+from edgetrain.render.tables import aligned, lasted, number, plain
 from edgetrain.render.words import plural, why
 
 
@@ -80,7 +80,7 @@ def _row(row: RunRow) -> tuple[str, ...]:
         state,
         row.target or "-",
         row.started or "-",
-        "-" if row.seconds is None else human_seconds(row.seconds),
+        lasted(row.seconds),
         metrics or (why(row.reason) if row.state == "waiting" else f"{row.reason} {row.message}".strip()) or "-",
     )
 

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from edgetrain.core.problem import shown
+from edgetrain.core.quantity import human_seconds
 
 CELL = 72
 
@@ -32,6 +33,13 @@ def labelled(rows: Sequence[tuple[str, str]], indent: str = "  ") -> list[str]:
 def number(value: float | None) -> str:
     """A metric as people read it."""
     return "-" if value is None else f"{value:.6g}"
+
+
+def lasted(seconds: float | None) -> str:
+    """How long a run took; times are recorded to the second."""
+    if seconds is None:
+        return "-"
+    return "under 1 s" if seconds < 1 else human_seconds(seconds)
 
 
 def plain(value: Any) -> Any:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgetrain.core.problem import shown
-from edgetrain.core.quantity import human_bytes, human_seconds
+from edgetrain.core.quantity import human_bytes
 from edgetrain.render.audit import GATE_HEAD, gate_row
 from edgetrain.render.jsons import as_json
 from edgetrain.render.story import Gate
-from edgetrain.render.tables import aligned, labelled, number, plain
+from edgetrain.render.tables import aligned, labelled, lasted, number, plain
 from edgetrain.render.words import value
 
 
@@ -76,7 +76,7 @@ def trial_text(trial: Trial) -> str:
     facts += [(f"input {i.name}", _input(i)) for i in trial.inputs]
     facts += [("isolation", _isolation(trial))]
     if trial.seconds is not None:
-        facts.append(("time", human_seconds(trial.seconds)))
+        facts.append(("time", lasted(trial.seconds)))
     facts.append(("kept in", trial.folder))
     lines += ["", *labelled(facts)]
     lines += [f"  note: {shown(note, 500)}" for note in trial.notes]
