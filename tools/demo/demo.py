@@ -312,7 +312,7 @@ def audit(demo: Demo) -> None:
 
 
 def hospital_names(data: Path) -> list[bytes]:
-    """Distinctive `first,last` pairs of the hospital's table, as they would stand in a copied row."""
+    """Every `first,last` and `first last` of the hospital's table, as they would stand in a copied row."""
     import csv
 
     pairs = set()
@@ -320,12 +320,13 @@ def hospital_names(data: Path) -> list[bytes]:
         with file.open(newline="", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 first, last = row["fake_first_name"], row["fake_last_name"]
-                pairs |= {f"{first},{last}", f"{first} {last}"}
-    return sorted(pair.encode() for pair in pairs)[:4000]
+                if first and last:
+                    pairs |= {f"{first},{last}", f"{first} {last}"}
+    return sorted(pair.encode() for pair in pairs)
 
 
 def released_files(demo: Demo) -> list[Path]:
-    """Every file that left the site: what main and the proposals hold, and the image layouts."""
+    """Every file that the runner let out: records and versions on main and proposals, and the images."""
     out = demo.folder / "left"
     demo.git("fetch", "--quiet", "origin")
     refs = demo.git("for-each-ref", "--format=%(refname)", "refs/remotes/origin").split()
@@ -335,7 +336,12 @@ def released_files(demo: Demo) -> list[Path]:
         archive = subprocess.Popen(["git", "archive", ref], cwd=demo.clone, stdout=subprocess.PIPE)
         subprocess.run(["tar", "-x", "-C", str(folder)], stdin=archive.stdout, check=True)
         archive.wait()
-    return [file for file in [*out.rglob("*"), *(demo.state / "images").rglob("*")] if file.is_file()]
+    written = [
+        *out.glob("*/experiments/*/runs/*"),
+        *out.glob("*/models/*/versions/*"),
+        *out.glob("*/models/*/proposals/*"),
+    ]
+    return [file for file in [*written, *(demo.state / "images").rglob("*")] if file.is_file()]
 
 
 def closing(demo: Demo, seconds: float) -> None:
