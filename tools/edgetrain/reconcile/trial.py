@@ -26,7 +26,7 @@ from edgetrain.providers.table import provider
 from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.conduct import LOG_LIMIT, POLL_SECONDS, export_code
 from edgetrain.reconcile.facts import run_spec
-from edgetrain.reconcile.finish import check, seconds_between, undecided, verdict_of
+from edgetrain.reconcile.finish import check, final_metrics, seconds_between, undecided, verdict_of
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site, choose_site
 from edgetrain.reconcile.state import State, read_work_tree, stopping
@@ -104,7 +104,7 @@ def try_out(
         verdict = check(_promises(experiment), harvest)
     model = state.desired.models.get(experiment.model)
     if verdict.outcome is None and model is not None:
-        metrics = {key: harvest.metrics[key] for key in experiment.metrics}
+        metrics = {key: final_metrics(harvest)[key] for key in experiment.metrics}
         digests = {key: found.digest for key, found in seen.items()}
         decision = decide(state.desired, state.recorded, model, None, identity_, metrics, digests)
     else:
@@ -121,7 +121,7 @@ def try_out(
         target=target.metadata.name if target else "this machine",
         level=ended.level.value,
         isolation=ended.isolation,
-        metrics=harvest.metrics,
+        metrics=final_metrics(harvest),
         gates=tuple(gates_of(decision.gates["results"])),
         files=tuple(File(file.path, file.size, file.digest) for file in harvest.files),
         started=ended.started,
