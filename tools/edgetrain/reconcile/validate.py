@@ -80,7 +80,7 @@ def _history(git: Git, tree: Tree, branch: str, required: bool) -> Iterator[Prob
     history = record_commits(git, head, since=tip, allowed_signers=signers)
     if not history.complete:
         yield _unknown("the clone is shallow: commits of this branch are cut off", required)
-    changed = dict(changed_since(git, base, tree))
+    changed = {path: status for status, path in changed_since(git, base, tree)}
     writings = [
         Writing(c.commit, c.committer.email, dict(c.changes), c.other_paths, c.signature) for c in history.commits
     ]

@@ -110,6 +110,10 @@ class _Loading:
         for path in self.entries:
             kind = kind_at(path)
             if kind is None:
+                # Misplaced by its ending alone: what it declares is not called unknown besides.
+                stem, _, ending = path.rpartition(".")
+                if ending in ("yml", "json") and kind_at(stem + ".yaml"):
+                    self.broken.add(stem + ".yaml")
                 continue
             manifest = self._manifest(path, kind)
             if manifest is None:
@@ -202,7 +206,12 @@ class _Loading:
 def _code_files(experiment: Experiment, entries: Iterable[Entry]) -> list[Entry]:
     folder = experiment.code_folder + "/"
     own = (experiment.folder + "/experiment.yaml", experiment.folder + "/runs/")
-    return [entry for entry in entries if entry.path.startswith(folder) and not entry.path.startswith(own)]
+    return [
+        entry
+        for entry in entries
+        # The folder itself is listed only if it is a link or a submodule.
+        if (entry.path + "/").startswith(folder) and not entry.path.startswith(own)
+    ]
 
 
 def _stops(problems: Iterable[Problem]) -> bool:

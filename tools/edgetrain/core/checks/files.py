@@ -186,8 +186,9 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _faults(requirement: str) -> tuple[Code, str] | None:
     named, *options = re.split(r"\s(?=--)", requirement)
-    if requirement.startswith("-") or any(not option.startswith("--hash=") for option in options):
-        option = re.split(r"[\s=]", requirement if requirement.startswith("-") else options[0], maxsplit=1)[0]
+    others = [option for option in options if not option.startswith("--hash=")]
+    if requirement.startswith("-") or others:
+        option = re.split(r"[\s=]", requirement if requirement.startswith("-") else others[0], maxsplit=1)[0]
         return codes.LOCK_OPTION, f'"{shown(option, 40)}" is an option; a lock file holds only packages'
     specifier = named.partition(";")[0].strip()
     name = shown(re.split(r"[\s=<>!~@\[;]", specifier)[0], 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgetrain.core.codes import history as codes
 from edgetrain.core.kinds import kind_at
@@ -60,7 +60,12 @@ def check_history(branch: Branch) -> list[Problem]:
     committed: set[str] = set()
     for writing in branch.writings:
         committed.update(writing.changes)
-        found += _written(branch, writing)
+        # What a deleted folder took with it is told once, by the folder.
+        left = {
+            p: s for p, s in writing.changes.items() if s == "A" or not p.startswith(tuple(f"{g}/" for g in gone))
+        }
+        if left:
+            found += _written(branch, replace(writing, changes=left))
     for path, status in branch.changed.items():
         if status == "A" and _RECORD.fullmatch(path) and path not in committed:
             what = f"{shown(path)} is not committed yet"
