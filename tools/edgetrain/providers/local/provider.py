@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,9 @@ class LocalCompute:
         make_folder(self._runs)
         self._runs.chmod(0o700)
         for left in self._runs.glob(".new-*"):
-            if time.time() - left.lstat().st_mtime > _DAY:
-                remove(left)
+            with suppress(FileNotFoundError):  # another start made it a run meanwhile
+                if time.time() - left.lstat().st_mtime > _DAY:
+                    remove(left)
         fresh = self._runs / f".new-{secrets.token_hex(8)}"
         fresh.mkdir(mode=0o700)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from .folder import Ended, now, write
 
 TICK = 0.1
 SHOWN = 600
+PRIVATE = re.compile(r"\w+://[^\s`]+|/[^\s`]{2,}")
 
 
 class Build:
@@ -84,7 +86,8 @@ class Build:
         output.unlink()
         self.tell(said)
         if process.returncode != 0 and not may_fail:
-            words = " ".join(said.decode("utf-8", "replace").split())
+            # The log keeps all of it; the message leaves the site, so without addresses and paths.
+            words = PRIVATE.sub("[...]", " ".join(said.decode("utf-8", "replace").split()))
             raise Ended("environment", f"the packages could not be installed: {words[-SHOWN:]}")
 
     def pause(self) -> None:

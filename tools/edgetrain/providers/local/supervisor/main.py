@@ -1,9 +1,10 @@
 """One run, from its folder to its end.
 
 `spec.json` holds: `argv` (all before the launcher's configuration), `launch` (that configuration, see
-`launch.py`), `env` and `cwd` of the command, `require` (restrictions that must be observed), `level`,
-`environment` (`folder`, `uv`, `python`) or null, `bounded` (folder to bytes allowed) and `limits`:
-`timeout`, `grace`, `build` in seconds, `memory` (or null) and `log` in bytes, `pids`, `files`.
+`launch.py`), `env` and `cwd` of the command, `require` (restrictions that must be observed), `level` (the
+egress level if they are), `environment` (`folder`, `uv`, `python`) or null, `bounded` (folder to bytes
+allowed) and `limits`: `timeout`, `grace`, `build` in seconds, `memory` (or null) and `log` in bytes,
+`pids`, `files`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Run:
         self.spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         self.limits = self.spec["limits"]
         self.log = Log(folder / "log", self.limits["log"])
-        self.state: dict[str, Any] = {"phase": "preparing", "level": self.spec["level"], "isolation": {}}
+        self.state: dict[str, Any] = {"phase": "preparing", "level": "advisory", "isolation": {}}
         self.child: subprocess.Popen[bytes] | None = None
         self.pipe = -1
         self.top = {"maxMemoryBytes": 0.0, "cpuSeconds": 0.0}
@@ -110,7 +111,7 @@ class Run:
             self.state["isolation"] = isolation
             if failed:
                 raise Ended("sandbox", f"the sandbox does not hold: {', '.join(failed)}")
-            self.save(phase="running", started=now())
+            self.save(phase="running", started=now(), level=self.spec["level"])
             os.write(leave, b"g")
         finally:
             os.close(leave)

@@ -1,0 +1,1 @@
+"""Tests of single providers, beyond the contracts."""
