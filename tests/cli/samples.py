@@ -15,7 +15,7 @@ PROBLEMS = (
     Problem(
         "experiments/mean/experiment.yaml", 3, 5, "M204", 'spec: unknown key; did you mean "code"?', "Mend it."
     ),
-    Problem("experiments/mean/experiment.yaml", 12, 1, "H401", "the clone is shallow", "Fetch.", Severity.WARNING),
+    Problem("experiments/mean/experiment.yaml", 12, 1, "H406", "the clone is shallow", "Fetch.", Severity.WARNING),
 )
 REFUSAL = Problem(
     "experiments/big/experiment.yaml",

@@ -142,7 +142,7 @@ def told(process: subprocess.Popen[str], word: str) -> None:
 def test_ctrl_c_ends_apply_cleanly_and_the_next_one_takes_the_run_up(ready: Path) -> None:
     script = ready / "experiments/mine/train.py"
     # Long enough to be under way when the signal comes, whatever else the machine does.
-    script.write_text("import threading\nthreading.Event().wait(10)\n" + script.read_text())
+    script.write_text("import threading\nthreading.Event().wait(5)\n" + script.read_text())
     commit(ready)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgetrain", "apply"],

@@ -50,7 +50,8 @@ def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"## {context.command_path}", "", f"`{f'{context.command_path} {usage}'.strip()}`", ""]
     lines += [_flowed(command.help or ""), ""]
-    options = [record for param in command.params if (record := param.get_help_record(context))]
+    records = filter(None, (param.get_help_record(context) for param in command.params))
+    options = [(names, said) for names, said in records if said]
     if options:
         lines += ["| option | what it does |", "|---|---|"]
         lines += [f"| `{_cell(names)}` | {_cell(said)} |" for names, said in options]

@@ -46,7 +46,9 @@ class Session:
         )
 
     def show(self, text: str) -> None:
-        """Data, to standard output."""
+        """Data, to standard output; nothing at all for an empty text."""
+        if not text:
+            return
         click.echo(self._harmless(text), nl=not text.endswith("\n"), color=self.color)
 
     def say(self, text: str) -> None:

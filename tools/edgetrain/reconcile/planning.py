@@ -11,6 +11,7 @@ from edgetrain.core.planner import build
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
+from edgetrain.reconcile.validate import problems_of
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger, Machine
 
@@ -33,8 +34,8 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
 
 
 def checked(state: State) -> State:
-    """The same state. Raises InvalidFiles if its files have problems."""
-    problems = stopping(state.loaded.problems)
+    """The same state. Raises InvalidFiles if its files or references have problems."""
+    problems = stopping(problems_of(state.loaded))
     if problems:
         raise InvalidFiles(problems)
     return state
