@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.errors import UsageError
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.record import Record
-from edgetrain.reconcile.audit import Facts, channel_moves, tell
+from edgetrain.reconcile.audit import Facts, audit, channel_moves, tell
 from edgetrain.reconcile.lookup import version_named
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
 from edgetrain.render.story import Hand, Story
+from tests.apply.site import SmallSite
 from tests.reconcile import builders as b
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -224,3 +226,66 @@ def test_a_wrong_name_says_what_to_write(text: str, hint: str) -> None:
         version_named(desired, text)
     assert hint in f"{caught.value.message} {caught.value.fix}"
     assert "\x1b" not in caught.value.message
+
+
+# --- on a real history -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> SmallSite:
+    """A site whose machine signs, and where Ravi approves what Dana proposes."""
+    site = SmallSite(tmp_path / "a site").make()
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    site.write(".github/allowed_signers", f'machine@example.org namespaces="git" {public}\n')
+    text = (site.clone / "edgetrain.yaml").read_text()
+    machine = "  machine: {name: machine, email: machine@example.org, signingKey: {secret: key}}\n"
+    site.write(
+        "edgetrain.yaml", f"{text}  secrets: {{key: {{source: {{file: {json.dumps(str(key))}}}}}}}\n{machine}"
+    )
+    site.push("Sign records")
+    return site
+
+
+def merge(site: SmallSite, branch: str) -> None:
+    message = f"Merge pull request #12 from x/y\n\nApproved-by: {b.RAVI}"
+    site._git("merge", "--quiet", "--no-ff", "-m", message, branch)
+    site._git("push", "--quiet", "origin", "main")
+
+
+@pytest.mark.needs("ssh-keygen")
+@pytest.mark.needs("git>=2.34")
+def test_a_signed_and_approved_version(signed: SmallSite, tmp_path: Path) -> None:
+    signed._git("checkout", "--quiet", "-b", "proposal")
+    signed.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
+    signed._git("commit", "--quiet", "-am", "Shift less")
+    signed.sync()
+    merge(signed, "proposal")
+    signed.apply()
+    signed.sync()
+    merge(signed, "origin/edgetrain/proposal/mean-1")
+    signed.point(1)
+    signed.push("Production is 1")
+    assert signed.apply().good
+
+    found = audit(signed.clone, "mean@1")
+    assert {paper.signature for paper in found.papers} == {"good"}
+    assert {paper.signer for paper in found.papers} == {"machine@example.org"}
+    assert found.source.proposed.approvers == (b.RAVI,)
+    assert found.source.proposed.pull_request == "#12"
+    assert found.approved.proposer == "machine <machine@example.org>"
+    assert found.approved.approvers == (b.RAVI,)
+    assert [(m.channel, m.before, m.after, m.hand.proposer) for m in found.moves] == [
+        ("production", None, 1, "Dana <dana@example.org>")
+    ]
+    assert not {"ApproverUnknown", "RecordUnsigned", "SignersUnknown", "ShallowClone"} & set(doubts(found))
+
+    shallow = tmp_path / "shallow"
+    clone = ["git", "clone", "--quiet", "--depth", "1", f"file://{signed.remote}", str(shallow)]
+    subprocess.run(clone, check=True)
+    cut = audit(shallow, "mean@1")
+    assert {"ShallowClone", "RecordUnsigned"} <= set(doubts(cut))
+    assert cut.release is not None
+    assert found.release is not None
+    assert cut.release.digest == found.release.digest

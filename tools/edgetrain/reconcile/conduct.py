@@ -15,7 +15,7 @@ from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.plan import Change
 from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TrackedRun
 from edgetrain.core.quantity import human_bytes
-from edgetrain.core.record import Outcome, run_path
+from edgetrain.core.record import MAX_RECORD_BYTES, Outcome, parse_record, run_path
 from edgetrain.core.template import literal
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
@@ -28,6 +28,8 @@ from edgetrain.repo.tree import Tree, export
 
 POLL_SECONDS = 0.25
 LOG_LIMIT = 32 * 2**20
+# Another apply may be storing a large model under the same lock.
+LOCK_SECONDS = 3600.0
 
 
 def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
@@ -44,9 +46,26 @@ def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
     if facts["target"] != target.metadata.name:
         target = context.state.desired.targets[facts["target"]]
     compute = site.compute(target)
+    done = recorded_elsewhere(context, facts)
+    if done is not None:
+        tidy(context, compute, facts)
+        return done
     start(context, compute, experiment, facts)
     state = wait(context, compute, name)
     return finish(context, compute, experiment, facts, state)
+
+
+def recorded_elsewhere(context: Context, facts: Mapping[str, Any]) -> Result | None:
+    """The result of a run that another apply has recorded since this one read main."""
+    git, branch = context.state.git, context.site.configuration.branch
+    path = run_path(facts["experiment"], facts["identity"], facts["attempt"])
+    data = git.show(git.tip(branch), path, limit=MAX_RECORD_BYTES)
+    if data is None:
+        return None
+    record = parse_record(path, data)
+    reason, message = str(record.data["reason"]), str(record.data["message"])
+    outcome = Outcome(record.data["outcome"])
+    return Result(ticket_name(facts), "train", Status.UNCHANGED, reason, message, outcome=outcome)
 
 
 def measure(context: Context, experiment: Experiment, expected: Mapping[str, str | None]) -> dict[str, DataDigest]:
@@ -98,9 +117,9 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
     try:
         allowed = context.site.configuration.code_size
         requirements = export_code(context.state.tree, experiment, code, allowed)
-        spec = run_spec(
-            experiment, facts["trial"], name, code, requirements, facts["identityOf"]["python"], context.site
-        )
+        python = facts["identityOf"]["python"]
+        data = {key: entry["digest"] for key, entry in facts["inputs"].items()}
+        spec = run_spec(experiment, facts["trial"], name, code, requirements, python, context.site, data)
         context.step("start")
         context.tell("Starting", name, f"on {facts['target']}")
         compute.start(spec)
@@ -143,7 +162,10 @@ def finish(
     """Check, store, judge, track and record an ended run; then clear it away."""
     name = ticket_name(facts)
     context.tell("Checking", name)
-    with context.site.artifacts.lock(f"run/{name}"):
+    with context.site.artifacts.lock(f"run/{name}", timeout=LOCK_SECONDS):
+        done = recorded_elsewhere(context, facts)
+        if done is not None:
+            return done
         verdict = verdict_of(state, "Superseded" if experiment is None else "")
         harvest = Harvest((), {})
         if verdict.outcome is None:

@@ -78,8 +78,9 @@ def run_spec(
     requirements: bytes,
     python: str,
     site: Site,
+    data: Mapping[str, str],
 ) -> RunSpec:
-    """What the target is told. `run` is the run id, `code` the export's folder."""
+    """What the target is told. `run` is the run id, `code` the export's folder, `data` each input's digest."""
     parameters = {**experiment.parameters, **trial}
     outputs = {name: output.path for name, output in experiment.outputs.items()}
     resources = experiment.resources
@@ -101,18 +102,18 @@ def run_spec(
         requirements=requirements,
         image=experiment.environment.image,
         python=python,
-        inputs=[mount(site, experiment, name) for name in experiment.data],
+        inputs=[mount(site, experiment, name, data[name]) for name in experiment.data],
         outputs=outputs,
         limits=limits,
         require_enforced=_require_enforced(site, experiment),
     )
 
 
-def mount(site: Site, experiment: Experiment, name: str) -> InputMount:
-    """Where the target finds one data input."""
+def mount(site: Site, experiment: Experiment, name: str, digest: str) -> InputMount:
+    """Where the target finds one data input; `digest` as observed, for the manifest may say `latest`."""
     source = experiment.data[name]
     store = site.datastore(source.datastore)
-    return InputMount(name, store.source(source.path), source.digest, source.type == "uri_file")
+    return InputMount(name, store.source(source.path), digest, source.type == "uri_file")
 
 
 def _require_enforced(site: Site, experiment: Experiment) -> bool:

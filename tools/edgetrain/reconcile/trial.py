@@ -319,7 +319,8 @@ def _start(
         code = Path(scratch) / "code"
         requirements = export_code(state.tree, experiment, code, site.configuration.code_size)
         python = experiment.environment.python or status.python
-        spec = run_spec(experiment, {}, name, code, requirements, python, site)
+        data = {key: source.digest for key, source in experiment.data.items()}
+        spec = run_spec(experiment, {}, name, code, requirements, python, site, data)
         report(Event("Starting", name))
         compute.start(spec)
 
