@@ -28,6 +28,7 @@ from edgetrain.repo.history import Addition
 DANA, RAVI = "Dana Scientist <dana@example.org>", "Ravi Reviewer <ravi@example.org>"
 CODE = digest_bytes(b"the code")
 HAND = {"mergeCommit": "c" * 40, "proposer": DANA, "approvers": [RAVI], "pullRequest": "#7"}
+APPROVAL = {**HAND, "mergeCommit": "d" * 40, "pullRequest": "#9"}
 ISOLATION = {"hostHidden": True, "network": True, "noPrivileges": True, "pidNamespace": True, "readOnly": True}
 
 
@@ -210,7 +211,7 @@ def released(of: ModelVersion, *, ordinal: int = 3) -> ReleaseRecord:
         "base": "scratch",
         "tags": [str(of.number), "git-cccccccccccc"],
     }
-    extra = {"registered": {"type": "mlflow", "version": "5"}, "image": image, "provenance": HAND}
+    extra = {"registered": {"type": "mlflow", "version": "5"}, "image": image, "provenance": APPROVAL}
     return _release(of, "released", 1, ordinal, extra)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Fac
         gates=tuple(gates_of(spec["gates"])),
         artifacts=tuple(artifacts_of(spec)),
         left=_left(spec["egress"]),
-        approved=facts.version,
+        approved=_approved(release, facts),
         release=_release(release, facts) if release else None,
         channels=tuple(sorted(name for name, n in recorded.channels(model.name).items() if n == version.number)),
         moves=tuple(_moves(recorded, version, facts)),
@@ -146,7 +146,7 @@ def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Fac
         papers=papers,
     )
     doubts = tuple(_doubts(story, run, version, recorded, facts))
-    return Story(**{**vars(story), "doubts": doubts})
+    return replace(story, doubts=doubts)
 
 
 def whole(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,6 +262,14 @@ def _release(release: ReleaseRecord, facts: Facts) -> Release:
     )
 
 
+def _approved(release: ReleaseRecord | None, facts: Facts) -> Hand:
+    """Who stands behind the version: as the release record keeps it, for a clone's history may be cut off."""
+    if release is None:
+        return facts.version
+    kept = recorded_hand(release.data.get("provenance") or {})
+    return replace(kept, time=facts.version.time if kept.merge_commit == facts.version.merge_commit else None)
+
+
 def _moves(recorded: Recorded, version: ModelVersion, facts: Facts) -> Iterator[Move]:
     for move in channel_moves(recorded, version.model):
         before, after = move.data.get("from"), move.data.get("to")
@@ -324,8 +332,8 @@ def _doubts(
     if run is None:
         yield Doubt("RunRecordMissing", f"the run record {version.run_path} that it cites is not on main")
     else:
-        told = {**version_spec(run, version.number, recorded.gates(run))}
-        differs = sorted(key for key in told if key != "gates" and version.spec.get(key) != told[key])
+        of = version_spec(run, version.number, recorded.gates(run))
+        differs = sorted(key for key in of if key != "gates" and version.spec.get(key) != of[key])
         if differs:
             yield Doubt("DiffersFromRecord", f"it does not repeat its run record: {', '.join(differs)}")
     yield from _isolation_doubts(story)
@@ -333,6 +341,13 @@ def _doubts(
         yield Doubt("SelfReported", "the training script measured its own metrics; no evaluation was run apart")
     yield from _hand_doubts("experiment", story.source.proposed)
     yield from _hand_doubts("version", story.approved)
+    told, seen = story.approved, facts.version
+    if seen.certain and (told.merge_commit, told.proposer, set(told.approvers)) != (
+        seen.merge_commit,
+        seen.proposer,
+        set(seen.approvers),
+    ):
+        yield Doubt("ApprovalDiffers", "the release record and git's history name other people or another merge")
     if not facts.signers:
         yield Doubt("SignersUnknown", f"main has no {SIGNERS}, so no record's signature can be checked")
     else:
