@@ -198,7 +198,7 @@ def run_data(
         trial or {},
         code=state.code[name],
         requirements=state.locks[name],
-        inputs={input_: data for input_ in experiment.data},
+        inputs=dict.fromkeys(experiment.data, data),
         python=python,
         platform="linux/amd64",
     )

@@ -15,20 +15,26 @@ _TREE_HEADER = b"edgetrain tree v1\n"
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785 form. Raises ValueError for NaN, infinity, integers beyond ±2^53 or non-string keys."""
+    """RFC 8785 form. Raises ValueError for NaN, infinity, integers of ±2^53 and beyond or non-string keys."""
     return rfc8785.dumps(value)
 
 
 def parse_canonical(data: bytes) -> Any:
     """Read JSON that must be in RFC 8785 form (one trailing newline allowed); ValueError otherwise."""
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_int=_integer)
         form = canonical(value)
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from None
     if form != data.removesuffix(b"\n"):
         raise ValueError("not in canonical form (RFC 8785)")
     return value
+
+
+def _integer(text: str) -> int | float:
+    """RFC 8785 writes a large float without a fraction like an integer: 1e17 as 100000000000000000."""
+    value = int(text)
+    return value if abs(value) < 2**53 else float(text)
 
 
 def digest_bytes(data: bytes) -> str:

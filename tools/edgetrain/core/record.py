@@ -209,9 +209,10 @@ def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
     if len(data) > MAX_RECORD_BYTES:
         raise ValueError(f"larger than {MAX_RECORD_BYTES} bytes")
     value = parse_canonical(data)
-    if not isinstance(value, dict) or value.get("apiVersion") != API_VERSION or value.get("kind") not in FORMS:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in FORMS or value.get("apiVersion") != API_VERSION:
         raise ValueError(f"not a record of {API_VERSION}")
-    form = FORMS[value["kind"]]
+    form = FORMS[kind]
     found = form.place.fullmatch(path)
     if not found:
         raise ValueError(f"a {value['kind']} does not belong at this path")

@@ -10,7 +10,8 @@ from typing import Any
 from edgetrain.core.codes import yaml as codes
 from edgetrain.core.problem import Code, shown
 
-MAX_INTEGER = 2**53
+# RFC 8785 takes no integer beyond this one, and identities are made over it.
+MAX_INTEGER = 2**53 - 1
 
 _WORDS: dict[str, Any] = {"": None, "null": None, "true": True, "false": False}
 _SPELLINGS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from edgetrain.core.template import references
 # Files in the outputs folder that have a meaning of their own.
 RESERVED = ("metrics.json", "metrics.jsonl", "mlflow.db")
 # What matters for quotation: an expression, an escaped character, a comment's start, or a quotation mark.
-_SHELL = re.compile(r"""\$\{\{.*?\}\}|\\.|'|\"|(?:(?<=\s)|^)\#""", re.DOTALL)
+_SHELL = re.compile(r"""\$\{\{.*?\}\}|\\[^$]|'|\"|(?:(?<=\s)|^)\#""", re.DOTALL)
 _NEARLY = re.compile(r"\$?\{\{?\s*(?:inputs|outputs)\.[^}]*\}?\}?")
 
 

@@ -1,0 +1,189 @@
+"""Records: read back as written, refused when altered, and the state that is folded from them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetrain.core.decide import version_spec
+from edgetrain.core.digest import digest_of, parse_canonical, tree_digest
+from edgetrain.core.record import Outcome, Record, Recorded, is_record_path, parse_record, run_path, serialise
+from tests.core import build
+
+STATE = build.desired()
+RUN = build.run(STATE)
+EVERY: list[Record] = [
+    RUN,
+    build.evaluation(RUN, "not_better"),
+    build.proposal(RUN, 3),
+    build.released(RUN, 1),
+    build.moved("mean", "production", None, 1, 2),
+    build.withdrawal("mean", 1, 3),
+]
+SAMPLES: dict[str, Record] = {f"{r.kind}-{r.data.get('event', '')}": r for r in EVERY}
+finite = st.floats(allow_nan=False, allow_infinity=False)
+names = st.text(st.characters(categories=["Ll"], max_codepoint=0x7F), min_size=1, max_size=8)
+
+
+@given(st.dictionaries(names, finite | st.integers(1 - 2**53, 2**53 - 1), max_size=5), st.integers(1, 10**6))
+def test_a_run_record_comes_back_as_written(metrics: dict[str, float], attempt: int) -> None:
+    data = {**build.run_data(STATE, metrics=metrics), "attempt": attempt}
+    content = serialise(data)
+    record = parse_record(run_path("mean", data["identity"], attempt), content)
+    assert record.data == data
+    assert serialise(record.data) == content
+    assert record.digest == digest_of(data)
+
+
+@given(st.sampled_from(sorted(SAMPLES)), st.data())
+def test_any_altered_byte_is_refused_or_gives_another_digest(name: str, data: st.DataObject) -> None:
+    record = SAMPLES[name]
+    content = bytearray(serialise(record.data))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[at]))
+    try:
+        read = parse_record(record.path, bytes(content))
+    except ValueError:
+        return
+    assert read.digest != record.digest
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_rubbish_is_a_value_error(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_record(RUN.path, content)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_every_part_that_is_read_later_is_asked_for(name: str) -> None:
+    """Take each value away, or give it another type: refused, or nothing that reads records stumbles."""
+    record = SAMPLES[name]
+    refused = 0
+    for pointer in pointers(record.data):
+        for spoilt in (spoil(record.data, pointer, None), spoil(record.data, pointer, ["x"])):
+            if "identityOf" in spoilt and isinstance(spoilt["identityOf"], dict):
+                spoilt["identity"] = digest_of(spoilt["identityOf"])
+            path = record.path
+            if isinstance(spoilt.get("identity"), str) and record is RUN:
+                path = run_path("mean", spoilt["identity"], 1)
+            try:
+                read = parse_record(path, serialise(spoilt))
+            except ValueError:
+                refused += 1
+                continue
+            use(Recorded.of([read]))
+    assert refused > 5
+
+
+def pointers(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return [at]
+    return [at] * bool(at) + [p for key, item in value.items() for p in pointers(item, (*at, key))]
+
+
+def spoil(data: Any, pointer: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy without the value (None), or with another."""
+    made: dict[str, Any] = copy.deepcopy(dict(data))
+    at = made
+    for key in pointer[:-1]:
+        at = at[key]
+    if value is None:
+        del at[pointer[-1]]
+    else:
+        at[pointer[-1]] = value
+    return made
+
+
+def use(recorded: Recorded) -> None:
+    """What other code asks of records."""
+    for run in recorded.runs:
+        version_spec(run, 1, recorded.gates(run))
+        assert run.input_digests.keys() == run.data["inputs"].keys()
+        assert recorded.outcome(run) in set(Outcome)
+    for release in recorded.releases:
+        recorded.channels(release.model)
+        recorded.withdrawn(release.model)
+        assert recorded.next_release_number(release.model, release.version) > 1
+        if release.event == "released":
+            assert release.data["image"]["registry"] + release.data["image"]["repository"]
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        (RUN.path.replace("mean", "other"), "experiment is not that"),
+        (RUN.path.replace("-1.json", "-2.json"), "attempt is not that"),
+        (RUN.path.replace("-1.json", "-01.json"), "attempt is not that"),
+        ("experiments/mean/runs/000000000000-1.json", "identity is not that"),
+        ("models/mean/versions/1.release-1.json", "does not belong"),
+    ],
+)
+def test_a_record_belongs_to_one_path(path: str, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        parse_record(path, serialise(RUN.data))
+
+
+def test_the_identity_is_proved_by_its_fields() -> None:
+    data = {**RUN.data, "identityOf": {**RUN.data["identityOf"], "seed": 2}}
+    with pytest.raises(ValueError, match="identity is not the digest"):
+        parse_record(RUN.path, serialise(data))
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"a": 1}', b'{"a":1,"a":1}', b"NaN", b'"\\ud800"', b"1" * 5000]
+)
+def test_other_forms_of_json_are_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_canonical(content)
+
+
+def test_which_paths_are_the_machines() -> None:
+    assert all(is_record_path(record.path) for record in EVERY)
+    assert not is_record_path("models/mean/versions/1.yaml")
+    assert not is_record_path("experiments/mean/runs/x-1.json")
+    assert not is_record_path("experiments/a/b/runs/0123456789ab-1.json")
+
+
+def test_the_last_evaluation_holds() -> None:
+    first, second = build.evaluation(RUN, "not_better"), build.evaluation(RUN, "candidate", "sha256:new", number=2)
+    assert Recorded.of([RUN]).outcome(RUN) is Outcome.CANDIDATE
+    assert Recorded.of([RUN, first]).outcome(RUN) is Outcome.NOT_BETTER
+    # By number, whatever order the files were found in.
+    recorded = Recorded.of([second, RUN, first])
+    assert recorded.outcome(RUN) is Outcome.CANDIDATE
+    assert recorded.gates(RUN)["digest"] == "sha256:new"
+
+
+@given(st.permutations(range(4)))
+def test_channels_follow_the_chain_in_any_order_of_files(order: list[int]) -> None:
+    moves: list[Record] = []
+    for number, (old, new) in enumerate([(None, 1), (1, 2), (2, 1), (1, 2)], 1):
+        moves.append(build.moved("mean", "production", old, new, number, moves[-1] if moves else None))
+    recorded = Recorded.of([moves[index] for index in order])
+    assert recorded.channels("mean") == {"production": 2}
+    head = recorded.channel_head("mean", "production")
+    assert head is not None
+    assert head.digest == moves[-1].digest
+
+
+def test_a_removed_channel_points_nowhere() -> None:
+    made = build.moved("mean", "staging", None, 1, 1)
+    gone = build.moved("mean", "staging", 1, None, 2, made)
+    assert Recorded.of([made, gone]).channels("mean") == {}
+    assert Recorded.of([made, gone]).next_release_number("mean", 1) == 3
+
+
+entries = st.dictionaries(st.text(min_size=1, max_size=5), st.binary(max_size=4), max_size=6)
+
+
+@given(entries, st.randoms())
+def test_tree_digests_hang_on_names_and_contents_only(tree: dict[str, bytes], random: Any) -> None:
+    listed = [(name, "sha256:" + content.hex().ljust(64, "0")) for name, content in tree.items()]
+    shuffled = list(listed)
+    random.shuffle(shuffled)
+    assert tree_digest(listed) == tree_digest(shuffled)
+    assert tree_digest(listed) != tree_digest([*listed, ("another name", "sha256:" + "0" * 64)])
