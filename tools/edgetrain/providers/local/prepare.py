@@ -16,7 +16,7 @@ from typing import Any
 
 import uv
 
-from edgetrain.core.errors import NotFound, Rejected
+from edgetrain.core.errors import NotFound, Rejected, Unavailable
 from edgetrain.core.ports import EgressLevel, InputMount, RunLimits, RunSpec
 from edgetrain.providers.local.sandbox import (
     ISOLATION,
@@ -104,7 +104,10 @@ def environment_of(requirements: bytes, state: Path) -> dict[str, str]:
     base = python()
     key = b"\0".join([this_python().encode(), this_platform().encode(), os.fsencode(base), requirements])
     folder = state / "environments" / hashlib.sha256(key).hexdigest()
-    return {"folder": str(folder), "uv": uv.find_uv_bin(), "python": base}
+    try:
+        return {"folder": str(folder), "uv": uv.find_uv_bin(), "python": base}
+    except FileNotFoundError as error:
+        raise Unavailable("uv is not installed", reason="PackageMissing", fix="run make setup") from error
 
 
 def _sandboxed(spec: RunSpec, run: Path, environment: Path) -> Places:

@@ -117,6 +117,9 @@ class LocalCompute:
             (fresh / "requirements.lock").write_bytes(spec.requirements)
             (fresh / "log").touch()
             write(fresh / "spec.json", instructions)
+            for path in fresh.rglob("*"):
+                if path.is_file() and not path.is_symlink():
+                    sync(path)
 
     @contextmanager
     def _new(self, run: Path) -> Iterator[Path]:
@@ -318,6 +321,15 @@ def remove(path: Path) -> None:
     done = subprocess.run(["rm", "-rf", *arguments], capture_output=True, check=False)
     if done.returncode != 0:
         raise OSError(f"could not remove {path.name}")
+
+
+def sync(path: Path) -> None:
+    """Make the file's bytes survive a power cut: a start that is done again takes the folder as it is."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _cancelled(reason: str) -> dict[str, Any]:

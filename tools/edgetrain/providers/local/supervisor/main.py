@@ -48,6 +48,7 @@ class Run:
         self.state: dict[str, Any] = {"phase": "preparing", "level": "advisory", "isolation": {}}
         self.child: subprocess.Popen[bytes] | None = None
         self.pipe = -1
+        self.before: resource.struct_rusage | None = None
         self.top = {"maxMemoryBytes": 0.0, "cpuSeconds": 0.0}
         self.sampled = self.measured = 0.0
 
@@ -76,12 +77,21 @@ class Run:
             self.kill()
         self.drain()
         self.log.close()
-        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.top["cpuSeconds"] = max(self.top["cpuSeconds"], spent.ru_utime + spent.ru_stime)
-        self.top["maxMemoryBytes"] = max(self.top["maxMemoryBytes"], spent.ru_maxrss * 1024.0)
-        self.state.update(phase="ended", ended=now(), usage=self.top)
+        self.state.update(phase="ended", ended=now(), usage=self.used())
         self.state.update(ended_by=end.by, message=end.message, exit_code=end.code)
         write(self.folder / "ended.json", self.state)
+
+    def used(self) -> dict[str, float]:
+        """What the command used; without what the build of its environment did."""
+        if self.before is None:
+            return {}
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = spent.ru_utime + spent.ru_stime - self.before.ru_utime - self.before.ru_stime
+        memory = spent.ru_maxrss * 1024.0 if spent.ru_maxrss > self.before.ru_maxrss else 0.0
+        return {
+            "cpuSeconds": round(max(self.top["cpuSeconds"], cpu), 3),
+            "maxMemoryBytes": max(self.top["maxMemoryBytes"], memory),
+        }
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the launcher, judge the isolation that it reports, and give it leave."""
@@ -90,6 +100,7 @@ class Run:
         self.pipe, log_in = os.pipe()
         for handle in (self.pipe, report):
             os.set_blocking(handle, False)
+        self.before = resource.getrusage(resource.RUSAGE_CHILDREN)
         config = dict(self.spec["launch"], report=report_in, go=leave_out, parent=os.getpid())
         try:
             self.child = subprocess.Popen(
