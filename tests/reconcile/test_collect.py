@@ -9,7 +9,10 @@ import pytest
 
 from edgetrain.core.errors import Conflict, InvalidFiles
 from edgetrain.providers.folder.artifacts import FolderArtifacts
+from edgetrain.reconcile import collect as collecting
+from edgetrain.reconcile import lookup
 from edgetrain.reconcile.collect import collect, digests_of, moment, named_by
+from edgetrain.reconcile.state import State
 from edgetrain.render.runs import Collection, collection_text
 from tests.apply.site import SmallSite
 from tests.reconcile import builders as b
@@ -99,12 +102,34 @@ def test_main_with_problems_collects_nothing(site: SmallSite, store: FolderArtif
     assert store.size(version) is not None
 
 
-def test_a_run_that_is_just_finished_is_waited_for(site: SmallSite, store: FolderArtifacts) -> None:
+def test_a_run_that_is_just_finished_is_waited_for(
+    site: SmallSite, store: FolderArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LOCK_SECONDS", 0.1)
     _, superseded, _ = three_models(site)
     name = "mean-aaaaaaaaaaaa-1"
     store.claim(f"tickets/{name}", b'{"site":"here","target":"runner"}')
     with store.lock(f"run/{name}"), pytest.raises(Conflict):
         collect(site.clone, None, 90, True, LATER)
+    assert store.size(superseded) is not None
+
+
+def test_a_run_that_starts_meanwhile_stops_the_collection(
+    site: SmallSite, store: FolderArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, superseded, _ = three_models(site)
+    looked = []
+
+    def read_main(root: Path, *, refresh: bool) -> State:
+        looked.append(refresh)
+        if len(looked) == 2:
+            store.claim("tickets/mean-aaaaaaaaaaaa-1", b'{"site":"here","target":"runner"}')
+        return lookup.read_main(root, refresh=refresh)
+
+    monkeypatch.setattr(collecting, "read_main", read_main)
+    with pytest.raises(Conflict, match="started meanwhile"):
+        collect(site.clone, None, 90, True, LATER)
+    assert looked == [True, True]
     assert store.size(superseded) is not None
 
 

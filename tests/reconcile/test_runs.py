@@ -127,6 +127,26 @@ def test_a_run_under_way_is_listed_read_and_cancelled(site: SmallSite, applying:
     assert not site.apply().results, "a cancelled run is settled"
 
 
+def test_watching_ends_with_the_last_run(
+    site: SmallSite, applying: Applying, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    applying.leave()
+    (row,) = list_runs(site.clone).rows
+    looks = []
+
+    def look(*asked: Any) -> Any:
+        looks.append(asked)
+        if len(looks) == 3:
+            cancel(site.clone, row.id)
+        return list_runs(*asked)
+
+    monkeypatch.setattr("edgetrain.reconcile.runs.list_runs", look)
+    monkeypatch.setattr("edgetrain.cli.runs.REFRESH_SECONDS", 0.01)
+    code = app.main(["-C", str(site.clone), "runs", "--watch", "--experiment", "mean"], standalone_mode=False)
+    assert (code, len(looks)) == (0, 3)
+    assert "under way: ended" in capsys.readouterr().out
+
+
 def test_a_run_that_ended_unseen_is_over_and_the_next_apply_records_it(site: SmallSite, applying: Applying) -> None:
     applying.leave()
     (row,) = list_runs(site.clone).rows

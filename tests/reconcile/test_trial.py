@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from edgetrain.reconcile.runs import read_log
 from edgetrain.reconcile.trial import Asked, parametrised, try_out, value_like, with_data
 from edgetrain.render.trial import Trial
 from tests.apply.site import SmallSite
+from tests.cli.command import environment
 from tests.reconcile import builders as b
 
 
@@ -290,3 +294,21 @@ def test_wrong_usage(command: Any, arguments: tuple[str, ...]) -> None:
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert "fix:" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_tells_what_was_kept(site: SmallSite, number: signal.Signals) -> None:
+    site.write("experiments/mean/train.py", "import threading\nprint('begun')\nthreading.Event().wait(300)\n")
+    command = [sys.executable, "-m", "edgetrain", "run", "mean", "--show-log", "--format", "json"]
+    with subprocess.Popen(
+        command, cwd=site.clone, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert any("begun" in line for line in process.stderr)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopping the run" in err
+    trial = json.loads(out)
+    assert trial["outcome"] == "cancelled"
+    assert (Path(trial["folder"]) / "log").read_text().startswith("begun\n")
