@@ -118,6 +118,12 @@ class SmallSite:
         shutil.copy2(_empty_workspace(), self.state / "mlflow.db")
         return self
 
+    def second_clone(self, folder: Path) -> Path:
+        """Another runner's checkout of the same remote, with the same state; answers its folder."""
+        folder.mkdir()
+        self._git("clone", "--quiet", str(self.remote), str(folder / "clone"))
+        return folder
+
     def write(self, path: str, text: str) -> None:
         """Write a file of the clone."""
         file = self.clone / path

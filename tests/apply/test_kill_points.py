@@ -54,8 +54,11 @@ def end_state(site: SmallSite) -> dict[str, Any]:
     }
 
 
+Unharmed = tuple[dict[str, Any], dict[str, Any], list[str], list[str]]
+
+
 @pytest.fixture(scope="session")
-def unharmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], list[str], list[str]]:
+def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Unharmed:
     """End states, and the steps, of the two applies when nobody kills them."""
     folder = tmp_path_factory.mktemp("unharmed")
     site = SmallSite(folder / "site").make()
@@ -67,17 +70,19 @@ def unharmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return trained, end_state(site), first.read_text().split(), second.read_text().split()
 
 
-def test_the_walk_covers_every_step(unharmed: tuple[Any, Any, list[str], list[str]]) -> None:
+def test_the_walk_covers_every_step(unharmed: Unharmed) -> None:
     _, _, training, releasing = unharmed
     print(f"\nkill points: seed {SEED}, all {WALK_ALL}; training {training}; release {releasing}")
     assert len(training) <= TRAIN_STEPS
     assert len(releasing) <= RELEASE_STEPS
-    assert {"ticket", "start", "artifacts", "track", "record", "forget", "release-ticket", "propose"} <= set(training)
+    assert {"ticket", "start", "artifacts", "track", "record", "forget", "release-ticket", "propose"} <= set(
+        training
+    )
     assert {"register", "push", "tag", "record", "alias", "channel-tag"} <= set(releasing)
 
 
 @pytest.mark.parametrize("number", sample(TRAIN_STEPS, SAMPLE))
-def test_killed_while_training(unharmed: tuple[Any, Any, list[str], list[str]], tmp_path: Path, number: int) -> None:
+def test_killed_while_training(unharmed: Unharmed, tmp_path: Path, number: int) -> None:
     trained, _, steps, _ = unharmed
     site = SmallSite(tmp_path / "site").make()
     code = run(site, number, tmp_path / "log")
@@ -87,7 +92,7 @@ def test_killed_while_training(unharmed: tuple[Any, Any, list[str], list[str]], 
 
 
 @pytest.mark.parametrize("number", sample(RELEASE_STEPS, SAMPLE))
-def test_killed_while_releasing(unharmed: tuple[Any, Any, list[str], list[str]], tmp_path: Path, number: int) -> None:
+def test_killed_while_releasing(unharmed: Unharmed, tmp_path: Path, number: int) -> None:
     _, released, _, steps = unharmed
     site = SmallSite(tmp_path / "site").make()
     assert run(site, -1, tmp_path / "first") == 0

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgetrain.core.decide import decide
@@ -112,9 +113,10 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
     if compute.inspect(name).phase is not RunPhase.ABSENT:
         context.tell("Adopted", name)
         return
-    code = context.scratch / f"code-{name}"
-    shutil.rmtree(code, ignore_errors=True)
-    try:
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    # A folder of this apply's own: another may be starting the same run at this moment.
+    with TemporaryDirectory(prefix=f"code-{name}-", dir=context.scratch) as folder:
+        code = Path(folder) / "code"
         allowed = context.site.configuration.code_size
         requirements = export_code(context.state.tree, experiment, code, allowed)
         python = facts["identityOf"]["python"]
@@ -123,8 +125,6 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
         context.step("start")
         context.tell("Starting", name, f"on {facts['target']}")
         compute.start(spec)
-    finally:
-        shutil.rmtree(code, ignore_errors=True)
 
 
 def export_code(tree: Tree, experiment: Experiment, folder: Path, allowed: int) -> bytes:
@@ -275,6 +275,8 @@ def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
     name = ticket_name(facts)
     context.step("forget")
     compute.forget(name)
+    for left in context.scratch.glob(f"code-{name}-*"):  # of an apply that was killed at its start
+        shutil.rmtree(left, ignore_errors=True)
     context.step("release-ticket")
     context.site.artifacts.release_claim(TICKETS + name)
     context.site.artifacts.release_claim(RETRIES + name)
