@@ -181,7 +181,11 @@ def _observed(
         return
     if all(not observed.targets[target.metadata.name].ready for target in seen):
         code = policy.TARGET_NOT_READY
-    elif any(requires_enforced(desired, experiment, target) for target in seen):
+    elif any(
+        requires_enforced(desired, experiment, target)
+        and observed.targets[target.metadata.name].egress is not EgressLevel.ENFORCED
+        for target in seen
+    ):
         code = policy.EGRESS_NOT_ENFORCED
     else:
         code = policy.PYTHON_NOT_THERE

@@ -104,11 +104,11 @@ def _channels(desired: Desired, model: Model, recorded: Recorded, observed: Obse
         differences += _channel_drift(model.name, channel, new, recorded, observed)
         if not differences:
             continue
-        first = differences[0].actual
+        new_here = all(difference.actual is None for difference in differences)
         yield Change(
             id=f"channel/{model.name}/{channel}",
             operation=Operation.MOVE,
-            effect=Effect.DELETE if new is None else Effect.CREATE if first is None else Effect.UPDATE,
+            effect=Effect.DELETE if new is None else Effect.CREATE if new_here else Effect.UPDATE,
             reason="ChannelMoved" if old != new else "ChannelDrifted",
             differences=tuple(differences),
             subject={"model": model.name, "channel": channel, "from": old, "to": new},

@@ -1,0 +1,243 @@
+"""Planning proposals, releases, channels and withdrawals; and that what was applied plans to nothing."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Effect, Operation, Plan
+from edgetrain.core.planner import build as build_plan
+from edgetrain.core.planner import surprises
+from edgetrain.core.ports import WorkspaceModel, WorkspaceVersion
+from edgetrain.core.record import Record, Recorded, RunRecord
+from tests.core import build
+from tests.core.test_planner_runs import SEEN, changed
+
+STATE = build.desired()
+FIRST = build.run(STATE, ordinal=1)
+SECOND = build.run(changed("shift: 0.5", "shift: 0.6"), ordinal=2)
+BRANCH = "edgetrain/proposal/mean-"
+
+
+def plan(state: Desired, *records: Record, observed: Observation | None = SEEN) -> Plan:
+    return build_plan(state, Recorded.of(records), build.SERVED, observed)
+
+
+def of(made: Plan, operation: Operation, model: str = "mean") -> list[Change]:
+    return [c for c in made.changes if c.operation is operation and c.subject["model"] == model]
+
+
+def proposed(made: Plan, model: str = "mean") -> list[tuple[int, str, bool]]:
+    """Number, run and whether conditional of each proposal."""
+    return [
+        (c.subject["version"], c.subject.get("run", ""), c.conditional) for c in of(made, Operation.PROPOSE, model)
+    ]
+
+
+def with_channels(text: str, *runs: RunRecord, withdrawn: str = "{}") -> Desired:
+    files = build.edited("models/mean/model.yaml", "{production: 2}", text)
+    files = build.edited("models/mean/model.yaml", '{1: "wrong labels"}', withdrawn, files)
+    return build.desired(build.with_versions(files, *runs))
+
+
+# --- proposals ----------------------------------------------------------------------------------------
+
+
+def test_a_candidate_is_proposed_once_under_the_next_number() -> None:
+    assert proposed(plan(STATE, FIRST)) == [(1, FIRST.run_id, False)]
+    assert proposed(plan(STATE, FIRST, build.proposal(FIRST, 1))) == []
+    merged = with_channels("{}", FIRST)
+    assert proposed(plan(merged, FIRST, build.proposal(FIRST, 1))) == []
+
+
+def test_what_follows_a_training_is_conditional() -> None:
+    assert proposed(plan(STATE)) == [(1, "", True)]
+    [change] = of(plan(STATE), Operation.PROPOSE)
+    assert change.after == ("run/mean",)
+
+
+@pytest.mark.parametrize("outcome", ["not_better", "failed", "rejected", "cancelled"])
+def test_no_other_outcome_is_proposed(outcome: str) -> None:
+    assert proposed(plan(STATE, build.run(STATE, outcome=outcome))) == []
+
+
+def test_only_what_is_wanted_now_is_proposed() -> None:
+    assert proposed(plan(changed("shift: 0.5", "shift: 0.7"), FIRST)) == [(1, "", True)]
+
+
+def test_the_newest_of_several_candidates_is_proposed() -> None:
+    files = dict(build.FILES)
+    files["experiments/other/experiment.yaml"] = files["experiments/mean/experiment.yaml"].replace(
+        "{name: mean,", "{name: other,"
+    )
+    files["experiments/other/requirements.lock"] = build.LOCK
+    both = build.desired(files)
+    old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=2)
+    assert proposed(plan(both, old, new)) == [(1, new.run_id, False)]
+    assert proposed(plan(both, build.run(both, ordinal=3), new)) == [(1, old.run_id, False)]
+
+
+def test_a_closed_proposal_does_not_come_back() -> None:
+    records = (FIRST, build.proposal(FIRST, 1))
+    assert proposed(plan(STATE, *records, observed=replace(SEEN, proposals={}))) == []
+    still_open = replace(SEEN, proposals={BRANCH + "1": FIRST.digest})
+    assert proposed(plan(STATE, *records, observed=still_open)) == []
+
+
+def test_a_newer_candidate_supersedes_under_the_same_number() -> None:
+    state = changed("shift: 0.5", "shift: 0.6")
+    records = (FIRST, build.proposal(FIRST, 1), SECOND)
+    observed = replace(SEEN, proposals={BRANCH + "1": FIRST.digest})
+    made = plan(state, *records, observed=observed)
+    assert proposed(made) == [(1, SECOND.run_id, False)]
+    [change] = of(made, Operation.PROPOSE)
+    assert change.reason == "NewerCandidate"
+    assert change.differences[0].actual == FIRST.run_id
+    # Then the newer one's own proposal holds.
+    after = replace(SEEN, proposals={BRANCH + "1": SECOND.digest})
+    assert proposed(plan(state, *records, build.proposal(SECOND, 1), observed=after)) == []
+
+
+def test_an_open_proposal_whose_number_was_taken_moves_on() -> None:
+    merged = build.desired(build.with_versions(
+        build.edited("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.6"), FIRST
+    ))  # fmt: skip
+    observed = replace(SEEN, proposals={BRANCH + "1": SECOND.digest})
+    made = plan(merged, FIRST, SECOND, build.proposal(SECOND, 1), observed=observed)
+    assert proposed(made) == [(2, SECOND.run_id, False)]
+
+
+def test_a_sweep_proposes_its_best_trial_when_all_are_settled() -> None:
+    trials = [
+        build.run(STATE, "search", trial={"lr": lr}, metrics={"loss": loss}, ordinal=number)
+        for number, (lr, loss) in enumerate([(0.1, 0.2), (0.2, 0.3)])
+    ]
+    assert proposed(plan(STATE, trials[0]), "searched") == [(1, "", True)]
+    assert proposed(plan(STATE, *trials), "searched") == [(1, trials[0].run_id, False)]
+    [change] = of(plan(STATE, *trials), Operation.PROPOSE, "searched")
+    assert change.subject["release"] == "automatic"
+
+
+# --- releases -----------------------------------------------------------------------------------------
+
+
+def released_world(*runs: RunRecord, **channels: int) -> Observation:
+    """What the providers show when all is as recorded."""
+    released = [build.released(run, number) for number, run in enumerate(runs, 1)]
+    images = [record.data["image"] for record in released]
+    tags = {tag: image["digest"] for image in images for tag in image["tags"]}
+    tags |= {name: images[number - 1]["digest"] for name, number in channels.items()}
+    versions = {number: WorkspaceVersion(str(number), {}) for number in range(1, len(runs) + 1)}
+    return replace(
+        SEEN,
+        workspace={"mean": WorkspaceModel(versions, channels)},
+        tags={("local", "mean"): tags},
+        images=frozenset((i["registry"], i["repository"], i["digest"]) for i in images),
+    )
+
+
+def history(*runs: RunRecord) -> list[Record]:
+    """Records of the runs' releases, and of production's way to the last."""
+    records: list[Record] = [*runs]
+    head: Record | None = None
+    for number, run in enumerate(runs, 1):
+        records.append(build.released(run, number))
+        head = build.moved("mean", "production", number - 1 or None, number, 2, head)
+        records.append(head)
+    return records
+
+
+def test_a_merged_version_is_released_in_order() -> None:
+    made = plan(with_channels("{production: 1}", FIRST), FIRST)
+    mine = [c for c in made.changes if c.subject.get("model") == "mean" and not c.conditional]
+    assert [c.operation.value for c in mine] == ["register", "push", "tag", "release", "move"]
+    assert {c.effect for c in mine} == {Effect.CREATE}
+    for before, change in itertools.pairwise(mine):
+        assert before.id in change.after
+
+
+def test_what_is_released_plans_to_nothing() -> None:
+    """Applied state, as records and as seen, leaves no change: offline and refreshed."""
+    state = with_channels("{production: 2}", FIRST, SECOND)
+    for observed in (None, released_world(FIRST, SECOND, production=2)):
+        made = plan(state, *history(FIRST, SECOND), observed=observed)
+        assert [c.id for c in made.changes if c.subject["model"] == "mean"] == []
+
+
+def test_rollback_is_one_move_back() -> None:
+    state = with_channels("{production: 1}", FIRST, SECOND)
+    made = plan(state, *history(FIRST, SECOND), observed=released_world(FIRST, SECOND, production=2))
+    [change] = [c for c in made.changes if c.subject["model"] == "mean"]
+    assert (change.operation, change.effect, change.reason) == (Operation.MOVE, Effect.UPDATE, "ChannelMoved")
+    assert (change.subject["from"], change.subject["to"]) == (2, 1)
+    assert made.managed == 3
+
+
+def test_a_removed_channel_is_a_deletion() -> None:
+    made = plan(with_channels("{}", FIRST, SECOND), *history(FIRST, SECOND), observed=None)
+    [change] = of(made, Operation.MOVE)
+    assert (change.effect, change.subject["to"]) == (Effect.DELETE, None)
+    assert made.count(Effect.DELETE) == 1
+
+
+def test_withdrawn_versions_are_marked_once_and_hold_no_channel() -> None:
+    state = with_channels("{production: 1}", FIRST, SECOND, withdrawn='{2: "bad"}')
+    records = history(FIRST, SECOND)
+    made = plan(state, *records, observed=None)
+    assert [c.operation.value for c in made.changes if c.subject["model"] == "mean"] == ["move", "withdraw"]
+    done = [*records, build.withdrawal("mean", 2, 3)]
+    assert of(plan(state, *done, observed=None), Operation.WITHDRAW) == []
+    # Pointing to it is refused by validate; the planner moves nothing there.
+    barred = with_channels("{production: 2}", FIRST, SECOND, withdrawn='{2: "bad"}')
+    assert of(plan(barred, FIRST, SECOND, observed=None), Operation.MOVE) == []
+
+
+def test_a_version_withdrawn_before_its_release_is_not_released() -> None:
+    state = with_channels("{}", FIRST, withdrawn='{1: "bad"}')
+    assert [c.id for c in plan(state, FIRST, observed=None).changes if c.subject["model"] == "mean"] == []
+
+
+# --- drift --------------------------------------------------------------------------------------------
+
+
+def drifted(**facts: Any) -> tuple[Plan, Plan]:
+    """The offline and the refreshed plan, with the world changed."""
+    state = with_channels("{production: 2}", FIRST, SECOND)
+    records = history(FIRST, SECOND)
+    seen = replace(released_world(FIRST, SECOND, production=2), **facts)
+    return plan(state, *records, observed=None), plan(state, *records, observed=seen)
+
+
+def test_a_moved_alias_and_tag_are_surprises() -> None:
+    world = released_world(FIRST, SECOND, production=2)
+    alias = {"mean": WorkspaceModel(world.workspace["mean"].versions, {"production": 1})}
+    offline, refreshed = drifted(workspace=alias)
+    assert surprises(offline, refreshed) == {"channel/mean/production"}
+    [change] = of(refreshed, Operation.MOVE)
+    assert (change.reason, change.differences[0].path) == ("ChannelDrifted", "alias.production")
+    # A tag that was moved is a surprise, even where the alias beside it is gone.
+    moved = {("local", "mean"): {**world.tags["local", "mean"], "production": "sha256:else"}}
+    offline, refreshed = drifted(
+        tags=moved, workspace={"mean": WorkspaceModel(world.workspace["mean"].versions, {})}
+    )
+    assert surprises(offline, refreshed) == {"channel/mean/production"}
+    tags = {("local", "mean"): {**world.tags["local", "mean"], "1": "sha256:else"}}
+    offline, refreshed = drifted(tags=tags)
+    assert surprises(offline, refreshed) == {"tag/mean@1/1"}
+
+
+def test_what_is_gone_is_made_again_without_surprise() -> None:
+    offline, refreshed = drifted(images=frozenset(), workspace={}, tags={})
+    assert surprises(offline, refreshed) == set()
+    assert {c.operation for c in refreshed.changes if c.subject["model"] == "mean"} == {
+        Operation.REGISTER,
+        Operation.PUSH,
+        Operation.TAG,
+        Operation.MOVE,
+    }
+    assert offline.digest != refreshed.digest
