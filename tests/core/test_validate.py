@@ -24,7 +24,7 @@ def test_this_repository_is_sound() -> None:
 
 def test_validate_imports_no_sdk() -> None:
     heavy = ("mlflow", "sqlalchemy", "azureml", "azure", "numpy", "jinja2")
-    code = f"import sys, edgetrain.reconcile.validate; sys.exit(str([m for m in {heavy} if m in sys.modules] or 0))"
+    code = f"import sys, edgetrain.reconcile.validate; sys.exit([m for m in {heavy} if m in sys.modules] or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
 

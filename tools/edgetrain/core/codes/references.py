@@ -166,12 +166,6 @@ UNUSED_INPUT = Code(
     "Use it as `${{inputs.NAME}}`, read `EDGETRAIN_INPUT_<NAME>` in the script, or remove it.",
     Severity.WARNING,
 )
-QUOTED_EXPRESSION = Code(
-    "R339",
-    "expression inside quotation marks",
-    "Paths and values are put in with their own quotation marks; a second pair around them undoes the first.",
-    "Remove the quotation marks around the expression.",
-)
 NAMES_COLLIDE = Code(
     "R333",
     "inputs share an environment variable",
@@ -207,6 +201,12 @@ TRIALS_UNLIKE = Code(
     "trials have different parameters",
     "Each trial must set every swept parameter, or the command lacks a value for some.",
     "Give each trial the same parameters; what never changes belongs in `inputs`.",
+)
+QUOTED_EXPRESSION = Code(
+    "R339",
+    "expression inside quotation marks",
+    "Paths and values are put in with their own quotation marks; a second pair around them undoes the first.",
+    "Remove the quotation marks around the expression.",
 )
 
 # --- models and versions ------------------------------------------------------------------------------
