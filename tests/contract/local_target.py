@@ -27,6 +27,7 @@ class LocalTarget:
         self.state = state
         self.sandbox = sandbox
         self.capacity = capacity
+        self.grace = 30.0
 
     def connect(self) -> LocalCompute:
         """A new instance that serves the same target."""
@@ -36,7 +37,7 @@ class LocalTarget:
             allow_unsandboxed=not self.sandbox,
             capacity=self.capacity,
             bwrap=default_program if self.sandbox else without_program,
-            grace=1.0,
+            grace=self.grace,
         )
 
     def folder(self, run_id: str) -> Path:

@@ -52,9 +52,11 @@ def test_a_daemon_dies_however_the_run_ends(target: LocalTarget, tmp_path: Path,
     limits = RunLimits(timeout=1 if end == "timeout" else 300)
     stubborn = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.close(1)\nos.close(2)\nsignal.pause()\n"
     made = script(target, tmp_path, stubborn, limits=limits)
+    target.grace = 1.0
     compute = target.connect()
     compute.start(made)
-    assert "daemon" in compute.logs(made.id, follow=True)
+    if end != "timeout":
+        assert "daemon" in compute.logs(made.id, follow=True)
     if end == "cancel":
         compute.cancel(made.id, "enough")
     if end == "lost":
@@ -65,18 +67,25 @@ def test_a_daemon_dies_however_the_run_ends(target: LocalTarget, tmp_path: Path,
     until(lambda: not target.alive(made.id), "everything to be dead")
 
 
-def test_a_script_may_tidy_up_before_a_time_out(target: LocalTarget, tmp_path: Path) -> None:
+def test_a_script_may_tidy_up_before_its_end(target: LocalTarget, tmp_path: Path) -> None:
     source = """
     import signal, sys
     def end(number, frame):
         print("tidied", flush=True)
         sys.exit(0)
     signal.signal(signal.SIGTERM, end)
+    print("ready", flush=True)
     signal.pause()
     """
-    state, log = play(target, tmp_path, source, limits=RunLimits(timeout=1), command="python train.py; echo on")
-    assert state.ended_by == "timeout"
-    assert "tidied" in log
+    # The shell stays above the script: it must not be the first to go.
+    made = script(target, tmp_path, source, command="python train.py; echo on")
+    compute = target.connect()
+    compute.start(made)
+    follower = compute.logs(made.id, follow=True)
+    assert "ready" in follower
+    compute.cancel(made.id, "enough")
+    assert compute.inspect(made.id).ended_by == "cancel"
+    assert "tidied" in list(compute.logs(made.id))
 
 
 def test_memory_is_bounded(target: LocalTarget, tmp_path: Path) -> None:

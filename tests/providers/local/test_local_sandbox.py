@@ -169,7 +169,7 @@ def test_a_sandbox_that_fails_later(target: LocalTarget, tmp_path: Path) -> None
     real = default_program()
     wrapper = tmp_path / "bwrap"
     wrapper.write_text(
-        f'#!/bin/sh\ncase "$*" in *edgetrain-probe*) exec {real} "$@";; esac\necho broken >&2; exit 1\n'
+        f'#!/bin/sh\ncase "$*" in *edgetrain-probe*) exec {real} "$@";; esac\necho broken: /site/doe >&2; exit 1\n'
     )
     wrapper.chmod(0o755)
     compute = LocalCompute(
@@ -179,5 +179,5 @@ def test_a_sandbox_that_fails_later(target: LocalTarget, tmp_path: Path) -> None
     compute.start(made)
     state = settle(compute, made.id)
     assert (state.ended_by, state.exit_code) == ("sandbox", None)
-    assert state.message == "the sandbox could not be made: broken"
-    assert list(compute.logs(made.id)) == ["broken"]
+    assert state.message == "the sandbox could not be made: broken: [...]"
+    assert list(compute.logs(made.id)) == ["broken: /site/doe"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -12,11 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .folder import Ended, now, write
+from .folder import Ended, now, public, write
 
 TICK = 0.1
-SHOWN = 600
-PRIVATE = re.compile(r"\w+://[^\s`]+|/[^\s`]{2,}")
 
 
 class Build:
@@ -86,9 +83,7 @@ class Build:
         output.unlink()
         self.tell(said)
         if process.returncode != 0 and not may_fail:
-            # The log keeps all of it; the message leaves the site, so without addresses and paths.
-            words = PRIVATE.sub("[...]", " ".join(said.decode("utf-8", "replace").split()))
-            raise Ended("environment", f"the packages could not be installed: {words[-SHOWN:]}")
+            raise Ended("environment", f"the packages could not be installed: {public(said)}")
 
     def pause(self) -> None:
         """Wait a moment."""

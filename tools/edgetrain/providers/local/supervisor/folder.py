@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 MESSAGE = 1000
+SHOWN = 600
+PRIVATE = re.compile(r"\w+://[^\s`]+|/[^\s`:]{2,}")
 
 
 class Ended(Exception):
@@ -17,6 +20,11 @@ class Ended(Exception):
     def __init__(self, by: str, message: str = "", code: int | None = None) -> None:
         super().__init__(message)
         self.by, self.message, self.code = by, message[:MESSAGE], code
+
+
+def public(said: bytes) -> str:
+    """The end of what a tool said, without addresses and paths: messages leave the site, the log does not."""
+    return PRIVATE.sub("[...]", " ".join(said.decode("utf-8", "replace").split()))[-SHOWN:]
 
 
 def now() -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .environment import Build
-from .folder import Ended, now, write
+from .folder import Ended, now, public, write
 from .log import Log
 from .look import below, measure
 
@@ -148,8 +148,7 @@ class Run:
         except ValueError:
             # The command has not begun: this is what the sandbox program itself says.
             said = self.read_log() or b"no reason was given"
-            words = " ".join(said.decode("utf-8", "replace").split())
-            raise Ended("sandbox", f"the sandbox could not be made: {words[-300:]}") from None
+            raise Ended("sandbox", f"the sandbox could not be made: {public(said)}") from None
         return found
 
     def watch(self, child: subprocess.Popen[bytes]) -> Ended:
