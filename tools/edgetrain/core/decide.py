@@ -79,9 +79,8 @@ def _better_trial(
     sign = 1 if sweep.goal == "maximize" else -1
     rivals = [
         run
-        for run in recorded.runs
-        if run.experiment == experiment.name
-        and run.identity != identity
+        for run in recorded.runs_of(experiment.name)
+        if run.identity != identity
         and recorded.outcome(run) is Outcome.CANDIDATE
         and sweep.metric in run.metrics
         and _same_sweep(run.data["identityOf"], experiment)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from edgetrain.core.digest import digest_of
 from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment, Model, ModelVersion
@@ -44,7 +45,26 @@ class Desired:
 
     def latest_version(self, model: str) -> int:
         """The highest merged number; 0 if none."""
-        return max((number for name, number in self.versions if name == model), default=0)
+        return max(self.numbers(model), default=0)
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for model, number in sorted(self.versions):
+            found.setdefault(model, []).append(number)
+        return found
+
+    @cached_property
+    def _cited(self) -> frozenset[str]:
+        return frozenset(version.record for version in self.versions.values())
+
+    def numbers(self, model: str) -> Sequence[int]:
+        """The model's version numbers, in order."""
+        return self._numbers.get(model, ())
+
+    def cites(self, record: str) -> bool:
+        """Whether a version cites the run record of this digest."""
+        return record in self._cited
 
     def targets_for(self, experiment: Experiment) -> list[ComputeTarget]:
         """The targets that the experiment may use, by name or by label selector, sorted by name."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from edgetrain.core.digest import SHA256, canonical, digest_bytes, parse_canonical
@@ -286,14 +287,41 @@ class Recorded:
             releases=tuple(r for r in every if isinstance(r, ReleaseRecord)),
         )
 
+    # Thousands of runs are asked about one by one, so each question has its index.
+
+    @cached_property
+    def _by_digest(self) -> dict[str, RunRecord]:
+        return {run.digest: run for run in reversed(self.runs)}
+
+    @cached_property
+    def _verdicts(self) -> dict[str, EvaluationRecord]:
+        return {e.run: e for e in sorted(self.evaluations, key=lambda e: int(e.data["number"]))}
+
+    @cached_property
+    def _by_model(self) -> dict[str, list[ReleaseRecord]]:
+        found: dict[str, list[ReleaseRecord]] = {}
+        for release in self.releases:
+            found.setdefault(release.model, []).append(release)
+        return found
+
+    @cached_property
+    def _by_experiment(self) -> dict[str, list[RunRecord]]:
+        found: dict[str, list[RunRecord]] = {}
+        for run in self.runs:
+            found.setdefault(run.experiment, []).append(run)
+        return found
+
     def run(self, digest: str) -> RunRecord | None:
         """The run record of this digest."""
-        return next((run for run in self.runs if run.digest == digest), None)
+        return self._by_digest.get(digest)
+
+    def runs_of(self, experiment: str) -> Sequence[RunRecord]:
+        """The experiment's run records."""
+        return self._by_experiment.get(experiment, ())
 
     def evaluation(self, run: RunRecord) -> EvaluationRecord | None:
         """The run's last evaluation record, by its number."""
-        mine = [e for e in self.evaluations if e.run == run.digest]
-        return max(mine, key=lambda e: int(e.data["number"]), default=None)
+        return self._verdicts.get(run.digest)
 
     def outcome(self, run: RunRecord) -> Outcome:
         """The run's outcome, by its last evaluation."""
@@ -307,31 +335,29 @@ class Recorded:
 
     def release(self, model: str, version: int) -> ReleaseRecord | None:
         """The record that the version was released."""
-        return next(
-            (r for r in self.releases if (r.model, r.version, r.event) == (model, version, "released")), None
-        )
+        mine = self._by_model.get(model, ())
+        return next((r for r in mine if (r.version, r.event) == (version, "released")), None)
 
     def next_release_number(self, model: str, version: int) -> int:
         """The `k` of the next release record of this version."""
         return 1 + max(
-            (int(r.data["number"]) for r in self.releases if (r.model, r.version) == (model, version)),
+            (int(r.data["number"]) for r in self._by_model.get(model, ()) if r.version == version),
             default=0,
         )
 
     def channel_head(self, model: str, channel: str) -> ReleaseRecord | None:
         """The channel's last move. Moves form a chain by digest, so no clock is asked."""
-        moves = [
-            r for r in self.releases if r.model == model and r.event == "channel" and r.data["channel"] == channel
-        ]
+        mine = self._by_model.get(model, ())
+        moves = [r for r in mine if r.event == "channel" and r.data["channel"] == channel]
         followed = {r.data.get("follows") for r in moves}
         return next((r for r in moves if r.digest not in followed), None)
 
     def channels(self, model: str) -> dict[str, int]:
         """What each channel points to, by the records."""
-        names = {r.data["channel"] for r in self.releases if r.model == model and r.event == "channel"}
+        names = {r.data["channel"] for r in self._by_model.get(model, ()) if r.event == "channel"}
         heads = {name: self.channel_head(model, name) for name in sorted(names)}
         return {name: head.data["to"] for name, head in heads.items() if head and head.data["to"] is not None}
 
     def withdrawn(self, model: str) -> set[int]:
         """Versions whose withdrawal is recorded."""
-        return {r.version for r in self.releases if r.model == model and r.event == "withdrawn"}
+        return {r.version for r in self._by_model.get(model, ()) if r.event == "withdrawn"}

@@ -28,11 +28,15 @@ def plan_proposals(
     refused: Collection[str],
 ) -> Iterator[Change]:
     """At most one proposal a model: of a candidate that waits for it, or what may follow from planned runs."""
+    busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
+    by_model: dict[str, list[Wanted]] = {}
+    for want in wanted:
+        by_model.setdefault(want.experiment.model, []).append(want)
     for name, model in sorted(desired.models.items()):
-        if f"model/{name}" in refused or model.metadata.retired:
+        if f"model/{name}" in refused or model.metadata.retired or name not in by_model:
             continue
         number = desired.latest_version(name) + 1
-        candidate = newest_candidate(model, wanted, runs, recorded)
+        candidate = newest_candidate(by_model[name], busy, recorded)
         if candidate and _unproposed(desired, recorded, candidate, name, number, observed):
             yield _proposal(model, number, candidate, recorded, observed)
             continue
@@ -54,12 +58,11 @@ def plan_proposals(
             )
 
 
-def newest_candidate(
-    model: Model, wanted: Sequence[Wanted], runs: Sequence[Change], recorded: Recorded
-) -> RunRecord | None:
-    """The newest wanted candidate. A sweep speaks when all its trials are settled, with its best one."""
-    busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
-    mine = [want for want in wanted if want.experiment.model == model.name]
+def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Recorded) -> RunRecord | None:
+    """The newest candidate among a model's wanted runs; `busy` are the keys of those to be trained or adopted.
+
+    A sweep speaks when all its trials are settled, with its best one.
+    """
     unfinished = {want.experiment.name for want in mine if want.key in busy or want.last is None}
     found: list[tuple[int, RunRecord]] = []
     for want in mine:
@@ -89,7 +92,7 @@ def _unproposed(
     number: int,
     observed: Observation | None,
 ) -> bool:
-    if any(version.record == run.digest for version in desired.versions.values()):
+    if desired.cites(run.digest):
         return False
     made = [proposal for proposal in recorded.proposals if proposal.run == run.digest]
     if not made:

@@ -18,7 +18,7 @@ def plan_releases(
     for name, model in sorted(desired.models.items()):
         if f"model/{name}" in refused:
             continue
-        numbers = sorted(number for owner, number in desired.versions if owner == name)
+        numbers = desired.numbers(name)
         for number in numbers:
             yield from _version(desired, model, desired.versions[name, number], recorded, observed)
         yield from _channels(desired, model, recorded, observed)

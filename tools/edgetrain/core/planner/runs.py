@@ -44,7 +44,7 @@ def _evaluation(desired: Desired, recorded: Recorded, want: Wanted) -> Iterator[
     run, model = want.last, desired.models[want.experiment.model]
     if run is None or recorded.outcome(run) not in (Outcome.CANDIDATE, Outcome.NOT_BETTER):
         return
-    if any(version.record == run.digest for version in desired.versions.values()):
+    if desired.cites(run.digest):
         return
     digest, judged = gates_digest(model.gates), recorded.gates(run)["digest"]
     if digest != judged:
@@ -86,7 +86,7 @@ def _attempt(recorded: Recorded, want: Wanted, observed: Observation | None) -> 
 
 def _why(want: Wanted, recorded: Recorded) -> tuple[str, tuple[Difference, ...]]:
     """Why there is no such run yet: what differs from the experiment's nearest recorded run."""
-    earlier = [run for run in recorded.runs if run.experiment == want.experiment.name]
+    earlier = recorded.runs_of(want.experiment.name)
     if not earlier:
         return "NewExperiment", ()
     options = [(differences_of(want.of, run), run) for run in earlier]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,20 +46,17 @@ class Wanted:
 
 def wanted_runs(desired: Desired, recorded: Recorded, observed: Observation | None) -> list[Wanted]:
     """Every wanted run, sorted by experiment; a retired experiment or model wants none."""
-    by_experiment: dict[str, list[RunRecord]] = {}
-    for run in recorded.runs:
-        by_experiment.setdefault(run.experiment, []).append(run)
     wanted: list[Wanted] = []
     for name, experiment in sorted(desired.experiments.items()):
         model = desired.models.get(experiment.model)
         if experiment.metadata.retired or model is None or model.metadata.retired:
             continue
-        wanted += _of_experiment(desired, experiment, by_experiment.get(name, []), observed)
+        wanted += _of_experiment(desired, experiment, recorded.runs_of(name), observed)
     return wanted
 
 
 def _of_experiment(
-    desired: Desired, experiment: Experiment, runs: list[RunRecord], observed: Observation | None
+    desired: Desired, experiment: Experiment, runs: Sequence[RunRecord], observed: Observation | None
 ) -> list[Wanted]:
     inputs = {name: _digest(source, runs, observed) for name, source in experiment.data.items()}
     found = []
@@ -82,7 +79,7 @@ def _of_experiment(
     return found
 
 
-def _digest(source: DataInput, runs: list[RunRecord], observed: Observation | None) -> str | None:
+def _digest(source: DataInput, runs: Sequence[RunRecord], observed: Observation | None) -> str | None:
     """`latest` is what the first run observed; before any run, what is observed now."""
     if source.digest != LATEST:
         return source.digest
