@@ -58,8 +58,9 @@ def problem(code: Code, path: str, mark: Mark | None, what: str, fix: str | None
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    spelled = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), list(spelled), n=1, cutoff=0.6)
+    return f'; did you mean "{spelled[near[0]]}"?' if near else ""
 
 
 def shown(text: object, limit: int = 80) -> str:
