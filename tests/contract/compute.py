@@ -265,6 +265,19 @@ class ComputeContract:
         assert caught.value.reason == "StillRunning"
         compute.cancel(made.id, "done")
 
+    def test_environments_are_kept_until_they_are_dropped(self, target: Target, tmp_path: Path) -> None:
+        compute, made = self.run(target, tmp_path, ["write", "model.txt", "x"])
+        settle(compute, made.id)
+        mine = compute.environment(made.requirements)
+        assert mine != compute.environment(b"another lock")
+        (kept,) = compute.environments()
+        assert kept.id == mine
+        assert kept.built is not None
+        other = target.connect()
+        other.drop_environment(mine)
+        other.drop_environment(mine)
+        assert list(compute.environments()) == []
+
     def test_an_unknown_run(self, target: Target, tmp_path: Path) -> None:
         compute = target.connect()
         assert compute.inspect("nobody-0-1").phase is RunPhase.ABSENT

@@ -21,6 +21,7 @@ from edgetrain.core.ports import (
     RunPhase,
     RunSpec,
     RunState,
+    StoredEnvironment,
     TargetStatus,
 )
 
@@ -47,7 +48,12 @@ class Run:
             self.changed.notify_all()
 
 
-World = dict[str, Run]
+class World(dict[str, Run]):
+    """All runs by id, and the environments that they left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.environments: dict[str, StoredEnvironment] = {}
 
 
 class MemoryCompute:
@@ -67,10 +73,21 @@ class MemoryCompute:
             raise Rejected("bad id", reason="InvalidRunId")
         if spec.python != PYTHON or any(mount.source.kind != "folder" for mount in spec.inputs):
             raise Rejected("not served", reason="NotServed")
+        name = self.environment(spec.requirements)
+        self.world.environments.setdefault(name, StoredEnvironment(name, len(spec.requirements), WHEN))
         run = self.world[spec.id] = Run(RunState(RunPhase.RUNNING, started=WHEN, level=EgressLevel.ENFORCED))
         steps = json.loads((spec.code / "steps.json").read_text())
         run.thread = threading.Thread(target=_play, args=(run, spec, steps), daemon=True)
         run.thread.start()
+
+    def environment(self, requirements: bytes) -> str:
+        return digest_bytes(requirements)
+
+    def environments(self) -> Sequence[StoredEnvironment]:
+        return list(self.world.environments.values())
+
+    def drop_environment(self, environment: str) -> None:
+        self.world.environments.pop(environment, None)
 
     def inspect(self, run_id: str) -> RunState:
         run = self.world.get(run_id)

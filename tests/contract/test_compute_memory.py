@@ -16,7 +16,7 @@ class MemoryTarget:
     python = PYTHON
 
     def __init__(self) -> None:
-        self.world: World = {}
+        self.world = World()
 
     def connect(self) -> Compute:
         return MemoryCompute(self.world)

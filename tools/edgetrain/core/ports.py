@@ -173,6 +173,15 @@ class Harvest:
     faults: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class StoredEnvironment:
+    """An environment that a target keeps: size in bytes; `built` RFC 3339, None while it is not whole."""
+
+    id: str
+    size: int
+    built: str | None
+
+
 class Compute(Protocol):
     """A place where runs are made. One instance serves one compute target."""
 
@@ -206,6 +215,16 @@ class Compute(Protocol):
 
     def runs(self) -> Sequence[str]:
         """The ids of all runs that the target still holds."""
+
+    def environment(self, requirements: bytes) -> str:
+        """The id that the environment of this lock file has on the target, built or not."""
+
+    def environments(self) -> Sequence[StoredEnvironment]:
+        """The environments that the target keeps; targets that share a store answer the same."""
+
+    def drop_environment(self, environment: str) -> None:
+        """Remove an environment that nothing uses; it is built anew when needed. Raises Conflict while it is
+        being built."""
 
 
 # --- data --------------------------------------------------------------------------------------------

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,11 +15,12 @@ from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, ProviderError
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.planner.proposals import BRANCH_PREFIX
+from edgetrain.core.ports import Compute
 from edgetrain.core.record import Recorded, RunRecord
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.observe import TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, open_site
-from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.site import Site, served
 from edgetrain.reconcile.state import State
 from edgetrain.render.runs import Collection, Item
 from edgetrain.repo.ledger import Ledger, Machine
@@ -32,7 +28,6 @@ from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.reader import read
 
 LOCK_SECONDS = 5.0
-_ENVIRONMENT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -195,53 +190,36 @@ def open_versions(state: State) -> list[Mapping[str, Any]]:
 def _environments(
     state: State, site: Site, since: datetime, busy: bool, kept: Counter[str], unknown: Counter[str]
 ) -> Iterator[Found]:
-    """Environments of the local targets: rebuilt when needed, so age and use alone decide."""
-    used = {path.name for path in _used_environments(state, site)}
-    for folder in _entries(site.state / "environments"):
-        if folder.name.endswith(".lock"):
-            continue
-        if not _ENVIRONMENT.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
-            unknown["environments"] += 1
-        elif folder.name in used:
-            kept["environments of experiments"] += 1
-        elif busy or (built := _built(folder)) is None or built >= since:
-            kept["environments that are young, or may be in use"] += 1
-        else:
-            item = Item("environment", folder.name[:12], tree_size(folder), "no experiment uses it")
-            yield Found(item, partial(_remove_environment, folder))
-
-
-def _used_environments(state: State, site: Site) -> Iterator[Path]:
-    from edgetrain.providers.local.prepare import environment_of
-
-    for experiment in state.desired.experiments.values():
-        path = experiment.lock_path
-        lock = state.tree.read(path, MAX_LOCK_BYTES) if path else b""
-        yield Path(environment_of(lock, site.state)["folder"])
-
-
-def _built(folder: Path) -> datetime | None:
-    """When the environment was complete; None while it is not."""
-    try:
-        with (folder / "complete").open("rb") as file:
-            found = json.loads(file.read(2**16))
-    except (OSError, ValueError):
-        return None
-    return moment(found.get("built")) if isinstance(found, dict) else None
-
-
-def _remove_environment(folder: Path) -> None:
-    """Remove it unless it is just being built."""
-    with folder.with_suffix(".lock").open("w") as guard:
+    """Environments are rebuilt when needed, so age and use alone decide. Targets may share a store."""
+    locks = {path: state.tree.read(path, MAX_LOCK_BYTES) for path in _lock_paths(state)}
+    seen: set[str] = set()
+    for target, compute in _targets(state, site):
         try:
-            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"environment {folder.name[:12]} is being built", reason="Locked", fix="run edgetrain gc again"
-            ) from None
-        # The mark goes first: killed here, the rest is no environment and is built anew.
-        (folder / "complete").unlink(missing_ok=True)
-        shutil.rmtree(folder)
+            used = {compute.environment(lock) for lock in [b"", *locks.values()]}
+            found = [environment for environment in compute.environments() if environment.id not in seen]
+        except ProviderError:
+            unknown[f"environments on {target}, which could not be asked"] += 1
+            continue
+        for environment in found:
+            seen.add(environment.id)
+            built = moment(environment.built)
+            if environment.id in used:
+                kept["environments of experiments"] += 1
+            elif busy or built is None or built >= since:
+                kept["environments that are young, or may be in use"] += 1
+            else:
+                item = Item("environment", environment.id[:12], environment.size, "no experiment uses it")
+                yield Found(item, partial(compute.drop_environment, environment.id))
+
+
+def _lock_paths(state: State) -> set[str]:
+    return {experiment.lock_path for experiment in state.desired.experiments.values() if experiment.lock_path}
+
+
+def _targets(state: State, site: Site) -> Iterator[tuple[str, Compute]]:
+    for name, target in sorted(state.desired.targets.items()):
+        if target.site == site.name and target.type in served()["compute"]:
+            yield name, site.compute(target)
 
 
 def _run_folders(
@@ -254,23 +232,19 @@ def _run_folders(
     """What targets still hold of runs whose record is written."""
     done = {run.run_id for run in state.recorded.runs}
     seen: set[str] = set()
-    for _, target in sorted(state.desired.targets.items()):
-        if target.site != site.name:
-            continue
+    for target, compute in _targets(state, site):
         try:
-            compute = site.compute(target)
             names = [name for name in compute.runs() if name not in seen]
         except ProviderError:
-            unknown[f"runs on {target.metadata.name}, which could not be asked"] += 1
+            unknown[f"runs on {target}, which could not be asked"] += 1
             continue
         seen.update(names)
         for name in names:
             if name in tickets:
                 kept["runs under way"] += 1
             elif name in done:
-                why = f"recorded, and left on {target.metadata.name}"
-                size = tree_size(site.state / "runs" / name) if target.type == "local" else None
-                yield Found(Item("run folder", name, size, why), partial(compute.forget, name))
+                why = f"recorded, and left on {target}"
+                yield Found(Item("run folder", name, None, why), partial(compute.forget, name))
             else:
                 unknown["run folders"] += 1
 
@@ -291,15 +265,3 @@ def _logs(state: State, site: Site, since: datetime, kept: Counter[str], unknown
 
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def tree_size(folder: Path) -> int:
-    """Bytes of all files below, following no link."""
-    total = 0
-    for at, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += (Path(at) / name).lstat().st_size
-            except FileNotFoundError:  # it went while we looked
-                continue
-    return total

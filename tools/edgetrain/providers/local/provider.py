@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Transient
-from edgetrain.core.ports import EgressLevel, Harvest, RunPhase, RunSpec, RunState, TargetStatus
+from edgetrain.core.ports import EgressLevel, Harvest, RunPhase, RunSpec, RunState, StoredEnvironment, TargetStatus
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
 from edgetrain.providers.local import prepare
+from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
 from edgetrain.providers.local.sandbox import FIX, ISOLATION, SUPERVISOR, Absent, find, python
 from edgetrain.providers.local.supervisor import BOOTSTRAP
@@ -293,6 +294,21 @@ class LocalCompute:
                 return []
             names = sorted(entry.name for entry in self._runs.iterdir() if prepare.ID.fullmatch(entry.name))
             return [name for name in names if not (self._runs / name / "forgotten").exists()]
+
+    def environment(self, requirements: bytes) -> str:
+        """The id of this lock's environment."""
+        return environment_id(requirements, self.state)
+
+    def environments(self) -> Sequence[StoredEnvironment]:
+        """The site's environments."""
+        with disk("listing environments"):
+            return list(stored(self.state))
+
+    def drop_environment(self, environment: str) -> None:
+        """Remove it; killed in between, what is left is no environment and is built anew."""
+        with disk("removing an environment"):
+            if drop(self.state, environment):
+                remove(self.state / "environments" / environment)
 
     def _folder(self, run_id: str) -> Path:
         if not prepare.ID.fullmatch(run_id):
