@@ -1,0 +1,34 @@
+"""Planning, and applying when nothing is to do: many experiments with records, a remote, the embedded providers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.apply.site import SmallSite
+from tests.bench.runner import EDGETRAIN, Contestant, Race, command
+from tests.bench.sample import with_experiments, with_records, with_release
+
+SIZE, UNIT = 500, "experiments"
+
+
+def bench(folder: Path, size: int) -> Iterator[Race]:
+    """Two races on one repository."""
+    site = SmallSite(folder).make()
+    with_release(site)
+    with_experiments(site, size)
+    with_records(site)
+    parse = command(sys.executable, "-m", "tests.bench.loop", "parse", site.clone)
+    plan = Contestant("`edgetrain plan`", command(EDGETRAIN, "plan", cwd=site.clone))
+    note = "Every experiment has a record; the plan holds no change. The loop parses the same files and no more."
+    loop = Contestant("plain loop: `yaml.CSafeLoader`, `json`", parse)
+    yield Race(f"Plan {size} experiments with records, offline", [loop, plan], 5, note)
+    fetch = Contestant("`git fetch`", command("git", "fetch", "--quiet", "origin", cwd=site.clone))
+    refreshed = Contestant("`edgetrain plan --refresh`", command(EDGETRAIN, "plan", "--refresh", cwd=site.clone))
+    apply = Contestant("`edgetrain apply`", command(EDGETRAIN, "apply", cwd=site.clone))
+    note = (
+        "Nothing is to do. One model is released, so the workspace (MLflow on SQLite) and the image layout are "
+        "asked; importing MLflow is part of it."
+    )
+    yield Race(f"Apply {size} experiments with records", [fetch, refreshed, apply], 3, note)

@@ -1,0 +1,75 @@
+"""Repositories to measure on: a small real site, and beside its experiment as many more as asked for."""
+
+from __future__ import annotations
+
+import subprocess
+
+from edgetrain.core.decide import decide
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.kinds import Experiment
+from edgetrain.core.plan import Change, Operation
+from edgetrain.core.ports import DataDigest, RunPhase, RunState
+from edgetrain.core.record import run_path, serialise
+from edgetrain.reconcile.facts import ticket
+from edgetrain.reconcile.finish import Kept, run_record
+from edgetrain.reconcile.planning import make_plan
+from edgetrain.reconcile.state import State, read_work_tree
+from edgetrain.repo.git import Git
+from tests.apply.site import EXPERIMENT, MODEL, SCRIPT, SmallSite
+from tests.bench.runner import EDGETRAIN, environment
+
+BEGAN, ENDED = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
+SCORE = 0.05  # less than the model's gate demands: nothing follows from such a run
+
+
+def with_experiments(site: SmallSite, count: int) -> None:
+    """Add experiments, each with its script, its data and its model, and push them."""
+    for number in range(count):
+        name = f"sample-{number:05}"
+        (site.data / name).mkdir()
+        (site.data / name / "numbers.txt").write_text(f"{number}\n")
+        text = EXPERIMENT.replace("mean", name).replace("path: table/", f"path: {name}/")
+        site.write(f"experiments/{name}/experiment.yaml", text)
+        site.write(f"experiments/{name}/train.py", SCRIPT)
+        site.write(f"models/{name}/model.yaml", MODEL.replace("mean", name))
+    site.push("Add samples")
+
+
+def with_release(site: SmallSite) -> None:
+    """Train, propose, merge and release the site's own experiment, by real applies."""
+    site.apply()
+    site.merge_proposal(1, production=1)
+    site.apply()
+    site.sync()
+
+
+def with_records(site: SmallSite) -> None:
+    """A record for each run that the plan wants, written as apply would, in one commit; then nothing is to do."""
+    state = read_work_tree(Git.find(site.clone))
+    for change in make_plan(site.clone, refresh=True).changes:
+        if change.operation is Operation.TRAIN:
+            experiment = state.desired.experiments[change.subject["experiment"]]
+            path = run_path(experiment.name, change.subject["identity"], change.subject["attempt"])
+            site.write(path, serialise(_record(state, change, experiment)).decode())
+    machine = state.desired.configuration.machine
+    person = ["-c", f"user.name={machine.name}", "-c", f"user.email={machine.email}"]
+    for line in (
+        ["add", "."],
+        [*person, "commit", "--quiet", "-m", "Record samples"],
+        ["push", "--quiet", "origin"],
+    ):
+        subprocess.run(["git", *line], cwd=site.clone, env=environment(), check=True)
+    check = [EDGETRAIN, "plan", "--refresh", "--exit-code"]
+    subprocess.run(check, cwd=site.clone, env=environment(), stdout=subprocess.DEVNULL, check=True)
+
+
+def _record(state: State, change: Change, experiment: Experiment) -> dict[str, object]:
+    inputs = {name: str(digest) for name, digest in change.subject["identityOf"]["inputs"].items()}
+    target = state.desired.targets["runner"]
+    data = {name: DataDigest(digest, 1, 6) for name, digest in inputs.items()}
+    facts = ticket(change, experiment, target, data, Git.find(state.git.root).head(), {}, digest_bytes(b""))
+    metrics = {"score": SCORE}
+    model = state.desired.models[experiment.model]
+    decision = decide(state.desired, state.recorded, model, experiment, str(facts["identity"]), metrics, inputs)
+    end = RunState(RunPhase.ENDED, 0, "exit", started=BEGAN, ended=ENDED)
+    return run_record(facts, end, decision, Kept(metrics=metrics), {})

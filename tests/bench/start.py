@@ -1,0 +1,25 @@
+"""How long edgetrain takes to start: `--help`, and `validate` of a small repository."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.apply.site import SmallSite
+from tests.bench.runner import EDGETRAIN, Contestant, Race, command
+
+SIZE, UNIT = 15, "turns"
+
+
+def bench(folder: Path, size: int) -> Iterator[Race]:
+    """One race."""
+    site = SmallSite(folder).make()
+    note = "`validate` asks git for the history as well: some twenty short git processes."
+    contestants = [
+        Contestant("`python -c pass`", command(sys.executable, "-c", "pass")),
+        Contestant('`python -c "import click"`', command(sys.executable, "-c", "import click")),
+        Contestant("`edgetrain --help`", command(EDGETRAIN, "--help")),
+        Contestant("`edgetrain validate`, one experiment", command(EDGETRAIN, "validate", cwd=site.clone)),
+    ]
+    yield Race("Start", contestants, size, note)
