@@ -176,7 +176,8 @@ def _walk(folder: int, prefix: str, place: str, path: str, depth: int) -> Iterat
 def _hash(stream: BinaryIO, status: os.stat_result, path: str) -> str:
     hasher = hashlib.sha256()
     with stream:
-        buffer = bytearray(CHUNK)
+        # No larger than the file: clearing a whole chunk costs more than reading a small one.
+        buffer = bytearray(min(CHUNK, status.st_size + 1))
         while count := stream.readinto(buffer):  # type: ignore[attr-defined]
             hasher.update(memoryview(buffer)[:count])
         after = os.fstat(stream.fileno())
