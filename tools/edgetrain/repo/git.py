@@ -43,6 +43,7 @@ class Git:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._common: Path | None = None
+        self._commits: set[str] = set()  # full ids that are commits here, so that git is asked once
 
     @classmethod
     def find(cls, start: Path) -> Git:
@@ -147,11 +148,14 @@ class Git:
 
     def resolve(self, revision: str) -> str:
         """The commit that `revision` names. RepositoryError `CommitMissing`."""
+        if revision in self._commits:
+            return revision
         done = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
         if done.code != 0 or not OID.fullmatch(done.text()):
             raise RepositoryError(
                 f"no commit {shown(revision)} here", reason="CommitMissing", fix="fetch it, or correct its name"
             )
+        self._commits.add(done.text())
         return done.text()
 
     def ref(self, name: str) -> str | None:
