@@ -42,8 +42,8 @@ format: setup ## Bring the code into its style
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure side by side and print ratios
-	@$(BIN)/python -m tests.bench
+bench: setup ## Measure side by side, print ratios, and write docs/benchmarks.md
+	@$(BIN)/python -m tests.bench --write
 
 docs: setup ## Generate the pages that come from the code
 	@$(BIN)/python -m edgetrain.render.problems > docs/problems.md

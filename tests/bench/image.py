@@ -61,7 +61,7 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "Assembling reads the model twice (digest, then bytes), so that nothing is spooled and the digest is known "
         "before a byte is written; what is pushed is synced to the disk. Peak memory is not measured below 9 MiB."
     )
-    yield Race(f"Image of a model of {size} MB", contestants, 5, note)
+    yield Race(f"Image of a model of {size} MB", contestants, 3, note)
 
 
 def _dd(model: Path, made: Path) -> list[str]:

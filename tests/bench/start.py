@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.apply.site import SmallSite
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
 
-SIZE, UNIT = 15, "turns"
+SIZE, UNIT = 11, "turns"
 
 
 def bench(folder: Path, size: int) -> Iterator[Race]:

@@ -18,7 +18,7 @@ from edgetrain.providers.local.prepare import this_python
 from edgetrain.providers.local.provider import LocalCompute
 from tests.bench.runner import Contestant, Race, call
 
-SIZE, UNIT = 7, "turns"
+SIZE, UNIT = 5, "turns"
 POLL, PATIENCE = 0.005, 120.0
 # Work that takes as long wherever it runs: no input, one core.
 SCRIPT = """\
