@@ -13,7 +13,7 @@ from edgetrain.core.decide import decide
 from edgetrain.core.digest import canonical, short
 from edgetrain.core.errors import ProviderError, Rejected, Stopped
 from edgetrain.core.kinds import ComputeTarget, Experiment
-from edgetrain.core.plan import Change
+from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TrackedRun
 from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import MAX_RECORD_BYTES, Outcome, parse_record, run_path
@@ -37,12 +37,14 @@ def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
     """Train (or adopt) one run, wait for its end, and record it. Raises Stopped if asked to stop meanwhile."""
     experiment = context.state.desired.experiments[change.subject["experiment"]]
     site = context.site
-    data = measure(context, experiment, change.subject["identityOf"]["inputs"])
-    if change.subject["identity"] is None:
-        raise Rejected(
-            "the data could not be digested when the plan was made", reason="IdentityUnknown", fix="apply again"
-        )
-    facts = take_ticket(context, change, experiment, target, data)
+    facts = running(context, change, target) if change.operation is Operation.ADOPT else None
+    if facts is None:
+        data = measure(context, experiment, change.subject["identityOf"]["inputs"])
+        if change.subject["identity"] is None:
+            raise Rejected(
+                "the data could not be digested when the plan was made", reason="IdentityUnknown", fix="apply again"
+            )
+        facts = take_ticket(context, change, experiment, target, data)
     name = ticket_name(facts)
     if facts["target"] != target.metadata.name:
         target = context.state.desired.targets[facts["target"]]
@@ -56,6 +58,16 @@ def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
     return finish(context, compute, experiment, facts, state)
 
 
+def running(context: Context, change: Change, target: ComputeTarget) -> dict[str, Any] | None:
+    """The ticket of a run that was started, whatever became of its data since; None if it still must be."""
+    name = str(change.subject["run"])
+    held = dict(context.site.artifacts.claims(TICKETS)).get(TICKETS + name)
+    if held is None or context.site.compute(target).inspect(name).phase is RunPhase.ABSENT:
+        return None
+    facts: dict[str, Any] = json.loads(held)
+    return facts
+
+
 def recorded_elsewhere(context: Context, facts: Mapping[str, Any]) -> Result | None:
     """The result of a run that another apply has recorded since this one read main."""
     git, branch = context.state.git, context.site.configuration.branch
@@ -67,6 +79,14 @@ def recorded_elsewhere(context: Context, facts: Mapping[str, Any]) -> Result | N
     reason, message = str(record.data["reason"]), str(record.data["message"])
     outcome = Outcome(record.data["outcome"])
     return Result(ticket_name(facts), "train", Status.UNCHANGED, reason, message, outcome=outcome)
+
+
+def still_there(context: Context, facts: Mapping[str, Any]) -> bool:
+    """Whether main still has the experiment and its model: a record without them would be a problem of main."""
+    git = context.state.git
+    tip = git.tip(context.site.configuration.branch)
+    paths = (f"experiments/{facts['experiment']}/experiment.yaml", f"models/{facts['model']}/model.yaml")
+    return all(git.show(tip, path) is not None for path in paths)
 
 
 def measure(context: Context, experiment: Experiment, expected: Mapping[str, str | None]) -> dict[str, DataDigest]:
@@ -166,6 +186,10 @@ def finish(
         done = recorded_elsewhere(context, facts)
         if done is not None:
             return done
+        if not still_there(context, facts):
+            tidy(context, compute, facts)
+            message = f"{facts['experiment']} was deleted before it had a record, so none is written"
+            return Result(name, "train", Status.APPLIED, "Superseded", message, outcome=Outcome.CANCELLED)
         verdict = verdict_of(state, "Superseded" if experiment is None else "")
         harvest = Harvest((), {})
         if verdict.outcome is None:
@@ -288,16 +312,21 @@ def cancel_superseded(context: Context, change: Change) -> Result:
     name = str(facts["run"])
     target = context.state.desired.targets.get(facts["target"])
     if target is None:
-        raise ProviderError(
-            f"{name} runs on {facts['target']}, which is not declared any more",
-            reason="TargetGone",
-            fix="declare the target again until the run is cancelled",
-        )
+        raise target_gone(name, facts["target"])
     compute = context.site.compute(target)
     compute.cancel(name, "Superseded")
     state = wait(context, compute, name)
     experiment = None
     return finish(context, compute, experiment, {k: v for k, v in facts.items() if k != "run"}, state)
+
+
+def target_gone(run: str, target: str) -> ProviderError:
+    """The refusal of a run whose target was taken out of the manifests."""
+    return ProviderError(
+        f"{run} was started on {target}, which is not declared any more",
+        reason="TargetGone",
+        fix=f"declare compute/{target}.yaml again (schedulable: false) until the run has its record",
+    )
 
 
 def tidy_recorded(context: Context) -> None:

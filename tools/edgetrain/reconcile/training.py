@@ -10,6 +10,7 @@ from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.refusals import usable
+from edgetrain.reconcile.conduct import target_gone
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.report import Result, Status
 
@@ -50,11 +51,15 @@ def train_all(
                 under_way[experiment] -= 1
                 results.append(future.result())
     if pending and not context.stop.is_set():
-        results += [_homeless(change) for change in pending]
+        results += [_homeless(change, observed) for change in pending]
     return results
 
 
-def _homeless(change: Change) -> Result:
+def _homeless(change: Change, observed: Observation) -> Result:
+    if change.operation is Operation.ADOPT:
+        run = change.subject["run"]
+        gone = target_gone(run, observed.tickets[run]["target"])
+        return Result(change.id, change.operation.value, Status.REFUSED, gone.reason, gone.message, gone.fix)
     return Result(
         change.id,
         change.operation.value,

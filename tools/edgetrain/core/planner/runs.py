@@ -7,7 +7,7 @@ from typing import Any
 
 from edgetrain.core.desired import Desired
 from edgetrain.core.gate import gates_digest
-from edgetrain.core.identity import REASONS
+from edgetrain.core.identity import REASONS, may_match
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
 from edgetrain.core.planner.wanted import Wanted
@@ -31,7 +31,8 @@ def plan_runs(
         change = _attempt(recorded, want, observed)
         if change is None:
             continue
-        if not any(target.schedulable for target in desired.targets_for(want.experiment)):
+        drained = not any(target.schedulable for target in desired.targets_for(want.experiment))
+        if drained and change.operation is not Operation.ADOPT:  # what runs there already is brought to its end
             waiting.append((want.key, "TargetDrained"))
         else:
             changes.append(change)
@@ -70,8 +71,11 @@ def _attempt(recorded: Recorded, want: Wanted, observed: Observation | None) -> 
         "identity": identity,
         "identityOf": dict(last.data["identityOf"] if last else want.of),
     }
-    if observed and next_id in observed.tickets:
-        return Change(want.key, Operation.ADOPT, Effect.CREATE, "RunUnderWay", subject={**subject, "run": next_id})
+    held = _under_way(want, observed)
+    if observed and held:
+        if held != next_id:
+            subject |= {key: observed.tickets[held][key] for key in ("attempt", "identity", "identityOf")}
+        return Change(want.key, Operation.ADOPT, Effect.CREATE, "RunUnderWay", subject={**subject, "run": held})
     if last is None:
         reason, differences = _why(want, recorded)
     elif observed and next_id in observed.retries:
@@ -82,6 +86,26 @@ def _attempt(recorded: Recorded, want: Wanted, observed: Observation | None) -> 
     elif last.outcome in SETTLED or last.outcome is Outcome.LOST:
         return None
     return Change(want.key, Operation.TRAIN, Effect.CREATE, reason, differences, subject)
+
+
+def _under_way(want: Wanted, observed: Observation | None) -> str | None:
+    """The started, unrecorded run that is the wanted one's next attempt.
+
+    What can't be read now, or is left open by the manifest, may be as it was at the start: neither a look
+    that failed nor a drained target ends a long training.
+    """
+    if observed is None:
+        return None
+    if want.identity:
+        name = run_id(want.experiment.name, want.identity, want.last.attempt + 1 if want.last else 1)
+        if name in observed.tickets:
+            return name
+    if want.last:
+        return None
+    environment = want.experiment.environment
+    of = {**want.of, "python": environment.python, "platform": environment.platform}
+    tickets = sorted(observed.tickets.items())
+    return next((name for name, ticket in tickets if may_match(of, ticket.get("identityOf", {}))), None)
 
 
 def _why(want: Wanted, recorded: Recorded) -> tuple[str, tuple[Difference, ...]]:
@@ -121,9 +145,10 @@ def _superseded(wanted: Sequence[Wanted], recorded: Recorded, observed: Observat
     if observed is None:
         return
     identities = {want.identity for want in wanted}
+    held = {_under_way(want, observed) for want in wanted}
     done = {run.run_id for run in recorded.runs}
     for name, ticket in sorted(observed.tickets.items()):
-        if ticket["identity"] not in identities and name not in done:
+        if ticket["identity"] not in identities and name not in done | held:
             yield Change(
                 id=f"run/{name}",
                 operation=Operation.CANCEL,

@@ -12,6 +12,7 @@ from edgetrain.core.identity import fields, identity, known, matches
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.kinds.experiment import LATEST, DataInput
 from edgetrain.core.observation import Observation
+from edgetrain.core.planner.refusals import usable
 from edgetrain.core.record import Recorded, RunRecord
 from edgetrain.core.search import trials
 
@@ -94,12 +95,12 @@ def _digest(source: DataInput, runs: Sequence[RunRecord], observed: Observation 
 def _completed(
     desired: Desired, experiment: Experiment, of: dict[str, Any], observed: Observation | None
 ) -> dict[str, Any]:
-    """Python and platform as the first ready target has them, where the manifest leaves them open."""
+    """Python and platform of the first target that can take the run, where the manifest leaves them open."""
     if observed is None:
         return of
     for target in desired.targets_for(experiment):
-        status = observed.targets.get(target.metadata.name)
-        if status and status.ready:
+        if target.schedulable and not usable(desired, experiment, target, observed):
+            status = observed.targets[target.metadata.name]
             return {
                 **of,
                 "python": of["python"] or status.python,
