@@ -66,9 +66,9 @@ def check_limits(plan: Plan, desired: Desired, updates: int | None = None, delet
             reason="EmptySource",
             fix="check that the right commit and folder were read",
         )
-    for effect, limit, given in (
-        (Effect.UPDATE, limits.updates, updates),
-        (Effect.DELETE, limits.deletions, deletions),
+    for effect, limit, given, option in (
+        (Effect.UPDATE, limits.updates, updates, "max-updates"),
+        (Effect.DELETE, limits.deletions, deletions, "max-deletions"),
     ):
         count = plan.count(effect)
         if given is not None:
@@ -80,5 +80,5 @@ def check_limits(plan: Plan, desired: Desired, updates: int | None = None, delet
         if count > allowed:
             raise UnsafePlan(
                 f"the plan has {count} {effect.value}s and {allowed} are allowed",
-                fix=f"review the plan; if it is right: apply --max-{effect.value}s {count}",
+                fix=f"review the plan; if it is right: apply --{option} {count}",
             )
