@@ -37,6 +37,8 @@ def plan_proposals(
             continue
         number = desired.latest_version(name) + 1
         candidate = newest_candidate(by_model[name], busy, recorded)
+        if candidate and _overtaken(desired, recorded, candidate, name):
+            candidate = None
         if candidate and _unproposed(desired, recorded, candidate, name, number, observed):
             yield _proposal(model, number, candidate, recorded, observed)
             continue
@@ -71,8 +73,7 @@ def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Re
             continue
         if want.experiment.sweep and want.experiment.name in unfinished:
             continue
-        judged = recorded.evaluation(run)
-        found.append((judged.ordinal if judged else run.ordinal, run))
+        found.append((_judged(recorded, run), run))
     if not found:
         return None
     newest = max(found, key=lambda pair: pair[0])[1]
@@ -82,6 +83,21 @@ def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Re
     sign = 1 if sweep.goal == "maximize" else -1
     trials = [run for _, run in found if run.experiment == newest.experiment]
     return max(trials, key=lambda run: (sign * run.metrics.get(sweep.metric, float("-inf") * sign), run.identity))
+
+
+def _judged(recorded: Recorded, run: RunRecord) -> int:
+    """Where in history the run was last judged."""
+    verdict = recorded.evaluation(run)
+    return verdict.ordinal if verdict else run.ordinal
+
+
+def _overtaken(desired: Desired, recorded: Recorded, run: RunRecord, model: str) -> bool:
+    """Whether a newer run of another experiment was put forward already: an older candidate never comes back."""
+    digests = {proposal.run for proposal in recorded.proposals if proposal.model == model}
+    digests |= {desired.versions[model, number].record for number in desired.numbers(model)}
+    others = [other for other in map(recorded.run, digests) if other and other.experiment != run.experiment]
+    mine = _judged(recorded, run)
+    return run.digest not in digests and any(_judged(recorded, other) > mine for other in others)
 
 
 def _unproposed(
