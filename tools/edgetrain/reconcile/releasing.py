@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
+from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Rejected
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.proposals import proposal_branch
-from edgetrain.core.ports import Image
+from edgetrain.core.ports import Image, Registry
 from edgetrain.core.record import API_VERSION, ReleaseRecord
 from edgetrain.image.assembly import About, assemble, scoring_files
 from edgetrain.image.layer import LayerFile
@@ -125,13 +126,31 @@ def _model_files(context: Context, artifacts: dict[str, Any]) -> list[LayerFile]
 
 
 def push(context: Context, model: Model, version: ModelVersion, built: Built) -> None:
-    """Ensure the image is in the registry."""
+    """Ensure the image is in the registry; one that was released is made again where its record says."""
+    released = context.state.recorded.release(model.name, version.number)
+    recorded = released.data["image"]["digest"] if released else None
     image = image_of(context, model, version)
-    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
+    if recorded not in (None, digest_bytes(image.manifest)):
+        raise Rejected(
+            f"the image of {version.id} can't be made again as released: its manifest, or edgetrain, changed",
+            reason="ImageDiffers",
+            fix="restore the registry from its backup, or merge a new version",
+        )
+    registry, repository = _place(context, model, version.number)
     context.step("push")
-    digest = registry.push(model.image.repository, image)
+    digest = registry.push(repository, image)
     built[model.name, version.number] = digest
-    context.tell("Pushed", version.id, f"{registry.where(model.image.repository)}@{digest}")
+    context.tell("Pushed", version.id, f"{registry.where(repository)}@{digest}")
+
+
+def _place(context: Context, model: Model, number: int) -> tuple[Registry, str]:
+    """Registry and repository of a version's image: as released, else as the model's manifest says."""
+    released = context.state.recorded.release(model.name, number)
+    if released is not None:
+        image = released.data["image"]
+        return context.site.registry(image["registry"]), image["repository"]
+    name = context.site.configuration.registry(model.image.registry)
+    return context.site.registry(name), model.image.repository
 
 
 def version_tags(context: Context, version: ModelVersion) -> list[str]:
@@ -142,14 +161,14 @@ def version_tags(context: Context, version: ModelVersion) -> list[str]:
 def tag(context: Context, model: Model, change: Change, built: Built) -> None:
     """Ensure the version's tags, or the one tag that drifted."""
     subject = change.subject
-    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
+    registry, repository = _place(context, model, subject["version"])
     context.step("tag")
     if "tag" in subject:
-        registry.tag(model.image.repository, subject["tag"], subject["digest"])
+        registry.tag(repository, subject["tag"], subject["digest"])
         return
     version = _version(context, change)
     for name in version_tags(context, version):
-        registry.tag(model.image.repository, name, built[model.name, version.number])
+        registry.tag(repository, name, built[model.name, version.number])
 
 
 def record_release(context: Context, model: Model, version: ModelVersion, built: Built) -> None:

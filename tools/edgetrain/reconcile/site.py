@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgetrain.core.errors import RepositoryError, UsageError
+from edgetrain.core.errors import NotFound, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Configuration
 from edgetrain.core.kinds import configuration as settings
 from edgetrain.core.ports import ArtifactStore, Compute, Datastore, Registry, Workspace
@@ -61,6 +61,12 @@ class Site:
 
     def registry(self, name: str) -> Registry:
         """A registry by its name in `edgetrain.yaml`."""
+        if name not in self.configuration.registries:
+            raise NotFound(
+                f"registry {name} holds released images, and is not declared any more",
+                reason="RegistryNotDeclared",
+                fix=f"declare it again in edgetrain.yaml: spec.registries.{name}",
+            )
         block = self.configuration.registries[name]
         path = Path(block["path"]).expanduser() if "path" in block else self.state / "images"
         registry: Registry = self._once("registry", name, block["type"], root=path)
