@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -356,15 +357,16 @@ def closing(demo: Demo, seconds: float) -> None:
     demo.say("Look:")
     demo.say(f"  records and versions   {demo.clone}   (git log --show-signature, models/, experiments/*/runs/)")
     images = demo.state / "images"
-    demo.say(f"  images (OCI layout)    {images}   (skopeo inspect oci:{images}/{MODEL}:production)")
+    tagged = quote(f"oci:{images}/{MODEL}:production")
+    demo.say(f"  images (OCI layout)    {images}   (skopeo inspect {tagged})")
     demo.say(f"  runs and models        {demo.state / 'mlflow.db'}   (mlflow ui --backend-store-uri sqlite:///...)")
     demo.say(f"  logs of the runs       {demo.state / 'logs'}")
     demo.say("Try:")
-    demo.say(f"  cd {demo.clone} && export PATH={ROOT}/.venv/bin:$PATH")
+    demo.say(f'  cd {quote(str(demo.clone))} && export PATH={quote(f"{ROOT}/.venv/bin")}:"$PATH"')
     demo.say("  edgetrain run digits                      # a try-out under the same contract; git stays untouched")
     demo.say(f"  edgetrain audit {MODEL}@1 --format markdown")
     demo.say("  edgetrain new experiment my-first         # then: edgetrain validate && edgetrain plan")
-    demo.say(f"Throw it away:  rm -rf {demo.folder}")
+    demo.say(f"Throw it away:  rm -rf {quote(str(demo.folder))}")
 
 
 # The parameters' lines in the experiment's manifest, as the story edits them.
