@@ -12,6 +12,7 @@ from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import check_limits, surprises
+from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.observe import observe
@@ -68,7 +69,7 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
             first = plan
         check_limits(plan, state.desired, options.max_updates, options.max_deletions)
         context.plan_digest = plan.digest
-        unreviewed = set() if options.reviewed else surprises(offline, plan)
+        unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
         todo = [change for change in plan.changes if not change.conditional and change.id not in tried]
         if not todo:
             break
@@ -107,6 +108,11 @@ def check_reviewed(reviewed: Plan | None, offline: Plan, refreshed: Plan) -> Non
             f"the plan given is {reviewed.digest[:19]}, the plan of now is {now.digest[:19]}",
             fix="make a new plan, have it reviewed, and apply that one",
         )
+
+
+def seen_by_people(reviewed: Plan | None) -> set[str]:
+    """Ids of the changes that a reviewed plan shows: an offline one shows no surprise."""
+    return {change.id for change in reviewed.changes} if reviewed else set()
 
 
 def carry_out(context: Context, changes: list[Change], unreviewed: set[str], observed: Observation) -> list[Result]:
@@ -163,8 +169,9 @@ def guarded(change: Change, act: Callable[[], Result]) -> Result:
         return act()
     except Stopped as error:
         return Result(change.id, change.operation.value, Status.UNDER_WAY, error.reason, error.message)
-    except EdgetrainError as error:
-        return Result(change.id, change.operation.value, Status.FAILED, error.reason, error.message, error.fix)
+    except (EdgetrainError, OSError) as error:
+        told = error if isinstance(error, EdgetrainError) else storage_error(error, "using the site's state")
+        return Result(change.id, change.operation.value, Status.FAILED, told.reason, told.message, told.fix)
 
 
 def _named(result: Result, change: Change) -> Result:
