@@ -355,6 +355,7 @@ def ticket(of: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, {
         "experiment": of["experiment"],
         "identity": of["identity"],
+        "identityOf": of["identityOf"],
         "attempt": of["attempt"],
         "site": "here",
     }

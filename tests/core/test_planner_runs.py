@@ -177,6 +177,22 @@ def test_a_drained_target_makes_runs_wait() -> None:
     assert ("run/mean", "TargetDrained") in made.waiting
 
 
+def test_of_two_targets_the_one_that_takes_runs_gives_the_python() -> None:
+    files = build.edited(EXPERIMENT, "compute: runner", "compute: {selector: {site: here, pool: a}}")
+    runner = files["compute/runner.yaml"].replace("name: runner", "name: runner, labels: {pool: a}")
+    files["compute/zeta.yaml"] = runner.replace("name: runner", "name: zeta")
+    files["compute/runner.yaml"] = runner + "  schedulable: false\n"
+    old = replace(READY, python="3.12")
+    seen = replace(SEEN, targets={"runner": old, "zeta": READY, "gpu": READY})
+    [change] = only(plan(build.desired(files), observed=seen))
+    assert change.subject["identityOf"]["python"] == "3.11"
+    # A run that the drained target started with its own Python is brought to its end.
+    name, facts = build.ticket(build.run_data(build.desired(files), python="3.12"))
+    made = plan(build.desired(files), observed=replace(seen, tickets={name: facts}))
+    assert [c.operation for c in only(made)] == [Operation.ADOPT]
+    assert not [c for c in made.changes if c.operation is Operation.CANCEL]
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [

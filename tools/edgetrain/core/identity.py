@@ -77,6 +77,6 @@ def matches(wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
 
 def may_match(wanted: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """As `matches`, where a data input whose digest is not known now may be any."""
-    seen = other.get("inputs", {})
+    seen = other["inputs"]
     inputs = {name: seen.get(name) if digest is None else digest for name, digest in wanted["inputs"].items()}
     return matches({**wanted, "inputs": inputs}, other)

@@ -105,7 +105,7 @@ def _under_way(want: Wanted, observed: Observation | None) -> str | None:
     environment = want.experiment.environment
     of = {**want.of, "python": environment.python, "platform": environment.platform}
     tickets = sorted(observed.tickets.items())
-    return next((name for name, ticket in tickets if may_match(of, ticket.get("identityOf", {}))), None)
+    return next((name for name, ticket in tickets if may_match(of, ticket["identityOf"])), None)
 
 
 def _why(want: Wanted, recorded: Recorded) -> tuple[str, tuple[Difference, ...]]:
