@@ -55,5 +55,9 @@ def test_a_warning_does_not_fail_unless_history_is_required(repository: Path, tm
     required = edgetrain("validate", "--require-history", cwd=tmp_path / "shallow")
     assert required.code == 1
     assert ": H406 " in required.out
-    # Compared with itself, the branch has nothing to hide.
-    assert edgetrain("validate", "--branch", "feature", "--require-history", cwd=tmp_path / "shallow").code == 0
+    # Compared with itself it changes nothing, but who wrote its records is cut off too.
+    itself = edgetrain("validate", "--branch", "feature", cwd=tmp_path / "shallow")
+    assert itself.code == 0
+    assert "who wrote the records" in itself.out
+    assert edgetrain("validate", "--branch", "feature", "--require-history", cwd=tmp_path / "shallow").code == 1
+    assert edgetrain("validate", "--branch", "feature", "--require-history", cwd=repository).code == 0

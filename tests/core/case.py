@@ -8,7 +8,7 @@ A case file holds steps, each a line that begins with `@` and the lines that fol
     @ link PATH TARGET    a symbolic link
     @ move PATH PATH
     @ judge NUMBER OUTCOME  record that the run of this version of `mean` was judged again
-    @ main                commit all on main; what follows happens on a branch
+    @ main                commit all on main, records by the machine; what follows happens on a branch
     @ commit EMAIL        commit all, by this committer
     @ shallow             go on in a clone of depth 1, which is on the same branch
     @ require             validate with require_history
@@ -25,6 +25,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgetrain.core.checks.history import touches_record
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import Problem
 from edgetrain.core.record import RunRecord, serialise
@@ -32,6 +33,7 @@ from edgetrain.reconcile.validate import validate
 from tests.core import build
 
 PERSON = "dana@example.org"
+MACHINE = "machine@example.org"
 
 
 def base_files() -> dict[str, bytes]:
@@ -116,6 +118,9 @@ class Case:
     def _main(self, body: str) -> None:
         self.git = True
         self._sh("init", "--quiet", "-b", "main")
+        files = (str(file.relative_to(self.root)) for file in self.root.rglob("*.json"))
+        self._sh("add", "--force", *(path for path in files if touches_record(path)))
+        self._sh("commit", "--quiet", "--message", "records", email=MACHINE)
         self._commit("", PERSON)
         self._sh("checkout", "--quiet", "-b", "change")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgetrain.core.checks.main import main_problems
 from edgetrain.core.errors import EdgetrainError, StalePlan, Stopped
 from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.observation import Observation
@@ -15,6 +16,7 @@ from edgetrain.core.planner import check_limits, surprises
 from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
 from edgetrain.reconcile.context import Context, no_step
+from edgetrain.reconcile.judge import judge_tip
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.planning import checked, open_site, plan_of
 from edgetrain.reconcile.proposing import evaluate_again, propose
@@ -85,8 +87,11 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
 
 
 def prepare(state: State, options: Options, report: Report) -> tuple[Context, Observation]:
-    """Open the site and look at the world. Raises InvalidFiles if main has problems."""
-    site = open_site(checked(state), options.site)
+    """Open the site and look at the world. Raises InvalidFiles if main, or a record on it, has problems."""
+    judgement = judge_tip(state)
+    site = open_site(checked(state, main_problems(judgement.wrong)), options.site)
+    for warning in judgement.warnings:
+        report(Event("Note", "git", f"{warning.what}; {warning.fix}"))
     ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
     context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
     tidy_recorded(context)

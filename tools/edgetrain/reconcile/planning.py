@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgetrain.core.errors import InvalidFiles
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build
+from edgetrain.core.problem import Problem
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
@@ -33,9 +35,9 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
     return plan_of(state, observe(state.desired, state.recorded, place, state.git, ledger))
 
 
-def checked(state: State) -> State:
-    """The same state. Raises InvalidFiles if its files or references have problems."""
-    problems = stopping(problems_of(state.loaded))
+def checked(state: State, more: Iterable[Problem] = ()) -> State:
+    """The same state. Raises InvalidFiles if its files or references have problems, or there are `more`."""
+    problems = stopping(sorted({*problems_of(state.loaded), *more}))
     if problems:
         raise InvalidFiles(problems)
     return state

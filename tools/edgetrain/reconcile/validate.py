@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgetrain.core.checks.history import Branch, Writing, check_history
+from edgetrain.core.checks.history import Branch, Writing, check_history, touches_record
+from edgetrain.core.checks.main import Wrong, main_problems
 from edgetrain.core.checks.references import check_references
 from edgetrain.core.codes.history import HISTORY_UNKNOWN
 from edgetrain.core.errors import RepositoryError
-from edgetrain.core.kinds import Configuration, Model, ModelVersion, kind_at, parse
+from edgetrain.core.kinds import Configuration, ModelVersion, kind_at
 from edgetrain.core.kinds.configuration import Machine
 from edgetrain.core.problem import Problem, Severity, problem
 from edgetrain.core.record import is_record_path
-from edgetrain.repo import reader, schema
+from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION, automatic_models, judge, manifest_of
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since, record_commits
 from edgetrain.repo.load import Loaded, read_repository
-from edgetrain.repo.tree import CommitTree, Tree, WorkTree
+from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree, WorkTree
 
-ALLOWED_SIGNERS = ".github/allowed_signers"
 DEFAULT_BRANCH = "main"
 
 
@@ -31,7 +31,9 @@ def validate(
 
     `on` is what is looked at instead of the work tree. `branch` is the branch of merged facts, else the one
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
-    file). What history can't tell is a warning, or a problem with `require_history`. Nothing is fetched.
+    file). The records on that branch itself are judged where its tip is checked out, and always with
+    `require_history`. What history can't tell is a warning, or a problem with `require_history`. Nothing is
+    fetched.
     """
     try:
         git = Git.find(root)
@@ -57,8 +59,11 @@ def _sorted(*lists: list[Problem]) -> list[Problem]:
 
 
 def _unknown(what: str, required: bool, fix: str = "") -> Problem:
-    found = problem(HISTORY_UNKNOWN, ".", None, what, fix or None)
-    return replace(found, severity=Severity.PROBLEM) if required else found
+    return _as_required(problem(HISTORY_UNKNOWN, ".", None, what, fix or None), required)
+
+
+def _as_required(warning: Problem, required: bool) -> Problem:
+    return replace(warning, severity=Severity.PROBLEM) if required else warning
 
 
 def _history(git: Git, tree: Tree, branch: str, required: bool) -> Iterator[Problem]:
@@ -77,23 +82,47 @@ def _history(git: Git, tree: Tree, branch: str, required: bool) -> Iterator[Prob
         return
     # Signers, machine and models as main has them: the branch must not appoint its own.
     signers = git.show(tip, ALLOWED_SIGNERS)
+    machine = _machine(git, tip).email
     history = record_commits(git, head, since=tip, allowed_signers=signers)
     if not history.complete:
         yield _unknown("the clone is shallow: commits of this branch are cut off", required)
     changed = {path: status for status, path in changed_since(git, base, tree)}
+    on_main = head == tip or required
+    mended: set[str] = set()
+    if on_main or history.commits or any(touches_record(path) for path in changed):
+        judgement = judge(git, tip, signers, machine)
+        mended = {wrong.path for wrong in judgement.wrong if wrong.path in changed and _mends(git, tree, wrong)}
+        if on_main:
+            yield from main_problems([wrong for wrong in judgement.wrong if wrong.path not in mended])
+            yield from (_as_required(warning, required) for warning in judgement.warnings)
     writings = [
-        Writing(c.commit, c.committer.email, dict(c.changes), c.other_paths, c.signature) for c in history.commits
+        Writing(c.commit, c.committer.email, changes, c.other_paths, c.signature)
+        for c in history.commits
+        if (changes := {path: status for path, status in c.changes if path not in mended})
     ]
+    others = [path for writing in writings for path in writing.others]
+    changed = {path: status for path, status in changed.items() if path not in mended}
     yield from check_history(
         Branch(
             changed=changed,
             kept=frozenset(_kept(git, base)) if "D" in changed.values() else frozenset(),
             writings=writings,
-            machine=_machine(git, tip).email,
+            machine=machine,
             signers=signers is not None,
-            automatic=frozenset(_automatic(git, tip, writings)),
+            automatic=frozenset(automatic_models(git, tip, others)),
         )
     )
+
+
+def _mends(git: Git, tree: CommitTree | WorkTree, wrong: Wrong) -> bool:
+    """Whether the tree has a record that is wrong on main as it must be."""
+    if wrong.right is None or not tree.exists(wrong.path):
+        return wrong.right is None and not tree.exists(wrong.path)
+    try:
+        with git.objects() as objects:
+            return tree.read(wrong.path) == objects.read(wrong.right, MANIFEST_LIMIT)
+    except RepositoryError:
+        return False  # a link, or larger than any record: not what the machine wrote
 
 
 def _kept(git: Git, commit: str) -> Iterator[str]:
@@ -105,25 +134,6 @@ def _kept(git: Git, commit: str) -> Iterator[str]:
             yield "/".join(path.split("/")[:2])
 
 
-def _manifest(git: Git, commit: str, path: str) -> Configuration | Model | None:
-    """A manifest as a commit has it; None if it is not there or not sound."""
-    kind, data = kind_at(path), git.show(commit, path)
-    document = reader.read(data, path)[0] if data is not None else None
-    if kind is None or document is None or schema.check(document, kind.name):
-        return None
-    found = parse(document, kind)
-    return found if isinstance(found, Configuration | Model) else None
-
-
 def _machine(git: Git, commit: str) -> Machine:
-    found = _manifest(git, commit, "edgetrain.yaml")
+    found = manifest_of(git.show(commit, CONFIGURATION), CONFIGURATION)
     return found.machine if isinstance(found, Configuration) else Machine()
-
-
-def _automatic(git: Git, commit: str, writings: list[Writing]) -> Iterator[str]:
-    """The models that release by themselves, among those whose versions were committed beside records."""
-    others = {path.split("/")[1] for w in writings for path in w.others if path.startswith("models/")}
-    for name in sorted(others):
-        model = _manifest(git, commit, f"models/{name}/model.yaml")
-        if isinstance(model, Model) and model.release == "automatic":
-            yield name

@@ -84,7 +84,8 @@ class FileVersion:
 class RecordCommit:
     """A commit that touched records. `signature` is `good`, `bad`, `none`, or `unknown` (not checked, or by a
     key that is not allowed); `signer` is the principal of a good one. `changes` maps record paths to A, M, D
-    or T; `other_paths` is what else the commit changed."""
+    or T, and `blobs` to the object that is there afterwards (None: removed); `other_paths` is what else the
+    commit changed."""
 
     commit: str
     parents: tuple[str, ...]
@@ -93,16 +94,18 @@ class RecordCommit:
     record_paths: tuple[str, ...]
     other_paths: tuple[str, ...]
     changes: tuple[tuple[str, str], ...]
+    blobs: tuple[tuple[str, str | None], ...]
     signature: str
     signer: str = ""
 
 
 @dataclass(frozen=True)
 class RecordHistory:
-    """All commits that touched records, oldest first. Not `complete`: older ones are cut off."""
+    """All commits that touched records, oldest first. Not `complete`: older ones are cut off, before `cut`."""
 
     commits: tuple[RecordCommit, ...]
     complete: bool
+    cut: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,13 +238,14 @@ def record_commits(
     parents = {shas[0]: shas[1:] for shas in (line.split() for line in listed)}
     cut = git.boundary()
     known = [sha for sha in parents if sha not in cut]
+    cut_here = tuple(sha for sha in parents if sha in cut)
     touching = [
         sha
         for sha, changes in _diff_trees(git, known, *_globs(RECORD_PATHS)).items()
         if _own(changes, len(parents[sha]))
     ]
     if not touching:
-        return RecordHistory((), len(known) == len(parents))
+        return RecordHistory((), not cut_here, cut_here)
     everything = _diff_trees(git, touching)
     facts = _signed(git, touching, allowed_signers)
     commits = []
@@ -249,6 +253,7 @@ def record_commits(
         commit, signature, signer = facts[sha]
         own = _own(everything[sha], len(parents[sha]))
         records = {path: status for path, status in own.items() if _RECORD.fullmatch(path)}
+        blobs = {change.path: change.blob if change.blob.strip("0") else None for change in everything[sha]}
         commits.append(
             RecordCommit(
                 sha,
@@ -258,11 +263,28 @@ def record_commits(
                 tuple(sorted(records)),
                 tuple(sorted(own.keys() - records.keys())),
                 tuple(sorted(records.items())),
+                tuple((path, blobs[path]) for path in sorted(records)),
                 signature,
                 signer,
             )
         )
-    return RecordHistory(tuple(commits), len(known) == len(parents))
+    return RecordHistory(tuple(commits), not cut_here, cut_here)
+
+
+def records_at(git: Git, commit: str) -> dict[str, str]:
+    """Every file at RECORD_PATHS in the commit's tree, whatever its contents: path and object."""
+    listing = git.run("ls-tree", "-r", "-z", "--full-tree", commit, "--", "experiments", "models")
+    found = {}
+    for line in filter(None, decode(listing).split("\0")):
+        facts, _, path = line.partition("\t")
+        if _RECORD.fullmatch(path):
+            found[path] = facts.split(" ")[2]
+    return found
+
+
+def signatures(git: Git, commits: Sequence[str], allowed_signers: bytes) -> dict[str, str]:
+    """The state of each commit's signature, as in RecordCommit; some 10 ms a commit."""
+    return {sha: state for sha, (_, state, _) in _signed(git, commits, allowed_signers).items()} if commits else {}
 
 
 def _own(changes: Sequence[_Raw], parents: int) -> dict[str, str]:

@@ -73,6 +73,11 @@ def check_history(branch: Branch) -> list[Problem]:
     return sorted(set(found))
 
 
+def touches_record(path: str) -> bool:
+    """Whether only the machine may write this path."""
+    return _RECORD.fullmatch(path) is not None
+
+
 def _manifest(folder: str) -> str:
     return "experiment.yaml" if folder.startswith("experiments/") else "model.yaml"
 
@@ -98,26 +103,34 @@ def _written(branch: Branch, writing: Writing) -> Iterator[Problem]:
     path = min(writing.changes)
     count = len(writing.changes)
     named = shown(path) + (f" and {count - 1} more" if count > 1 else "")
-    if branch.signers and writing.signature != "good":
-        said = {"none": "is not signed", "bad": "has a bad signature"}.get(
-            writing.signature, "is signed by a key that main does not list, or could not be verified"
-        )
-        yield problem(codes.RECORD_BY_HAND, path, None, f"{who} {said} and touches {named}")
-    elif not branch.signers and writing.committer != branch.machine:
-        what = f"{who} touches {named}; the machine is {shown(branch.machine)}"
-        yield problem(codes.RECORD_BY_HAND, path, None, what)
+    why = not_the_machine(writing.signature, writing.committer, branch.signers, (branch.machine,))
+    if why:
+        touched = f"{why} touches" if branch.signers else "touches"
+        hint = "" if branch.signers else f"; the machine is {shown(branch.machine)}"
+        yield problem(codes.RECORD_BY_HAND, path, None, f"{who} {touched} {named}{hint}")
     for record, status in sorted(writing.changes.items()):
         # Told even if a later commit puts it back: each commit of the branch would be merged.
         if status != "A" and record not in branch.changed:
             what = f"{who} touches {shown(record)}, which is no new record"
             yield problem(codes.RECORD_CHANGED, record, None, what)
-    odd = [other for other in writing.others if not _may_accompany(other, branch.automatic)]
+    odd = [other for other in writing.others if not may_accompany(other, branch.automatic)]
     if odd:
         more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
         what = f"{who} touches {named}, and {shown(min(odd))}{more}"
         yield problem(codes.RECORD_WITH_OTHERS, path, None, what)
 
 
-def _may_accompany(path: str, automatic: Collection[str]) -> bool:
+def not_the_machine(signature: str, committer: str, signers: bool, machines: Collection[str]) -> str:
+    """Why a commit is not the machine's, to stand before "touches ..."; empty if it is the machine's."""
+    if not signers:
+        return "" if committer in machines else "is not the machine's and"
+    if signature == "good":
+        return ""
+    said = {"none": "is not signed", "bad": "has a bad signature"}
+    return said.get(signature, "is signed by a key that main does not list, or could not be verified") + " and"
+
+
+def may_accompany(path: str, automatic: Collection[str]) -> bool:
+    """Whether a commit that writes records may touch this path too."""
     found = _VERSION.fullmatch(path)
     return found is not None and found["model"] in automatic

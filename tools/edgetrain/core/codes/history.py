@@ -25,7 +25,9 @@ DELETED_WITH_RECORDS = Code(
 RECORD_BY_HAND = Code(
     "H404",
     "record was not written by the machine",
-    "Only commits that are signed by a machine key listed in main's `.github/allowed_signers` touch records.",
+    "Only commits that are signed by a machine key listed in main's `.github/allowed_signers` touch records, on "
+    "branches and on main itself. What lay on main when signers were first listed is taken as it was; where none "
+    "are listed, the committer must be the machine of `edgetrain.yaml`.",
     "Remove the record from the branch; the runner writes it after the merge.",
 )
 RECORD_WITH_OTHERS = Code(
