@@ -34,7 +34,7 @@ class State:
     def desired(self) -> Desired:
         """The desired state. Raises InvalidFiles if the configuration can't be read."""
         if self.loaded.desired is None:
-            raise InvalidFiles(self.loaded.problems)
+            raise InvalidFiles(stopping(self.loaded.problems))
         return self.loaded.desired
 
     @property

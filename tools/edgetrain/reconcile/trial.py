@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgetrain.core.codes.references import UNKNOWN_MODEL
 from edgetrain.core.decide import decide
 from edgetrain.core.desired import Desired
 from edgetrain.core.errors import EdgetrainError, InvalidFiles, Unavailable, UsageError
@@ -30,6 +31,7 @@ from edgetrain.reconcile.finish import check, final_metrics, seconds_between, un
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site, choose_site
 from edgetrain.reconcile.state import State, read_work_tree, stopping
+from edgetrain.reconcile.validate import problems_of
 from edgetrain.render.trial import File, Input, Trial, trial_json
 from edgetrain.repo.git import Git
 from edgetrain.repo.scalar import MAX_INTEGER
@@ -136,8 +138,10 @@ def try_out(
 
 def _experiment(state: State, name: str) -> Experiment:
     """The experiment. Raises InvalidFiles if it, or what it needs, has problems."""
-    wrong = stopping(state.loaded.problems)
+    wrong = stopping(problems_of(state.loaded))
     mine = [p for p in wrong if p.path == "edgetrain.yaml" or p.path.startswith(f"experiments/{name}/")]
+    # Without its model a trial still trains; it says that nobody judged it.
+    mine = [p for p in mine if p.code != UNKNOWN_MODEL.id]
     if mine:
         raise InvalidFiles(mine)
     known = state.desired.experiments
