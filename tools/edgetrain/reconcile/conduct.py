@@ -339,3 +339,5 @@ def tidy_recorded(context: Context) -> None:
             target = context.state.desired.targets.get(facts["target"])
             if target is not None and target.site == context.site.name:
                 tidy(context, context.site.compute(target), facts)
+            elif target is None and facts["site"] == context.site.name:
+                context.site.artifacts.release_claim(claim)  # nothing is left to ask
