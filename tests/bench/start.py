@@ -15,7 +15,7 @@ SIZE, UNIT = 11, "turns"
 def bench(folder: Path, size: int) -> Iterator[Race]:
     """One race."""
     site = SmallSite(folder).make()
-    note = "`validate` asks git for the history as well: some twenty short git processes."
+    note = "`validate` asks git for the history as well: more than a dozen short git processes."
     contestants = [
         Contestant("`python -c pass`", command(sys.executable, "-c", "pass")),
         Contestant('`python -c "import click"`', command(sys.executable, "-c", "import click")),
