@@ -52,7 +52,7 @@ def main() -> None:
         parser.error("--write writes the page of all benchmarks: name none")
     began, page = time.monotonic(), [_head()]
     with tempfile.TemporaryDirectory(prefix="edgetrain-bench-") as folder:
-        os.environ["EDGETRAIN_BENCH_FOLDER"] = folder
+        tempfile.tempdir = folder  # what the parts leave goes with it
         for name in options.names or NAMES:
             for section in _sections(name, Path(folder) / name, options.size):
                 page.append(section)

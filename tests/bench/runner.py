@@ -61,7 +61,7 @@ class Standing:
 def environment() -> Mapping[str, str]:
     """As at a user's: compiled Python is kept, here in a folder of this run; no settings of a developer's shell."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "EDGETRAIN_", "GIT_"))}
-    folder = tempfile.mkdtemp(prefix="edgetrain-bench-bytecode-", dir=os.environ.get("EDGETRAIN_BENCH_FOLDER"))
+    folder = tempfile.mkdtemp(prefix="bytecode-")
     return {**kept, "PYTHONPYCACHEPREFIX": folder, "PYTHONPATH": str(ROOT)}
 
 
