@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -85,6 +86,7 @@ print("trained on", len(numbers), "numbers")
 def _empty_workspace() -> Path:
     """A fresh MLflow store, made once a process: its migrations take seconds."""
     folder = Path(tempfile.mkdtemp(prefix="edgetrain-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     MlflowWorkspace(uri="", state=folder).observe(["mean"])
     return folder / "mlflow.db"
 
