@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
 from edgetrain.core.errors import PushRejected, RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.checkout import LITERAL, move, place_of
@@ -203,6 +201,9 @@ class Ledger:
     # --- making --------------------------------------------------------------------------------------
 
     def _retrying(self, once: Callable[[], str]) -> str:
+        # Here, for whoever only reads starts faster without it.
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
         retrying = Retrying(
             retry=retry_if_exception_type(PushRejected),
             stop=stop_after_attempt(self._tries),
