@@ -13,6 +13,7 @@ import pytest
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Conflict, Denied, Rejected, Unavailable
+from edgetrain.core.ports import Settings
 from edgetrain.providers import durable
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.providers.table import provider
@@ -38,7 +39,7 @@ def run_python(program: str, root: Path) -> subprocess.Popen[str]:
 
 
 def test_the_table_makes_it(root: Path) -> None:
-    assert isinstance(provider("artifacts", "folder", root=root), FolderArtifacts)
+    assert isinstance(provider("artifacts", "folder", Settings("artifacts", {}, root)), FolderArtifacts)
 
 
 def test_looking_makes_nothing(root: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetrain.core.errors import Denied, NotFound, Rejected, Transient
+from edgetrain.core.ports import Settings
 from edgetrain.providers.folder import datastore as module
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.table import provider
@@ -69,7 +70,9 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_the_table_makes_it(root: Path, cache: Path) -> None:
-    assert provider("datastore", "folder", root=root, cache=cache).digest("labs.csv").files == 1
+    assert (
+        provider("datastore", "folder", Settings("labs", {"path": str(root)}, cache)).digest("labs.csv").files == 1
+    )
 
 
 def test_a_source_is_an_absolute_folder(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
+from edgetrain.core.ports import Settings
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
 from edgetrain.providers.table import provider
 
@@ -59,7 +60,9 @@ def blob(layout: Path, digest: str) -> Path:
 
 
 def test_the_table_makes_it(root: Path) -> None:
-    assert isinstance(provider("registry", "oci-layout", root=root), OciLayoutRegistry)
+    assert isinstance(
+        provider("registry", "oci-layout", Settings("local", {"path": str(root)}, root)), OciLayoutRegistry
+    )
 
 
 def test_looking_makes_nothing(root: Path) -> None:

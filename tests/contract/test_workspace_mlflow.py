@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.errors import Conflict, Denied, ProviderError, Rejected
-from edgetrain.core.ports import MetricPoint, Workspace
+from edgetrain.core.ports import MetricPoint, Settings, Workspace
 from edgetrain.providers.mlflow.client import load
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.providers.table import provider
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 
 def embedded(state: Path) -> MlflowWorkspace:
-    made = provider("workspace", "mlflow", uri="", state=state)
+    made = provider("workspace", "mlflow", Settings("workspace", {"uri": ""}, state))
     assert isinstance(made, MlflowWorkspace)
     return made
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.errors import Denied, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.ports import Settings
 from edgetrain.providers.mlflow.client import load
 from edgetrain.providers.table import provider
 
@@ -119,7 +120,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_servers_answers(tmp_path: Path, status: int, body: str, kind: type[ProviderError]) -> None:
     with answering(status, body) as address:
-        workspace = provider("workspace", "mlflow", uri=f"http://user:s3cret@{address}/", state=tmp_path)
+        workspace = provider(
+            "workspace", "mlflow", Settings("workspace", {"uri": f"http://user:s3cret@{address}/"}, tmp_path)
+        )
         with pytest.raises(kind) as raised:
             workspace.track(RUN)
     assert "s3cret" not in raised.value.message + raised.value.fix
@@ -130,7 +133,9 @@ def test_an_unreachable_server(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    workspace = provider("workspace", "mlflow", uri=f"http://user:p%40ss@127.0.0.1:{port}", state=tmp_path)
+    workspace = provider(
+        "workspace", "mlflow", Settings("workspace", {"uri": f"http://user:p%40ss@127.0.0.1:{port}"}, tmp_path)
+    )
     with caplog.at_level(logging.DEBUG), pytest.raises(Transient) as raised:
         workspace.observe(["digits"])
     assert raised.value.reason == "Unreachable"
@@ -143,13 +148,15 @@ def test_an_unreachable_server(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize("uri", ["file:///tmp/runs", "./mlruns", "sqlite:///x.db", "databricks", "https://"])
 def test_an_address_that_cant_serve_us(tmp_path: Path, uri: str) -> None:
     with pytest.raises(Rejected) as raised:
-        provider("workspace", "mlflow", uri=uri, state=tmp_path)
+        provider("workspace", "mlflow", Settings("workspace", {"uri": uri}, tmp_path))
     assert raised.value.reason == "InvalidUri"
 
 
 def test_a_missing_driver_is_told_of(tmp_path: Path) -> None:
     workspace = provider(
-        "workspace", "mlflow", uri="postgresql+nosuchdriver://u:s3cret@127.0.0.1/db", state=tmp_path
+        "workspace",
+        "mlflow",
+        Settings("workspace", {"uri": "postgresql+nosuchdriver://u:s3cret@127.0.0.1/db"}, tmp_path),
     )
     with pytest.raises(ProviderError) as raised:
         workspace.observe([])

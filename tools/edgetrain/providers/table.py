@@ -1,4 +1,7 @@
-"""The one table of providers: port and type to class, imported when used."""
+"""The one table of providers: port and type to factory, imported when used.
+
+A factory takes the `Settings` (for a compute target, `TargetSettings`) of one declared object.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgetrain.core.errors import Unavailable
+from edgetrain.core.ports import Settings
 from edgetrain.core.problem import did_you_mean
 
 
@@ -19,11 +23,11 @@ class Row:
 
 
 PROVIDERS: dict[tuple[str, str], Row] = {
-    ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:FolderArtifacts"),
-    ("compute", "local"): Row("edgetrain.providers.local.provider:LocalCompute"),
-    ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:FolderDatastore"),
-    ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:OciLayoutRegistry"),
-    ("workspace", "mlflow"): Row("edgetrain.providers.mlflow.provider:MlflowWorkspace"),
+    ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:from_settings"),
+    ("compute", "local"): Row("edgetrain.providers.local.provider:from_settings"),
+    ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:from_settings"),
+    ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:from_settings"),
+    ("workspace", "mlflow"): Row("edgetrain.providers.mlflow.provider:from_settings"),
 }
 
 
@@ -32,7 +36,7 @@ def served(port: str) -> list[str]:
     return sorted(type_ for found, type_ in PROVIDERS if found == port)
 
 
-def provider(port: str, type_: str, **settings: Any) -> Any:
+def provider(port: str, type_: str, settings: Settings) -> Any:
     """Import and make the provider. Raises Unavailable with what to install or to write instead."""
     row = PROVIDERS.get((port, type_))
     if row is None:
@@ -51,4 +55,4 @@ def provider(port: str, type_: str, **settings: Any) -> Any:
             reason="PackageMissing",
             fix=f"pip install 'edgetrain[{row.extra}]'" if row.extra else "run make setup",
         ) from error
-    return factory(**settings)
+    return factory(settings)

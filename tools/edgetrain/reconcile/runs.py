@@ -13,7 +13,7 @@ from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Unava
 from edgetrain.core.plan import Change, Effect, Operation
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.planner.proposals import proposal_branch
-from edgetrain.core.ports import Compute, RunPhase, RunState
+from edgetrain.core.ports import Compute, RunPhase, RunState, TargetSettings
 from edgetrain.core.record import Outcome, RunRecord, run_id
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.context import Context
@@ -192,7 +192,8 @@ def _live(compute: Compute, name: str, follow: bool) -> Iterator[str]:
 
 def _trial_log(checkout: Path, name: str, follow: bool) -> Iterator[str]:
     state = checkout / CACHES / "local"
-    compute: Compute = provider("compute", "local", name="local", state=state, allow_unsandboxed=True, capacity={})
+    settings = TargetSettings(name="local", block={}, state=state, allow_unsandboxed=True)
+    compute: Compute = provider("compute", "local", settings)
     file = checkout / CACHES / "runs" / name / "log"
     return _lines(file) if file.is_file() else _live(compute, name, follow)
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import threading
+from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from edgetrain.core.errors import NotFound, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Configuration
 from edgetrain.core.kinds import configuration as settings
-from edgetrain.core.ports import ArtifactStore, Compute, Datastore, Registry, Workspace
+from edgetrain.core.ports import (
+    ArtifactStore,
+    BaseImage,
+    Compute,
+    Datastore,
+    Registry,
+    Settings,
+    TargetSettings,
+    Workspace,
+)
 from edgetrain.core.problem import did_you_mean
 from edgetrain.providers.table import PROVIDERS, provider
+from edgetrain.reconcile.secrets import secret_of
 
 PORTS = ("artifacts", "compute", "datastore", "registry", "workspace")
 
@@ -37,26 +49,37 @@ class Site:
                 fix="give a durable folder outside the repository in edgetrain.yaml: spec.sites.<name>.state",
             )
         self._made: dict[tuple[str, str], Any] = {}
+        self._making = threading.RLock()
 
-    def _once(self, port: str, key_name: str, type_: str, **arguments: Any) -> Any:
-        key = (port, key_name)
-        if key not in self._made:
-            self._made[key] = provider(port, type_, **arguments)
-        return self._made[key]
+    def _once(self, port: str, type_: str, settings: Settings) -> Any:
+        key = (port, settings.name)
+        with self._making:
+            if key not in self._made:
+                self._made[key] = provider(port, type_, settings)
+            return self._made[key]
+
+    def _settings(self, name: str, block: Mapping[str, Any]) -> Settings:
+        return Settings(
+            name=name,
+            block=block,
+            state=self.state,
+            networks=self.settings.networks,
+            outbound=self.configuration.outbound,
+            secret=partial(secret_of, self.configuration),
+        )
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """The site's artifact store."""
-        store: ArtifactStore = provider(
-            "artifacts", self.configuration.artifacts["type"], root=self.state / "artifacts"
-        )
+        block = self.configuration.artifacts
+        store: ArtifactStore = self._once("artifacts", block["type"], self._settings("artifacts", block))
         return store
 
     @cached_property
     def workspace(self) -> Workspace:
         """The repository's workspace."""
         block = self.configuration.workspace
-        workspace: Workspace = provider("workspace", block["type"], uri=block.get("uri", ""), state=self.state)
+        workspace: Workspace = self._once("workspace", block["type"], self._settings("workspace", block))
         return workspace
 
     def registry(self, name: str) -> Registry:
@@ -68,31 +91,35 @@ class Site:
                 fix=f"declare it again in edgetrain.yaml: spec.registries.{name}",
             )
         block = self.configuration.registries[name]
-        path = Path(block["path"]).expanduser() if "path" in block else self.state / "images"
-        registry: Registry = self._once("registry", name, block["type"], root=path)
+        registry: Registry = self._once("registry", block["type"], self._settings(name, block))
         return registry
+
+    def base(self, reference: str) -> BaseImage:
+        """A base image by `host/repository@sha256:...` from the registry of that host; a reference without a
+        host is in the default registry."""
+        host, _, rest = reference.partition("/")
+        for name, block in self.configuration.registries.items():
+            if block.get("host") == host:
+                return self.registry(name).base(rest)
+        return self.registry(self.configuration.registry(None)).base(reference)
 
     def datastore(self, name: str) -> Datastore:
         """A datastore by its name in `edgetrain.yaml`."""
         block = self.settings.datastores[name]
-        cache = self.state / "digests" / name
-        store: Datastore = self._once(
-            "datastore", name, block["type"], root=Path(block["path"]).expanduser(), cache=cache
-        )
+        store: Datastore = self._once("datastore", block["type"], self._settings(name, block))
         return store
 
     def compute(self, target: ComputeTarget) -> Compute:
         """The provider of one compute target of this site."""
-        capacity = {key: value for key, value in vars(target.capacity).items() if value is not None}
-        compute: Compute = self._once(
-            "compute",
-            target.metadata.name,
-            target.type,
-            name=target.metadata.name,
-            state=self.state,
+        common = vars(self._settings(target.metadata.name, target.settings))
+        settings = TargetSettings(
+            **{**common, "secret": partial(secret_of, self.configuration, target=target.metadata.name)},
+            engine=target.engine or "docker",
+            capacity={key: value for key, value in vars(target.capacity).items() if value is not None},
             allow_unsandboxed=self.configuration.allow_unsandboxed,
-            capacity=capacity,
+            base=self.base,
         )
+        compute: Compute = self._once("compute", target.type, settings)
         return compute
 
 

@@ -19,7 +19,7 @@ from edgetrain.core.errors import EdgetrainError, InvalidFiles, Unavailable, Usa
 from edgetrain.core.identity import fields, identity
 from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment
 from edgetrain.core.kinds.experiment import LATEST, DataInput
-from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TargetStatus
+from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TargetSettings, TargetStatus
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import Outcome, run_id
 from edgetrain.core.search import trials
@@ -233,9 +233,8 @@ def _compute(site: TrialSite, target: ComputeTarget | None) -> Compute:
     if target is not None:
         return site.compute(target)
     allowed = site.configuration.allow_unsandboxed
-    made: Compute = provider(
-        "compute", "local", name="local", state=site.state, allow_unsandboxed=allowed, capacity={}
-    )
+    settings = TargetSettings(name="local", block={}, state=site.state, allow_unsandboxed=allowed)
+    made: Compute = provider("compute", "local", settings)
     return made
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgetrain.core.document import Document
+from edgetrain.core.ports import Outbound
 from edgetrain.core.quantity import bytes_of
 
 
@@ -54,6 +55,7 @@ class Configuration:
     deletions: Limit
     code_size: int
     machine: Machine
+    outbound: Outbound
 
     @classmethod
     def from_document(cls, document: Document) -> Configuration:
@@ -78,6 +80,11 @@ class Configuration:
                 name=machine.get("name", Machine.name),
                 email=machine.get("email", Machine.email),
                 signing_key=machine.get("signingKey", {}).get("secret"),
+            ),
+            outbound=Outbound(
+                proxy=spec.get("proxy", {}).get("https", ""),
+                no_proxy=tuple(spec.get("proxy", {}).get("noProxy", ())),
+                ca_bundle=spec.get("proxy", {}).get("caBundle", ""),
             ),
         )
 

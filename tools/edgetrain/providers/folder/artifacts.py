@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Unavailable
+from edgetrain.core.ports import Settings
 from edgetrain.core.problem import shown
 from edgetrain.providers.durable import disk, incoming, make_folder, open_regular, storage_error, sweep
 
@@ -204,3 +205,8 @@ def _no_links(error: OSError) -> OSError | Unavailable:
             fix="put the site's state on a local file system such as ext4 or xfs, or on NFS",
         )
     return error
+
+
+def from_settings(settings: Settings) -> FolderArtifacts:
+    """The site's store, below its state."""
+    return FolderArtifacts(root=settings.state / "artifacts")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from edgetrain.core.digest import tree_digest
 from edgetrain.core.errors import NotFound, Rejected, Transient
-from edgetrain.core.ports import DataDigest, DataSource
+from edgetrain.core.ports import DataDigest, DataSource, Settings
 from edgetrain.core.problem import shown
 from edgetrain.providers.durable import CHUNK, disk, open_regular
 from edgetrain.providers.folder.cache import DigestCache
@@ -224,3 +224,9 @@ def _missing(path: str) -> NotFound:
         reason="DataMissing",
         fix="check the input's path and that the data has arrived",
     )
+
+
+def from_settings(settings: Settings) -> FolderDatastore:
+    """The declared folder; what was digested is remembered at the site's state."""
+    root = Path(settings.block["path"]).expanduser()
+    return FolderDatastore(root=root, cache=settings.state / "digests" / settings.name)

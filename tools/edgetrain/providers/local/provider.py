@@ -16,14 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Transient
-from edgetrain.core.ports import EgressLevel, Harvest, RunPhase, RunSpec, RunState, StoredEnvironment, TargetStatus
+from edgetrain.core.ports import (
+    DataDigest,
+    DataSource,
+    EgressLevel,
+    Harvest,
+    RunPhase,
+    RunSpec,
+    RunState,
+    StoredEnvironment,
+    TargetSettings,
+    TargetStatus,
+)
+from edgetrain.onsite.supervisor import BOOTSTRAP
+from edgetrain.onsite.supervisor.folder import now, write
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
 from edgetrain.providers.local import prepare
 from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
 from edgetrain.providers.local.sandbox import FIX, ISOLATION, SUPERVISOR, Absent, find, python
-from edgetrain.providers.local.supervisor import BOOTSTRAP
-from edgetrain.providers.local.supervisor.folder import now, write
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
@@ -93,6 +104,12 @@ class LocalCompute:
             reason="Ready" if ready else "SandboxMissing",
             message=f"{sandbox.message}; {FIX}" if isinstance(sandbox, Absent) else "",
         )
+
+    def measure(
+        self, source: DataSource, single_file: bool = False, progress: Callable[[int], None] | None = None
+    ) -> DataDigest | None:
+        """None: data is read in place."""
+        return None
 
     def start(self, spec: RunSpec) -> None:
         """Start the run detached, unless it was ever started here."""
@@ -373,4 +390,14 @@ def _state(phase: RunPhase, path: Path) -> RunState:
         level=EgressLevel(found.get("level", EgressLevel.ADVISORY.value)),
         isolation=found.get("isolation", {}),
         usage=found.get("usage", {}),
+    )
+
+
+def from_settings(settings: TargetSettings) -> LocalCompute:
+    """The runner itself."""
+    return LocalCompute(
+        name=settings.name,
+        state=settings.state,
+        allow_unsandboxed=settings.allow_unsandboxed,
+        capacity=settings.capacity,
     )

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgetrain.onsite import ONSITE
+
 ROOT = "/edgetrain"
 TMP = "/tmp"  # noqa: S108 - inside the sandbox: bounded, and thrown away
 SHM = "/dev/shm"  # noqa: S108 - likewise
@@ -22,7 +24,7 @@ SYSTEM = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 HOST = ("/etc/passwd", "/etc/shadow", "/etc/ssh", "/var", "/run", "/sys", "/boot")
 ISOLATION = ("network", "pidNamespace", "readOnly", "hostHidden", "noPrivileges")
-SUPERVISOR = Path(__file__).resolve().parent / "supervisor"
+SUPERVISOR = ONSITE / "supervisor"
 LAUNCHER = SUPERVISOR / "launch.py"
 HARVESTER = SUPERVISOR / "harvest.py"
 PROBE_SECONDS = 30

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
 from edgetrain.providers.mlflow.client import DATABASE, load, open_client
 
 if TYPE_CHECKING:
@@ -311,3 +311,8 @@ def _check_name(what: str, name: str) -> None:
             reason="NameNotAllowed",
             fix="use letters, digits, '.', '_' and '-'",
         )
+
+
+def from_settings(settings: Settings) -> MlflowWorkspace:
+    """The declared server, or the embedded file at the site's state."""
+    return MlflowWorkspace(uri=settings.block.get("uri", ""), state=settings.state)

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Image, Layer
+from edgetrain.core.ports import BaseImage, Image, Layer, Settings
 from edgetrain.core.problem import shown
 from edgetrain.providers.oci_layout.layout import (
     MANIFEST_TYPE,
@@ -206,3 +206,9 @@ def _untag(entries: list[dict[str, Any]], entry: dict[str, Any]) -> None:
     entries.remove(entry)
     if not _of(entries, entry["digest"]):
         entries.append(_entry(Descriptor.parse(entry)))
+
+
+def from_settings(settings: Settings) -> OciLayoutRegistry:
+    """The declared folder, or one at the site's state."""
+    path = settings.block.get("path")
+    return OciLayoutRegistry(root=Path(path).expanduser() if path else settings.state / "images")

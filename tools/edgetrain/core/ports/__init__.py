@@ -1,0 +1,65 @@
+"""What a provider must do: the ports, and the plain values that cross them.
+
+Every method is "ensure": called again with the same arguments it changes nothing and answers the same.
+Every method raises only `core.errors.ProviderError` and its kinds.
+A provider is made by its factory in `providers/table.py` and gives the ports that it has.
+"""
+
+from edgetrain.core.ports.artifacts import ArtifactStore
+from edgetrain.core.ports.check import Check, CheckStatus
+from edgetrain.core.ports.compute import Compute
+from edgetrain.core.ports.data import DataDigest, DataEntry, DataSource, Datastore, DataStream
+from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination
+from edgetrain.core.ports.images import BaseImage, Image, Layer, Registry
+from edgetrain.core.ports.runs import (
+    EgressLevel,
+    Harvest,
+    InputMount,
+    MetricPoint,
+    OutputFile,
+    RunLimits,
+    RunPhase,
+    RunSpec,
+    RunState,
+    StoredEnvironment,
+    TargetStatus,
+)
+from edgetrain.core.ports.settings import Outbound, Settings, TargetSettings
+from edgetrain.core.ports.workspace import TrackedRun, Workspace, WorkspaceModel, WorkspaceVersion
+
+__all__ = [
+    "ArtifactStore",
+    "BaseImage",
+    "Check",
+    "CheckStatus",
+    "Compute",
+    "DataDigest",
+    "DataEntry",
+    "DataSource",
+    "DataStream",
+    "Datastore",
+    "EgressFinding",
+    "EgressLevel",
+    "EgressRules",
+    "Examination",
+    "Harvest",
+    "Image",
+    "InputMount",
+    "Layer",
+    "MetricPoint",
+    "Outbound",
+    "OutputFile",
+    "Registry",
+    "RunLimits",
+    "RunPhase",
+    "RunSpec",
+    "RunState",
+    "Settings",
+    "StoredEnvironment",
+    "TargetSettings",
+    "TargetStatus",
+    "TrackedRun",
+    "Workspace",
+    "WorkspaceModel",
+    "WorkspaceVersion",
+]

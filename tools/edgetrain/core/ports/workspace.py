@@ -1,0 +1,71 @@
+"""The port of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edgetrain.core.ports.check import Check
+from edgetrain.core.ports.runs import MetricPoint
+
+
+@dataclass(frozen=True)
+class WorkspaceVersion:
+    """A registered model version: the workspace's own number, and our tags on it."""
+
+    number: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class WorkspaceModel:
+    """A registered model: our version number to what the workspace has; channel to our version number.
+
+    `channels` holds only aliases of versions that we registered; -1 for an alias on a version not ours.
+    """
+
+    versions: Mapping[int, WorkspaceVersion] = field(default_factory=dict)
+    channels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What is told to the workspace of one run. `id` is `<experiment>-<identity12>-<attempt>`."""
+
+    id: str
+    experiment: str
+    outcome: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    history: Sequence[MetricPoint]
+    tags: Mapping[str, str]
+    started: str | None
+    ended: str | None
+
+
+class Workspace(Protocol):
+    """Where runs and models are tracked."""
+
+    def observe(self, models: Sequence[str]) -> Mapping[str, WorkspaceModel]:
+        """What the workspace holds of these models; absent models are left out."""
+
+    def track(self, run: TrackedRun) -> str:
+        """Ensure the run is there, whole, once; answer the workspace's own run id."""
+
+    def register(self, model: str, version: int, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
+        """Ensure the version is registered (found again by our tags, never by number); answer its number.
+
+        `run_id` is the workspace's own run id (empty if unknown), `digest` the model artifact's digest."""
+
+    def mark(self, model: str, version: int, tags: Mapping[str, str]) -> None:
+        """Ensure these tags on a registered version."""
+
+    def alias(self, model: str, channel: str, version: int | None) -> None:
+        """Ensure the channel points to our `version`; None removes it."""
+
+    def where(self) -> str:
+        """Where a person can look, in a line (no secret in it)."""
+
+    def diagnose(self) -> Sequence[Check]:
+        """Whether the workspace answers, and may be written."""

@@ -1,0 +1,1 @@
+"""Azure Blob Storage: on Azure Stack Hub, in Azure, or Azurite."""

@@ -1,0 +1,1 @@
+"""Any OCI registry, over the distribution API."""
