@@ -264,7 +264,7 @@ def test_a_hostile_index_is_refused(root: Path, layout: Path, index: bytes) -> N
     ):
         with pytest.raises(Rejected) as caught:
             use()
-        assert caught.value.reason == "BrokenLayout"
+        assert caught.value.reason == "BrokenImage"
     assert (layout / "index.json").read_bytes() == index
 
 
@@ -285,15 +285,15 @@ def manifest_of(changes: Callable[[dict[str, Any]], object]) -> bytes:
 @pytest.mark.parametrize(
     ("manifest", "reason"),
     [
-        (b"[]", "BrokenLayout"),
-        (b"not JSON", "BrokenLayout"),
-        (b" " * (8 * 2**20 + 1), "BrokenLayout"),
+        (b"[]", "BrokenImage"),
+        (b"not JSON", "BrokenImage"),
+        (b" " * (8 * 2**20 + 1), "BrokenImage"),
         (manifest_of(lambda m: m.update(mediaType="application/vnd.oci.image.index.v1+json")), "NotAnImage"),
         (manifest_of(lambda m: m.update(mediaType=["x"])), "NotAnImage"),
-        (manifest_of(lambda m: m.pop("config")), "BrokenLayout"),
-        (manifest_of(lambda m: m["config"].update(digest="sha256:../../../x")), "BrokenLayout"),
-        (manifest_of(lambda m: m["layers"].pop()), "BrokenLayout"),
-        (manifest_of(lambda m: m.update(layers=None)), "BrokenLayout"),
+        (manifest_of(lambda m: m.pop("config")), "BrokenImage"),
+        (manifest_of(lambda m: m["config"].update(digest="sha256:../../../x")), "BrokenImage"),
+        (manifest_of(lambda m: m["layers"].pop()), "BrokenImage"),
+        (manifest_of(lambda m: m.update(layers=None)), "BrokenImage"),
         (manifest_of(lambda m: m["layers"][0].update(mediaType="application/x-evil")), "UnsupportedLayer"),
     ],
     ids=lambda value: str(value)[:40],

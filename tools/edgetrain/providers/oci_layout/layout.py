@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
-from edgetrain.core.digest import SHA256, digest_bytes
-from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.problem import shown
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.errors import Conflict, Rejected
 from edgetrain.providers.durable import disk, incoming, make_folder, open_regular, sweep
+from edgetrain.providers.image_spec import (
+    INDEX_TYPE,
+    JSON_SIZE,
+    CheckedStream,
+    Descriptor,
+    broken,
+    check_digest,
+    missing,
+    parsed,
+)
 
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
-JSON_SIZE = 8 * 2**20
 LOCK_SECONDS = 60.0
 _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
-
-
-@dataclass(frozen=True)
-class Descriptor:
-    """A descriptor of the OCI image specification."""
-
-    media_type: str
-    digest: str
-    size: int
-
-    @classmethod
-    def parse(cls, value: object) -> Descriptor:
-        """From parsed JSON. Raises Rejected."""
-        if not isinstance(value, Mapping):
-            raise broken("a descriptor is not an object")
-        media_type, digest, size = (value.get(key) for key in ("mediaType", "digest", "size"))
-        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
-            raise broken("a descriptor's digest is not sha256")
-        if type(size) is not int or size < 0 or not isinstance(media_type, str):
-            raise broken("a descriptor has no size or media type")
-        return cls(media_type, digest, size)
 
 
 class Layout:
@@ -70,8 +53,8 @@ class Layout:
             try:
                 stream = open_regular(self._path(blob.digest))
             except FileNotFoundError:
-                raise _missing(blob.digest) from None
-        return io.BufferedReader(_Checked(stream, blob), 2**20)
+                raise missing("the image layout", blob.digest) from None
+        return io.BufferedReader(CheckedStream(cast(BinaryIO, _Disk(stream)), blob), 2**20)
 
     def read(self, digest: str) -> bytes:
         """A manifest's or config's bytes, checked. Raises NotFound; Rejected if over 8 MiB or spoilt."""
@@ -80,7 +63,7 @@ class Layout:
                 with open_regular(self._path(digest)) as stream:
                     data = stream.read(JSON_SIZE + 1)
             except FileNotFoundError:
-                raise _missing(digest) from None
+                raise missing("the image layout", digest) from None
         if len(data) > JSON_SIZE:
             raise broken("a manifest or config is over 8 MiB")
         if digest_bytes(data) != digest:
@@ -156,32 +139,18 @@ class Layout:
             file.replace(self.folder / name)
 
     def _path(self, digest: str) -> Path:
-        if not SHA256.fullmatch(digest):
-            raise Rejected(f"not a digest: {shown(digest)}", reason="BadDigest", fix="give sha256:<64 hex digits>")
-        return self._blobs / digest.removeprefix("sha256:")
+        return self._blobs / check_digest(digest).removeprefix("sha256:")
 
 
-class _Checked(io.RawIOBase):
-    """A blob's stream that knows its digest."""
+class _Disk(io.RawIOBase):
+    """A blob's file, whose faults are told as a disk's."""
 
-    def __init__(self, stream: BinaryIO, blob: Descriptor) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._blob = blob
-        self._hash = hashlib.sha256()
-        self._size = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes:
         with disk("reading a blob"):
-            data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._hash.update(data)
-        self._size += len(data)
-        if self._size > self._blob.size or (not data and "sha256:" + self._hash.hexdigest() != self._blob.digest):
-            raise broken(f"the bytes of {self._blob.digest} are not its own")
-        return len(data)
+            return self._stream.read(size)
 
     def close(self) -> None:
         self._stream.close()
@@ -192,31 +161,3 @@ def tag_of(entry: Mapping[str, Any]) -> str | None:
     """The tag of an index's entry."""
     tag = entry.get("annotations", {}).get(REF_NAME)
     return tag if isinstance(tag, str) else None
-
-
-def parsed(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises Rejected for anything else."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        raise broken("a manifest, config or index is not JSON") from None
-    if not isinstance(value, dict):
-        raise broken("a manifest, config or index is not an object")
-    return value
-
-
-def broken(what: str) -> Rejected:
-    """The layout's content is not as it must be."""
-    return Rejected(
-        f"broken image layout: {what}",
-        reason="BrokenLayout",
-        fix="move the repository's folder away and copy the images again, with skopeo for example",
-    )
-
-
-def _missing(digest: str) -> NotFound:
-    return NotFound(
-        f"the image layout has no {digest}",
-        reason="ImageMissing",
-        fix="check the digest, or copy the image there, with skopeo for example",
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,30 +11,23 @@ from typing import Any
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Image, Layer, Settings
+from edgetrain.core.ports import BaseImage, Image, Settings
 from edgetrain.core.problem import shown
-from edgetrain.providers.oci_layout.layout import (
-    MANIFEST_TYPE,
-    REF_NAME,
+from edgetrain.providers.image_spec import (
     Descriptor,
-    Layout,
+    base_of,
+    blobs_of,
     broken,
+    check_image,
+    check_repository,
+    check_tag,
+    config_of,
     parsed,
-    tag_of,
 )
+from edgetrain.providers.oci_layout.layout import REF_NAME, Layout, tag_of
 
-_NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_NAME_PART}(?:/{_NAME_PART})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 # Names inside a layout: a repository of such a name would lie in another one's layout.
 _RESERVED = {"blobs", "index.json", "oci-layout"}
-_DOCKER = "application/vnd.docker."
-_TYPES = {
-    _DOCKER + "distribution.manifest.v2+json": MANIFEST_TYPE,
-    _DOCKER + "image.rootfs.diff.tar.gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
-    _DOCKER + "image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",
-}
-_LAYER = re.compile(r"application/vnd\.oci\.image\.layer\.v1\.tar(\+gzip|\+zstd)?")
 
 
 class OciLayoutRegistry:
@@ -52,28 +44,13 @@ class OciLayoutRegistry:
         repository, _, digest = reference.partition("@")
         layout = self._layout(repository)
         manifest = parsed(layout.read(digest))
-        media_type = str(manifest.get("mediaType", MANIFEST_TYPE))
-        if _TYPES.get(media_type, media_type) != MANIFEST_TYPE:
-            raise Rejected(
-                f"{shown(reference, 200)} is no image manifest but {shown(media_type)}",
-                reason="NotAnImage",
-                fix="give the digest of the manifest of one platform",
-            )
-        config = parsed(layout.read(Descriptor.parse(manifest.get("config")).digest))
-        layers, rootfs = manifest.get("layers"), config.get("rootfs")
-        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
-            raise broken("an image's layers and diff ids do not fit")
-        return BaseImage(
-            digest=digest,
-            config=config,
-            layers=tuple(_layer(layout, *pair) for pair in zip(layers, diff_ids, strict=True)),
-        )
+        config = parsed(layout.read(config_of(reference, manifest).digest))
+        return base_of(digest, manifest, config, lambda blob: partial(layout.open, blob))
 
     def push(self, repository: str, image: Image) -> str:
         """Ensure the image is there: blobs, then manifest, then its place in the index."""
         layout = self._layout(repository)
-        _check(image)
+        check_image(image)
         manifest = Descriptor(image.media_type, digest_bytes(image.manifest), len(image.manifest))
         config = Descriptor("", digest_bytes(image.config), len(image.config))
         for layer in image.layers:
@@ -88,10 +65,7 @@ class OciLayoutRegistry:
 
     def tag(self, repository: str, tag: str, digest: str | None) -> None:
         """Ensure the tag. What loses its last tag stays in the index without one. Raises NotFound."""
-        if not _TAG.fullmatch(tag):
-            raise Rejected(
-                f"not a tag: {shown(tag)}", reason="BadTag", fix="use letters, digits and . _ - (128 at most)"
-            )
+        check_tag(tag)
         layout = self._layout(repository)
         if _tags(layout.entries()).get(tag) == digest:
             return
@@ -119,13 +93,9 @@ class OciLayoutRegistry:
         if not SHA256.fullmatch(digest) or not _of(layout.entries(), digest):
             return False
         try:
-            manifest = parsed(layout.read(digest))
+            blobs = blobs_of(parsed(layout.read(digest)))
         except NotFound:
             return False
-        layers = manifest.get("layers")
-        if not isinstance(layers, list):
-            return False
-        blobs = [Descriptor.parse(value) for value in [manifest.get("config"), *layers]]
         return all(layout.size(blob.digest) == blob.size for blob in blobs)
 
     def where(self, repository: str) -> str:
@@ -133,12 +103,12 @@ class OciLayoutRegistry:
         return f"oci:{self._layout(repository).folder}"
 
     def _layout(self, repository: str) -> Layout:
-        parts = repository.split("/")
-        if len(repository) > 255 or not _REPOSITORY.fullmatch(repository) or _RESERVED & {*parts}:
+        parts = check_repository(repository).split("/")
+        if _RESERVED & {*parts}:
             raise Rejected(
-                f"not a repository's name: {shown(repository)}",
+                f"{shown(repository)} would lie in another repository's layout",
                 reason="BadRepository",
-                fix="use lower-case letters and digits, with single . _ - / between them",
+                fix=f"use a name without {' or '.join(sorted(_RESERVED))}",
             )
         folder = self._root
         for part in [*parts, "blobs", "sha256"]:
@@ -150,34 +120,6 @@ class OciLayoutRegistry:
         # Hidden names: no repository's name begins with a dot.
         lock = self._root / ".locks" / (hashlib.sha256(repository.encode()).hexdigest() + ".lock")
         return Layout(self._root.joinpath(*parts), lock, self._root / ".incoming")
-
-
-def _layer(layout: Layout, value: object, diff_id: object) -> Layer:
-    blob = Descriptor.parse(value)
-    media_type = _TYPES.get(blob.media_type, blob.media_type)
-    if not _LAYER.fullmatch(media_type):
-        raise Rejected(
-            f"a layer is of the type {shown(blob.media_type)}",
-            reason="UnsupportedLayer",
-            fix="use a base image with plain tar layers",
-        )
-    if not isinstance(diff_id, str) or not SHA256.fullmatch(diff_id):
-        raise broken("a diff id is not a sha256 digest")
-    return Layer(blob.digest, blob.size, media_type, diff_id, partial(layout.open, blob))
-
-
-def _check(image: Image) -> None:
-    """Raises Rejected if the manifest does not name exactly the config and the layers that are given."""
-    manifest = parsed(image.manifest)
-    layers = manifest.get("layers")
-    named = [Descriptor.parse(value) for value in [manifest.get("config"), *(layers or [])]]
-    given = [(digest_bytes(image.config), len(image.config)), *((one.digest, one.size) for one in image.layers)]
-    if [(blob.digest, blob.size) for blob in named] != given:
-        raise Rejected(
-            "the image's manifest does not name its config and layers",
-            reason="DigestMismatch",
-            fix="report this: it is a fault of edgetrain",
-        )
 
 
 def _entry(manifest: Descriptor, tag: str | None = None) -> dict[str, Any]:
