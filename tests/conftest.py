@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from edgetrain.providers.local import sandbox
+from testbed import azurite as blob_store
+from testbed import registry as image_registry
+from tests.testbed_fixtures import azurite, registry_basic, registry_open, registry_token  # noqa: F401
 
-PARTS = ("bubblewrap", "git>=2.34", "skopeo", "ssh-keygen", "umoci")
+PARTS = ("azurite", "bubblewrap", "git>=2.34", "registry", "skopeo", "ssh-keygen", "umoci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,10 @@ def present(part: str) -> bool:
     """Whether the part is on this machine and works here. Raises ValueError for a part not in PARTS."""
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
+    if part == "azurite":
+        return blob_store.installed()
+    if part == "registry":
+        return image_registry.installed()
     if part == "bubblewrap":
         # The provider's own probe: being installed is not enough, and the two must not disagree.
         return isinstance(sandbox.find(shutil.which("bwrap")), sandbox.Sandbox)

@@ -1,0 +1,44 @@
+"""The real parts of a site as fixtures, one of each for a test session (for each worker), started at first use.
+
+Tests share them, so each takes names of its own: a container, a repository. A test that breaks a part starts its
+own: the classes in `tools/testbed` are context managers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.azurite import Azurite
+from testbed.registry import Registry
+
+ANYWHERE = "0.0.0.0"  # VMs reach the parts at their `host_address`
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """A blob store; from a VM it is at `azurite.endpoint_at(vm.host_address)`. Needs "azurite"."""
+    with Azurite(bind=ANYWHERE) as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def registry_open() -> Iterator[Registry]:
+    """A registry with plain http and no sign-in. Needs "registry"."""
+    with Registry("open", bind=ANYWHERE) as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def registry_basic() -> Iterator[Registry]:
+    """A registry with https and a password. Needs "registry"."""
+    with Registry("basic", bind=ANYWHERE) as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def registry_token() -> Iterator[Registry]:
+    """A registry with https and a token server, `registry_token.tokens`. Needs "registry"."""
+    with Registry("token") as part:
+        yield part
