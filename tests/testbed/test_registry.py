@@ -51,7 +51,8 @@ def test_takes_an_image_from_who_may_push(kind: str, request: pytest.FixtureRequ
     done = push(registry, tmp_path / "layout", "testbed/image:1")
     assert done.returncode == 0, done.stderr
     plain = urllib3.PoolManager(ca_certs=registry.ca_bundle or None)
-    answer = plain.request("GET", f"{registry.url}/v2/testbed/image/manifests/1")
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    answer = plain.request("GET", f"{registry.url}/v2/testbed/image/manifests/1", headers=accept)
     assert answer.status == (200 if kind == "open" else 401)
 
 

@@ -1,4 +1,4 @@
-"""Installs Azurite, pinned by hashes, into the cache folder: `python tools/testbed/install.py`. Needs node and npm."""
+"""Installs Azurite, pinned by hashes, into the cache folder; needs node and npm. `python tools/testbed/install.py`"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A token server: stands for ACR's and for the distribution specification's token endpoint.
 
 `GET /token` and `POST /token` are those of the Distribution project's "Token Authentication Specification" and
-"OAuth2 Token Authentication"; `POST /oauth2/exchange` and `GET|POST /oauth2/token` those of Azure Container Registry
-("Azure Container Registry OAuth"). Tokens are JWTs with RS256, for the granted actions only.
+"OAuth2 Token Authentication"; `POST /oauth2/exchange` and `GET|POST /oauth2/token` those of Azure Container
+Registry ("Azure Container Registry OAuth"). Tokens are JWTs with RS256, for the granted actions only.
 """
 
 from __future__ import annotations
