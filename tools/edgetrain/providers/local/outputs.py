@@ -15,9 +15,9 @@ from typing import Any
 
 from edgetrain.core.errors import NotFound, Rejected
 from edgetrain.core.ports import Harvest, MetricPoint, OutputFile
+from edgetrain.providers.contract import MAX_FILES, ROOT
 from edgetrain.providers.durable import CHUNK, open_regular
-from edgetrain.providers.local.prepare import MAX_FILES
-from edgetrain.providers.local.sandbox import HARVESTER, ROOT, Sandbox, arguments, bare, python
+from edgetrain.providers.local.sandbox import HARVESTER, Sandbox, arguments, bare, python
 
 MAX_REPORT = 64 * 2**20
 LEAST_SECONDS = 120

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
-import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +14,20 @@ import uv
 
 from edgetrain.core.errors import NotFound, Rejected, Unavailable
 from edgetrain.core.ports import EgressLevel, InputMount, RunLimits, RunSpec
+from edgetrain.providers.contract import (
+    MAX_FILES,
+    OPEN_FILES,
+    ROOT,
+    Places,
+    check_words,
+    command_of,
+    input_path,
+    inside,
+    variables,
+)
 from edgetrain.providers.local.sandbox import (
     ISOLATION,
     LAUNCHER,
-    ROOT,
-    TMP,
     Sandbox,
     arguments,
     hidden,
@@ -31,29 +36,9 @@ from edgetrain.providers.local.sandbox import (
     writable,
 )
 
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-MAX_FILES = 10_000
-MAX_WORDS = 100_000
 BUILD_SECONDS = 3600
-OPEN_FILES = 4096
 # Since this kernel a user namespace counts its own processes only, not all of the user's.
 COUNTED_PER_NAMESPACE = (5, 14)
-_MARKER = re.compile(r"\{\{(?:inputs\.([A-Za-z][A-Za-z0-9_-]*)|outputs)\}\}")
-_INPUT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Places:
-    """The paths that the script sees. `read` and `write` map host paths to them (the same without a sandbox)."""
-
-    code: str
-    outputs: str
-    home: str
-    tmp: str
-    environment: str
-    inputs: Mapping[str, str]
-    read: Mapping[str, str] = field(default_factory=dict)
-    write: Mapping[str, str] = field(default_factory=dict)
 
 
 def this_python() -> str:
@@ -69,8 +54,7 @@ def this_platform() -> str:
 
 def check(spec: RunSpec) -> None:
     """Raises Rejected for what this provider does not serve, NotFound for an input that is not there."""
-    if not ID.fullmatch(spec.id):
-        raise Rejected("the run's id is not fit for a file name", reason="InvalidRunId")
+    check_words(spec)
     if spec.image is not None:
         raise _not_served("a base image", "a target of type ssh runs containers; remove environment.image")
     if spec.limits.gpus:
@@ -78,8 +62,6 @@ def check(spec: RunSpec) -> None:
     if spec.python != this_python():
         fix = f"set environment.python to {this_python()}, or run edgetrain with Python {spec.python}"
         raise _not_served(f"Python {spec.python}", fix)
-    if len(spec.command) + len(json.dumps(dict(spec.parameters))) > MAX_WORDS:
-        raise Rejected("command and parameters are too long", reason="CommandTooLong", fix="put them into a file")
     for mount in spec.inputs:
         _check_input(mount)
 
@@ -92,7 +74,7 @@ def _check_input(mount: InputMount) -> None:
     source = Path(mount.source.location)
     if mount.source.kind != "folder":
         raise _not_served(f"data of kind {mount.source.kind}", "choose a datastore of type folder")
-    if not _INPUT_NAME.fullmatch(mount.name) or not source.is_absolute():
+    if not source.is_absolute():
         raise Rejected(f"input {mount.name[:64]!r} can't be given to a script", reason="InvalidInput")
     if not (source.is_file() if mount.single_file else source.is_dir()):
         kind = "file" if mount.single_file else "folder"
@@ -118,13 +100,9 @@ def _sandboxed(spec: RunSpec, run: Path, environment: Path) -> Places:
         str(LAUNCHER): f"{ROOT}/launch.py",
     }
     for mount in spec.inputs:
-        inside = f"{ROOT}/inputs/{mount.name}"
-        if mount.single_file:
-            inside += "/" + Path(mount.source.location).name
-        read[mount.source.location] = inputs[mount.name] = inside
-    write = {str(run / "outputs"): f"{ROOT}/outputs"}
-    folders = (f"{ROOT}/code", f"{ROOT}/outputs", f"{ROOT}/home", TMP, f"{ROOT}/environment")
-    return Places(*folders, inputs, read, write)
+        place = input_path(mount.name, Path(mount.source.location).name if mount.single_file else "")
+        read[mount.source.location] = inputs[mount.name] = place
+    return inside(inputs, read, {str(run / "outputs"): f"{ROOT}/outputs"})
 
 
 def _plain(spec: RunSpec, run: Path, environment: Path) -> Places:
@@ -133,45 +111,10 @@ def _plain(spec: RunSpec, run: Path, environment: Path) -> Places:
     return Places(code, outputs, home, tmp, str(environment), inputs)
 
 
-def variables(spec: RunSpec, places: Places) -> dict[str, str]:
-    """The whole environment of the script: nothing of the runner's own is in it."""
-    found = {
-        "PATH": f"{places.environment}/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": places.home,
-        "USER": "edgetrain",
-        "LOGNAME": "edgetrain",
-        "LANG": "C.UTF-8",
-        "TMPDIR": places.tmp,
-        "PYTHONHASHSEED": str((spec.seed or 0) % 2**32),
-        "PYTHONUNBUFFERED": "1",
-        "EDGETRAIN_OUTPUTS": places.outputs,
-        "EDGETRAIN_PARAMS": json.dumps(dict(spec.parameters), sort_keys=True),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{places.outputs}/mlflow.db",
-    }
-    if spec.seed is not None:
-        found["EDGETRAIN_SEED"] = str(spec.seed)
-    if spec.limits.cpus:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            found[name] = str(spec.limits.cpus)
-    if library := library_path():
-        found["LD_LIBRARY_PATH"] = library
-    for name, path in places.inputs.items():
-        found["EDGETRAIN_INPUT_" + name.upper().replace("-", "_")] = path
-    return found
-
-
-def command_of(spec: RunSpec, places: Places) -> str:
-    """The command with the shell-quoted paths where the markers stand."""
-
-    def path(found: re.Match[str]) -> str:
-        name = found[1]
-        if name is None:
-            return shlex.quote(places.outputs)
-        if name not in places.inputs:
-            raise Rejected(f"the command names input {name}, which the run does not have", reason="InvalidInput")
-        return shlex.quote(places.inputs[name])
-
-    return _MARKER.sub(path, spec.command)
+def environ(spec: RunSpec, places: Places) -> dict[str, str]:
+    """The whole environment of the script."""
+    library = library_path()
+    return {**variables(spec, places), **({"LD_LIBRARY_PATH": library} if library else {})}
 
 
 def _rlimits(limits: RunLimits, memory: int | None, sandboxed: bool) -> dict[str, int]:
@@ -218,7 +161,7 @@ def instructions(
             "hidden": hidden(run),
             "guard": sandbox is None,
         },
-        "env": variables(spec, places),
+        "env": environ(spec, places),
         "cwd": "/" if sandbox else places.code,
         "require": ISOLATION if sandbox else [],
         "environment": environment,

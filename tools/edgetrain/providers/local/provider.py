@@ -30,6 +30,7 @@ from edgetrain.core.ports import (
 )
 from edgetrain.onsite.supervisor import BOOTSTRAP
 from edgetrain.onsite.supervisor.folder import now, write
+from edgetrain.providers.contract import ID
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
 from edgetrain.providers.local import prepare
 from edgetrain.providers.local.environments import drop, environment_id, stored
@@ -309,7 +310,7 @@ class LocalCompute:
         with disk("listing runs"):
             if not self._runs.is_dir():
                 return []
-            names = sorted(entry.name for entry in self._runs.iterdir() if prepare.ID.fullmatch(entry.name))
+            names = sorted(entry.name for entry in self._runs.iterdir() if ID.fullmatch(entry.name))
             return [name for name in names if not (self._runs / name / "forgotten").exists()]
 
     def environment(self, requirements: bytes) -> str:
@@ -328,7 +329,7 @@ class LocalCompute:
                 remove(self.state / "environments" / environment)
 
     def _folder(self, run_id: str) -> Path:
-        if not prepare.ID.fullmatch(run_id):
+        if not ID.fullmatch(run_id):
             raise Rejected("the run's id is not fit for a file name", reason="InvalidRunId")
         return self._runs / run_id
 

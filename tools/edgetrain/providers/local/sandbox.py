@@ -14,12 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgetrain.onsite import ONSITE
+from edgetrain.providers.contract import HOME_SIZE, NOBODY, ROOT, SHM, TMP
 
-ROOT = "/edgetrain"
-TMP = "/tmp"  # noqa: S108 - inside the sandbox: bounded, and thrown away
-SHM = "/dev/shm"  # noqa: S108 - likewise
-# A user without rights, also where the runner is root: files of its own still belong to the runner outside.
-NOBODY = "65534"
 SYSTEM = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 HOST = ("/etc/passwd", "/etc/shadow", "/etc/ssh", "/var", "/run", "/sys", "/boot")
@@ -28,7 +24,6 @@ SUPERVISOR = ONSITE / "supervisor"
 LAUNCHER = SUPERVISOR / "launch.py"
 HARVESTER = SUPERVISOR / "harvest.py"
 PROBE_SECONDS = 30
-HOME_SIZE = 256 * 2**20
 FIX = (
     "on the runner: `sudo apt install bubblewrap` (0.8 or later, with user namespaces allowed); or, to train "
     "without a sandbox, write `allowUnsandboxed: true` in edgetrain.yaml: runs are then recorded as advisory"
@@ -76,7 +71,7 @@ def arguments(
 ) -> list[str]:
     """The command line up to the program to run; `read` and `write` map a host path to one inside."""
     found = [program, "--unshare-all", "--unshare-user", *flags, "--die-with-parent", "--new-session"]
-    found += ["--cap-drop", "ALL", "--uid", NOBODY, "--gid", NOBODY, "--hostname", "edgetrain"]
+    found += ["--cap-drop", "ALL", "--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "edgetrain"]
     found += ["--ro-bind", "/usr", "/usr"]
     for name in SYSTEM:
         path = Path("/") / name
