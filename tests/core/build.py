@@ -32,7 +32,7 @@ COMMIT = "c0" * 20
 PROVENANCE = {"mergeCommit": COMMIT, "proposer": "Dana <dana@example.org>", "approvers": [], "pullRequest": None}
 SERVED = {
     "compute": ["local", "ssh"],
-    "datastore": ["folder"],
+    "datastore": ["azure-blob", "folder"],
     "workspace": ["mlflow"],
     "registry": ["oci-layout", "oci"],
     "artifacts": ["folder"],
@@ -61,6 +61,7 @@ spec:
   secrets:
     acr: {source: {environment: ACR_PASSWORD}}
     site-key: {source: {file: /etc/edgetrain/key}, targets: [gpu]}
+  allowedBases: ["acr.example/train@sha256:1111111111111111111111111111111111111111111111111111111111111111"]
   machine: {name: edgetrain, email: machine@example.org}
 """,
     "compute/runner.yaml": """\
@@ -118,6 +119,9 @@ spec:
   outputs:
     model: {type: custom_model, path: model.json}
   metrics: [loss]
+  environment:
+    image: acr.example/train@sha256:1111111111111111111111111111111111111111111111111111111111111111
+    python: "3.11"
   objective: {goal: minimize, primaryMetric: loss}
   samplingAlgorithm: {type: grid}
   searchSpace:

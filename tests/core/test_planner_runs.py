@@ -20,6 +20,11 @@ from tests.core import build
 
 EXPERIMENT = "experiments/mean/experiment.yaml"
 SEARCH = "experiments/search/experiment.yaml"
+IMAGE = "acr.example/train@sha256:" + "1" * 64
+BLOB = (
+    '{type: azure-blob, endpoint: "https://acct.blob.local.example", container: data, '
+    "credential: {accountKey: {secret: acr}}}"
+)
 READY = TargetStatus(True, EgressLevel.ENFORCED, "3.11", "linux/amd64")
 SEEN = Observation(
     targets={"runner": READY, "gpu": READY}, data={("store", "table/"): DataDigest(build.DATA, 1, 6)}
@@ -207,6 +212,28 @@ def test_targets_that_do_not_fit_are_refused_with_the_reason(status: TargetStatu
     made = plan(build.desired(files), observed=replace(SEEN, targets={"runner": status, "gpu": READY}))
     assert only(made) == []
     assert [p.code for p in made.problems] == [code]
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "code"),
+    [
+        (SEARCH, "  environment:\n    image: " + IMAGE + '\n    python: "3.11"\n', "", "P510"),
+        (SEARCH, '    python: "3.11"\n', "", "P511"),
+        ("edgetrain.yaml", "  allowedBases: [" + f'"{IMAGE}"' + "]\n", "", "P507"),
+        (EXPERIMENT, "{requirements:", f"{{image: {IMAGE}, requirements:", "P508"),
+        ("edgetrain.yaml", "{type: folder, path: /srv/data}", BLOB, "P512"),
+    ],
+)
+def test_what_a_kind_of_target_can_not_do_is_refused_at_plan_time(path: str, old: str, new: str, code: str) -> None:
+    made = plan(build.desired(build.edited(path, old, new)))
+    assert [p.code for p in made.problems] == [code]
+
+
+def test_a_container_brings_its_own_python() -> None:
+    target = replace(READY, python="")
+    changes = plan(STATE, observed=replace(SEEN, targets={"runner": READY, "gpu": target})).changes
+    [of, _] = [c.subject["identityOf"] for c in changes if c.subject.get("experiment") == "search"]
+    assert (of["python"], of["platform"]) == ("3.11", READY.platform)
 
 
 def test_changed_gates_judge_again_and_never_train() -> None:

@@ -38,6 +38,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 )
 @click.option("--max-updates", type=click.IntRange(min=0), metavar="N", help="Allow this many updates.")
 @click.option("--max-deletions", type=click.IntRange(min=0), metavar="N", help="Allow this many deletions.")
+@click.option("--wait/--no-wait", default=True, help="Wait for runs to end, or leave them to the next apply.")
 @format_option("text", "markdown", "json", "github")
 @pass_session
 @click.pass_context
@@ -48,12 +49,13 @@ def apply(
     reviewed: Path | None,
     max_updates: int | None,
     max_deletions: int | None,
+    wait: bool,
 ) -> None:
     """Bring the world to what main says.
 
     Reconciles the tip of the configured branch, not the work tree: trains, judges, proposes, releases and
     moves channels, and writes a record of each to git. Ctrl-C stops cleanly: what runs goes on, and the
-    next apply takes it up again.
+    next apply takes it up again. Channel moves and releases never wait for a training.
     """
     from edgetrain.cli.progress import Progress
     from edgetrain.reconcile.apply import Options
@@ -67,6 +69,7 @@ def apply(
         reviewed=_read_plan(reviewed) if reviewed else None,
         max_updates=max_updates,
         max_deletions=max_deletions,
+        wait=wait,
     )
     progress = Progress(session)
     with stopping_cleanly(session, options.stop) as caught, progress.shown_live():
@@ -117,6 +120,7 @@ def _read_plan(path: Path) -> Plan:
 def next_steps(root: Path, result: ApplyResult, proposals: list[str]) -> list[str]:
     """What a person does next: merge what was proposed, read what failed, go on with what was left."""
     from edgetrain.core.record import Outcome
+    from edgetrain.reconcile.report import Status
     from edgetrain.repo.git import REMOTE, Git
 
     remote = f"{REMOTE}/" if Git.find(root).has_remote() else ""
@@ -124,7 +128,7 @@ def next_steps(root: Path, result: ApplyResult, proposals: list[str]) -> list[st
     for row in result.results:
         if row.outcome in (Outcome.FAILED, Outcome.REJECTED, Outcome.LOST):
             steps.append(f"edgetrain logs {row.message.partition(':')[0]}")
-    if result.stopped:
+    if result.stopped or any(row.status in (Status.UNDER_WAY, Status.WAITING) for row in result.results):
         steps.append("edgetrain apply")
     return list(dict.fromkeys(steps))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from edgetrain.core.checks.main import main_problems
@@ -22,11 +23,13 @@ from edgetrain.reconcile.planning import checked, open_site, plan_of
 from edgetrain.reconcile.proposing import evaluate_again, propose
 from edgetrain.reconcile.releasing import Built, release
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
+from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, open_ledger, read_tip
 from edgetrain.reconcile.training import train_all
 from edgetrain.repo.git import Git
 
 MAX_ROUNDS = 5
+# What must not wait for a training.
 RELEASING = frozenset(
     {
         Operation.REGISTER,
@@ -37,17 +40,20 @@ RELEASING = frozenset(
         Operation.WITHDRAW,
     }
 )
+ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CANCEL}
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to apply. `reviewed` is a plan whose digest must equal that of now; the maxima lift the limits."""
+    """How to apply. `reviewed` is a plan whose digest must equal that of now; the maxima lift the limits;
+    without `wait` runs are started and left to the next apply."""
 
     site: str | None = None
     branch: str = "main"
     reviewed: Plan | None = None
     max_updates: int | None = None
     max_deletions: int | None = None
+    wait: bool = True
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[str], None] = no_step
 
@@ -77,7 +83,8 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
             break
         rounds += 1
         report(Event("Round", str(rounds), f"{len(todo)} change(s)"))
-        for result in carry_out(context, todo, unreviewed, observed):
+        aside = partial(release_aside, git, options, report, context, tried)
+        for result in carry_out(context, todo, unreviewed, observed, aside):
             tried[result.change] = result
         stopped = options.stop.is_set()
         tidy_recorded(context)
@@ -86,16 +93,51 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
     return ApplyResult(first, tuple(tried.values()), rounds, git.tip(options.branch), stopped)
 
 
-def prepare(state: State, options: Options, report: Report) -> tuple[Context, Observation]:
-    """Open the site and look at the world. Raises InvalidFiles if main, or a record on it, has problems."""
+def prepare(
+    state: State, options: Options, report: Report, beside: Site | None = None
+) -> tuple[Context, Observation]:
+    """Open the site and look at the world; `beside` an apply that trains, only at what a release needs.
+
+    Raises InvalidFiles if main, or a record on it, has problems.
+    """
     judgement = judge_tip(state)
-    site = open_site(checked(state, main_problems(judgement.wrong)), options.site)
+    site = beside or open_site(checked(state, main_problems(judgement.wrong)), options.site)
     for warning in judgement.warnings:
         report(Event("Note", "git", f"{warning.what}; {warning.fix}"))
     ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
-    context = Context(state, site, ledger, report, stop=options.stop, step=options.step)
-    tidy_recorded(context)
-    return context, observe(state.desired, state.recorded, site, state.git, ledger)
+    context = Context(state, site, ledger, report, stop=options.stop, step=options.step, waits=options.wait)
+    if beside is None:
+        tidy_recorded(context)
+    return context, observe(state.desired, state.recorded, site, state.git, ledger, training=beside is None)
+
+
+def release_aside(
+    git: Git, options: Options, report: Report, context: Context, tried: Mapping[str, Result]
+) -> list[Result]:
+    """Do what became due on main while runs go on: channel moves, releases, proposals. A fault of it all is
+    told and left to the next apply, for the runs must be seen to their ends."""
+    done: dict[str, Result] = {}
+    try:
+        for _ in range(MAX_ROUNDS):
+            state = read_tip(git, options.branch)
+            if state.commit == context.state.commit:
+                break
+            beside, observed = prepare(state, options, report, beside=context.site)
+            offline, plan = plans(state, observed)
+            check_limits(plan, state.desired, options.max_updates, options.max_deletions)
+            beside.plan_digest = plan.digest
+            todo = [
+                change
+                for change in plan.changes
+                if change.operation in ASIDE and not change.conditional and change.id not in {*tried, *done}
+            ]
+            if not todo:
+                break
+            for result in carry_out(beside, todo, surprises(offline, plan), observed, list):
+                done[result.change] = result
+    except EdgetrainError as error:
+        report(Event("Note", "beside the runs", f"{error.message}; the next apply tries again"))
+    return list(done.values())
 
 
 def plans(state: State, observed: Observation) -> tuple[Plan, Plan]:
@@ -120,9 +162,15 @@ def seen_by_people(reviewed: Plan | None) -> set[str]:
     return {change.id for change in reviewed.changes} if reviewed else set()
 
 
-def carry_out(context: Context, changes: list[Change], unreviewed: set[str], observed: Observation) -> list[Result]:
+def carry_out(
+    context: Context,
+    changes: list[Change],
+    unreviewed: set[str],
+    observed: Observation,
+    aside: Callable[[], list[Result]],
+) -> list[Result]:
     """Channel moves and releases first, then verdicts, then runs, then proposals. One failure stops only
-    what hangs on it."""
+    what hangs on it. `aside` does, while runs go on, what must not wait for them."""
     results: list[Result] = []
     bad: set[str] = set()
     built: Built = {}
@@ -148,8 +196,8 @@ def carry_out(context: Context, changes: list[Change], unreviewed: set[str], obs
         context.tell(kind, change.id, f"{said}: {result.reason} {result.message}".strip())
         return result
 
-    def on_target(change: Change, target: ComputeTarget) -> Result:
-        return do(change, lambda: _named(conduct(context, change, target), change))
+    def on_target(change: Change, target: ComputeTarget, freed: Callable[[], None]) -> Result:
+        return do(change, lambda: _named(conduct(context, change, target, freed), change))
 
     runs = [change for change in changes if change.operation in (Operation.TRAIN, Operation.ADOPT)]
     for change in changes:
@@ -161,7 +209,7 @@ def carry_out(context: Context, changes: list[Change], unreviewed: set[str], obs
             results.append(do(change, lambda change=change: evaluate_again(context, change)))  # type: ignore[misc]
         elif change.operation is Operation.CANCEL:
             results.append(do(change, lambda change=change: cancel_superseded(context, change)))  # type: ignore[misc]
-    results += train_all(context, runs, observed, on_target)
+    results += train_all(context, runs, observed, on_target, aside)
     for change in changes:
         if change.operation is Operation.PROPOSE and not context.stop.is_set():
             results.append(do(change, lambda change=change: propose(context, change)))  # type: ignore[misc]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import MAX_RECORD_BYTES, Outcome, parse_record, run_path
 from edgetrain.core.template import literal
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
+from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
 from edgetrain.reconcile.finish import Kept, Verdict, check, keep, run_record, undecided, verdict_of
 from edgetrain.reconcile.observe import RETRIES, TICKETS
@@ -27,24 +29,28 @@ from edgetrain.repo.history import last_change
 from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.tree import Tree, export
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
+MOST_SECONDS = 5.0
 LOG_LIMIT = 32 * 2**20
 # Another apply may be storing a large model under the same lock.
 LOCK_SECONDS = 3600.0
 
 
-def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
-    """Train (or adopt) one run, wait for its end, and record it. Raises Stopped if asked to stop meanwhile."""
+def conduct(context: Context, change: Change, target: ComputeTarget, freed: Callable[[], None]) -> Result:
+    """Train (or adopt) one run, wait for its end, and record it; `freed` is called when it has ended.
+
+    Raises Stopped if the run goes on: asked to stop meanwhile, or not to wait.
+    """
     experiment = context.state.desired.experiments[change.subject["experiment"]]
     site = context.site
     facts = running(context, change, target) if change.operation is Operation.ADOPT else None
     if facts is None:
-        data = measure(context, experiment, change.subject["identityOf"]["inputs"])
+        data, staged = measure(context, experiment, target, change.subject["identityOf"]["inputs"])
         if change.subject["identity"] is None:
             raise Rejected(
                 "the data could not be digested when the plan was made", reason="IdentityUnknown", fix="apply again"
             )
-        facts = take_ticket(context, change, experiment, target, data)
+        facts = take_ticket(context, change, experiment, target, data, staged)
     name = ticket_name(facts)
     if facts["target"] != target.metadata.name:
         target = context.state.desired.targets[facts["target"]]
@@ -55,6 +61,7 @@ def conduct(context: Context, change: Change, target: ComputeTarget) -> Result:
         return done
     start(context, compute, experiment, facts)
     state = wait(context, compute, name)
+    freed()
     return finish(context, compute, experiment, facts, state)
 
 
@@ -89,12 +96,19 @@ def still_there(context: Context, facts: Mapping[str, Any]) -> bool:
     return all(git.show(tip, path) is not None for path in paths)
 
 
-def measure(context: Context, experiment: Experiment, expected: Mapping[str, str | None]) -> dict[str, DataDigest]:
-    """Digest every data input where it lies. Raises Rejected if one is not what the identity says."""
-    found = {}
+def measure(
+    context: Context, experiment: Experiment, target: ComputeTarget, expected: Mapping[str, str | None]
+) -> tuple[dict[str, DataDigest], list[str]]:
+    """Digest every data input where it lies; and name those that the target holds a copy of its own of.
+
+    Raises Rejected if one is not what the identity says.
+    """
+    found, staged = {}, []
     for name, source in experiment.data.items():
         context.tell("Digesting", f"{source.datastore}:{source.path}")
-        seen = context.site.datastore(source.datastore).digest(source.path)
+        seen, copied = measure_input(context.site, target, source)
+        if copied:
+            staged.append(name)
         if expected[name] is not None and seen.digest != expected[name]:
             wanted = short(str(expected[name]))
             raise Rejected(
@@ -103,11 +117,16 @@ def measure(context: Context, experiment: Experiment, expected: Mapping[str, str
                 fix=f"propose the new data in a pull request: digest: {seen.digest}",
             )
         found[name] = seen
-    return found
+    return found, sorted(staged)
 
 
 def take_ticket(
-    context: Context, change: Change, experiment: Experiment, target: ComputeTarget, data: Mapping[str, DataDigest]
+    context: Context,
+    change: Change,
+    experiment: Experiment,
+    target: ComputeTarget,
+    data: Mapping[str, DataDigest],
+    staged: list[str],
 ) -> dict[str, Any]:
     """Claim the attempt in the artifact store; the answer is ours, or that of whoever was first."""
     state = context.state
@@ -120,7 +139,7 @@ def take_ticket(
         commit=state.commit,
         provenance=provenance_of(context, merged.commit) if merged else {},
         manifest=manifest_digest(context, experiment.document.path),
-    )
+    ) | {"staged": staged}
     context.step("ticket")
     held = context.site.artifacts.claim(TICKETS + ticket_name(facts), canonical(facts))
     mine: dict[str, Any] = json.loads(held)
@@ -163,8 +182,8 @@ def export_code(tree: Tree, experiment: Experiment, folder: Path, allowed: int) 
 
 
 def wait(context: Context, compute: Compute, name: str) -> RunState:
-    """Poll until the run has ended or is lost."""
-    shown = None
+    """Poll until the run has ended or is lost, less often the longer it runs."""
+    shown, began = None, time.monotonic()
     while True:
         state = compute.inspect(name)
         if state.phase in (RunPhase.ENDED, RunPhase.LOST):
@@ -172,8 +191,13 @@ def wait(context: Context, compute: Compute, name: str) -> RunState:
         if state.phase is not shown:
             shown = state.phase
             context.tell(state.phase.value.capitalize(), name)
-        if context.stop.wait(POLL_SECONDS):
+        if not context.waits or context.stop.wait(_pause(time.monotonic() - began)):
             raise Stopped(f"{name} goes on; the next apply adopts it", reason="LeftRunning")
+
+
+def _pause(seconds: float) -> float:
+    """Seconds until the next look at a run that was watched for so long: a fiftieth, within bounds."""
+    return min(max(seconds / 50, POLL_SECONDS), MOST_SECONDS)
 
 
 def finish(
@@ -237,9 +261,9 @@ def finish(
 
 
 def data_unchanged(context: Context, experiment: Experiment | None, facts: Mapping[str, Any]) -> Verdict:
-    """Whether the inputs still are what the run was to read."""
+    """Whether the inputs that were read in place still are what the run was to read."""
     for name, entry in facts["inputs"].items():
-        if experiment is not None:
+        if experiment is not None and name not in facts.get("staged", ()):
             seen = context.site.datastore(entry["datastore"]).digest(entry["path"])
             if seen.digest != entry["digest"]:
                 return Verdict(Outcome.REJECTED, "DataChanged", f"input {name} changed while the run read it")

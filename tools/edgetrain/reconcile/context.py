@@ -24,7 +24,7 @@ def no_step(name: str) -> None:
 
 @dataclass
 class Context:
-    """One apply. `step` is called before each effect with the effect's stable name."""
+    """One apply. `waits` is false if it only starts runs and leaves them to a later one. `step` is called before each effect with the effect's stable name."""
 
     state: State
     site: Site
@@ -33,6 +33,7 @@ class Context:
     plan_digest: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[str], None] = no_step
+    waits: bool = True
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     def tell(self, kind: str, subject: str, message: str = "") -> None:

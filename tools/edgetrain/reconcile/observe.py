@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgetrain.core.desired import Desired
@@ -15,6 +15,7 @@ from edgetrain.core.planner.proposals import BRANCH_PREFIX
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
 from edgetrain.core.ports import ArtifactStore, DataDigest, EgressLevel, TargetStatus
 from edgetrain.core.record import SETTLED, Outcome, Recorded
+from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.site import Site
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger
@@ -24,19 +25,27 @@ TICKETS = "tickets/"
 RETRIES = "retries/"
 
 
-def observe(desired: Desired, recorded: Recorded, site: Site, git: Git, ledger: Ledger) -> Observation:
-    """Ask every provider that something hangs on. Raises ProviderError if one can't be asked."""
+def observe(
+    desired: Desired, recorded: Recorded, site: Site, git: Git, ledger: Ledger, training: bool = True
+) -> Observation:
+    """Ask every provider that something hangs on; without `training` no target and no data.
+
+    Raises ProviderError if one can't be asked.
+    """
     tickets = read_claims(site.artifacts, TICKETS)
     retries = read_claims(site.artifacts, RETRIES)
     open_wanted = [
-        want for want in wanted_runs(desired, recorded, None) if _open(want, retries) and _here(desired, want, site)
+        want
+        for want in (wanted_runs(desired, recorded, None) if training else ())
+        if _open(want, retries) and _here(desired, want, site)
     ]
     released = [release for release in recorded.releases if release.event == "released"]
     merged = sorted({model for model, _ in desired.versions} | {release.model for release in released})
     repositories = sorted({(r.data["image"]["registry"], r.data["image"]["repository"]) for r in released})
+    targets = _targets(desired, open_wanted, site)
     return Observation(
-        targets=_targets(desired, open_wanted, site),
-        data=_data(open_wanted, site),
+        targets=targets,
+        data=_data(desired, open_wanted, targets, site),
         tickets={name: ticket for name, ticket in tickets.items() if ticket["site"] == site.name},
         retries=retries,
         workspace=dict(site.workspace.observe(merged)) if merged else {},
@@ -86,7 +95,9 @@ def _targets(desired: Desired, wanted: Sequence[Wanted], site: Site) -> dict[str
     return found
 
 
-def _data(wanted: Sequence[Wanted], site: Site) -> dict[tuple[str, str], DataDigest]:
+def _data(
+    desired: Desired, wanted: Sequence[Wanted], targets: Mapping[str, TargetStatus], site: Site
+) -> dict[tuple[str, str], DataDigest]:
     """Digests of `latest` inputs that no run has observed yet; what can't be read stays unknown."""
     found: dict[tuple[str, str], DataDigest] = {}
     for want in wanted:
@@ -94,8 +105,13 @@ def _data(wanted: Sequence[Wanted], site: Site) -> dict[tuple[str, str], DataDig
             key = (source.datastore, source.path)
             unknown = source.digest == LATEST and want.of["inputs"][source.name] is None
             if unknown and key not in found and source.datastore in site.settings.datastores:
+                ready = [
+                    target
+                    for target in desired.targets_for(want.experiment)
+                    if target.metadata.name in targets and targets[target.metadata.name].ready
+                ]
                 try:
-                    found[key] = site.datastore(source.datastore).digest(source.path)
+                    found[key], _ = measure_input(site, next(iter(ready), None), source)
                 except ProviderError:
                     continue  # the run itself says what is wrong with its data, with the reason
     return found

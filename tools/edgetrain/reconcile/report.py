@@ -30,6 +30,7 @@ class Status(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     UNDER_WAY = "under way"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether nobody need look: applied or under way, and no failed, lost or rejected run."""
+        """Whether nobody need look: applied, under way or waiting, and no failed, lost or rejected run."""
         bad = (Outcome.FAILED, Outcome.LOST, Outcome.REJECTED)
         return self.status not in (Status.REFUSED, Status.FAILED) and self.outcome not in bad
 

@@ -11,7 +11,7 @@ from edgetrain.core.plan import Plan
 from edgetrain.core.record import Outcome
 from edgetrain.render.words import plural
 
-STATUSES = ("applied", "under way", "unchanged", "refused", "failed")
+STATUSES = ("applied", "under way", "waiting", "unchanged", "refused", "failed")
 
 
 class Row(Protocol):

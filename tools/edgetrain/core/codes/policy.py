@@ -60,3 +60,21 @@ FEATURE_NOT_SERVED = Code(
     "The manifest asks for something that this version can't hold to; going on would break its word.",
     "Remove the field until a version that serves it is installed.",
 )
+IMAGE_NEEDED = Code(
+    "P510",
+    "the target runs containers and no image is named",
+    "Targets of this type run each experiment in a container, and the manifest names no base image for it.",
+    "Name one of `allowedBases`: environment: {image: registry.example/train@sha256:..., python: '3.11'}.",
+)
+PYTHON_OF_IMAGE = Code(
+    "P511",
+    "the Python of the image is not declared",
+    "The Python minor version is part of a run's identity, and which one an image has shows only when it runs.",
+    "Declare it beside the image: environment: {python: '3.11'}; the run is refused if the image has another.",
+)
+DATA_NOT_REACHED = Code(
+    "P512",
+    "the target can't read the datastore",
+    "Targets of type `local` read folders in place; data in a blob store is pulled by targets of type `ssh`.",
+    "Choose a target of type ssh, or a datastore of type folder.",
+)

@@ -12,6 +12,9 @@ from edgetrain.core.quantity import bytes_of
 
 # The block of `spec` that holds each type's own settings.
 BLOCKS = {"ssh": "ssh", "azureml-vm": "azuremlVm", "azureml-kubernetes": "azuremlKubernetes"}
+# Types whose runs are containers; and the types of datastore that each type of target can read.
+CONTAINERS = frozenset({"ssh"})
+READS = {"ssh": frozenset({"folder", "azure-blob"})}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,16 @@ class ComputeTarget:
             schedulable=spec.get("schedulable", True),
             settings=spec.get(BLOCKS.get(spec["type"], ""), {}),
         )
+
+    @property
+    def runs_containers(self) -> bool:
+        """Whether a run is a container, which brings its own Python."""
+        return self.type in CONTAINERS
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The types of datastore that it can read."""
+        return READS.get(self.type, frozenset({"folder"}))
 
     @property
     def id(self) -> str:

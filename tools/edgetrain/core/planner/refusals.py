@@ -116,9 +116,11 @@ def _experiment(
                     fix=f"use a datastore of type: {', '.join(sorted(served['datastore']))}",
                 )
                 return
-    image = experiment.environment.image
-    if image and any(target.type == "local" for target in targets):
-        yield refusal(policy.IMAGE_NOT_SERVED, "a local target runs no images", "environment", "image")
+            if store and store["type"] not in target.reads:
+                what = f"input {name}: {target.metadata.name} reads no datastore of type {store['type']!r}"
+                yield refusal(policy.DATA_NOT_REACHED, what, "inputs", name, "datastore")
+                return
+    yield from _image(desired, experiment, targets)
     if experiment.waivers:
         yield refusal(
             policy.FEATURE_NOT_SERVED,
@@ -141,6 +143,30 @@ def _experiment(
             yield refusal(code, what, "compute")
 
 
+def _image(desired: Desired, experiment: Experiment, targets: list[ComputeTarget]) -> Iterator[Problem]:
+    document, environment = experiment.document, experiment.environment
+
+    def refusal(code: Code, what: str, *pointer: str) -> Problem:
+        return problem(code, document.path, document.mark("spec", *pointer), what)
+
+    for target in targets:
+        name = target.metadata.name
+        if environment.image and not target.runs_containers:
+            yield refusal(policy.IMAGE_NOT_SERVED, f"{name} runs no images", "environment", "image")
+        elif target.runs_containers and environment.image is None:
+            yield refusal(policy.IMAGE_NEEDED, f"{name} runs containers, and no image is named", "environment")
+        else:
+            continue
+        return
+    if environment.image is None:
+        return
+    if environment.image not in desired.configuration.allowed_bases:
+        what = f"image {environment.image} is not listed in allowedBases"
+        yield refusal(policy.BASE_NOT_ALLOWED, what, "environment", "image")
+    if environment.python is None:
+        yield refusal(policy.PYTHON_OF_IMAGE, "which Python the image has is not declared", "environment")
+
+
 def _fits(experiment: Experiment, target: ComputeTarget) -> bool:
     asked, has = experiment.resources, target.capacity
     return (
@@ -156,7 +182,10 @@ def usable(desired: Desired, experiment: Experiment, target: ComputeTarget, obse
     if status is None or not status.ready:
         return f"{target.metadata.name}: {status.message if status else 'it was not observed'}"
     wanted = experiment.environment
-    if (wanted.python or status.python) != status.python or (wanted.platform or status.platform) != status.platform:
+    if target.runs_containers:
+        if wanted.platform not in (None, status.platform):
+            return f"{target.metadata.name}: it is {status.platform}"
+    elif wanted.python not in (None, status.python) or wanted.platform not in (None, status.platform):
         return f"{target.metadata.name}: it has Python {status.python} on {status.platform}"
     if status.egress is not EgressLevel.ENFORCED and requires_enforced(desired, experiment, target):
         return f"{target.metadata.name}: its egress level is {status.egress.value}"

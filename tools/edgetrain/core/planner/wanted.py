@@ -103,7 +103,7 @@ def _completed(
             status = observed.targets[target.metadata.name]
             return {
                 **of,
-                "python": of["python"] or status.python,
+                "python": of["python"] or status.python or None,
                 "platform": of["platform"] or status.platform,
             }
     return of

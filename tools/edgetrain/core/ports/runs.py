@@ -24,8 +24,9 @@ class EgressLevel(StrEnum):
 class TargetStatus:
     """What a compute target is, as observed now.
 
-    `python` is a minor version such as `3.11`, `platform` such as `linux/amd64`. `isolation` tells each
-    restriction and whether it is in force (`{"network": True, "pidNamespace": True, ...}`).
+    `python` is a minor version such as `3.11` (empty where each run's image brings its own), `platform` such
+    as `linux/amd64`. `isolation` tells each restriction and whether it is in force
+    (`{"network": True, "pidNamespace": True, ...}`).
     If not `ready`, `reason` (CamelCase) and `message` say why and what to do.
     """
 
