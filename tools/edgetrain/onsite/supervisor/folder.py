@@ -32,6 +32,14 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def boot() -> str:
+    """The id of this start of the machine; empty where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def write(path: Path, value: Any) -> None:
     """Write JSON so that the file is whole or as before, also after a power cut."""
     partial = path.with_name(path.name + ".partial")

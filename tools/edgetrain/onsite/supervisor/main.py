@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .environment import Build
-from .folder import Ended, now, public, write
+from .folder import Ended, boot, now, public, write
 from .log import Log
 from .look import below, measure
 
@@ -281,6 +281,6 @@ def main() -> None:
     os.umask(0o077)
     if (folder / "ended.json").exists() or (folder / "started").exists():
         return
-    write(folder / "started", {"pid": os.getpid(), "at": now()})
+    write(folder / "started", {"pid": os.getpid(), "at": now(), "boot": boot()})
     adopt_orphans()
     Run(folder).supervise()

@@ -1,0 +1,199 @@
+"""One request, one answer: reads JSON from the first line of stdin, tells JSON (for some verbs, bytes follow).
+
+Every request has `verb` and `work`, the work folder. An answer is `{"ok": ...}` or `{"error": {kind, message, reason,
+fix}}`. `create` reads the code as a tar stream after the request; after the answer of `logs` come lines, after that
+of `fetch` one file (see `tell.give`).
+
+    <work>/tools/<digest>/   these programs, as the runner of that version brought them
+    <work>/runs/<run>/       see `runs.py`
+    <work>/views/<run>/      the run's inputs, as `staging` laid them out of its cache
+
+A run's `spec.json`, which the runner writes and the supervisor follows, holds for these verbs: `stop`, commands that
+end what is left of its container when the supervisor is gone; `harvest`, `argv` that reads the outputs inside a
+container (`harvest.py`'s configuration is added as the last argument, `outputs` is their place in there); `examine`,
+`argv` of the content check, which gets its configuration on stdin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..supervisor.folder import now, write
+from . import host
+from .fault import Fault, of_disk
+from .runs import Runs, read, remove
+from .tell import give, open_output
+from .unpack import unpack
+
+MAX_REQUEST = 16 * 2**20
+MAX_REPORT = 64 * 2**20
+MAX_FILES = 10_000
+FAILED = 1
+LEAST_SECONDS = 120
+SLOWEST = 20 * 2**20  # bytes a second
+# Of the session's own variables, those that engines need; the rest is of the connection, which ends before the run.
+KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TMPDIR")
+KEPT_PREFIXES = ("DOCKER_", "CONTAINER")
+
+
+class Machine:
+    """The verbs. `rest` is what follows the request on stdin."""
+
+    def __init__(self, work: Path, rest: BinaryIO, out: BinaryIO) -> None:
+        self.work, self.rest, self.out = work, rest, out
+        self.views = work / "views"
+        self.spoken = False
+        env = {name: v for name, v in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
+        self.runs = Runs(work / "runs", sys.executable, env)
+
+    def host(self) -> dict[str, Any]:
+        """Facts about the machine."""
+        return host.facts(self.work)
+
+    def create(self, id: str, spec: dict[str, Any], begin: bool = True) -> dict[str, Any]:  # noqa: A002
+        """Make the run's folder, unless it is there, from the specification and the code that follows."""
+
+        def fill(fresh: Path) -> None:
+            (fresh / "code").mkdir(mode=0o755)
+            unpack(self.rest, fresh / "code")
+            for name in ("outputs", "home", "tmp"):
+                (fresh / name).mkdir(mode=0o700)
+            write(fresh / "spec.json", spec)
+
+        self.runs.create(id, fill)
+        return self.begin(id) if begin else self.runs.inspect(id)
+
+    def bar(self, id: str, by: str, message: str) -> dict[str, Any]:  # noqa: A002
+        """Let a run that never started be ended, so that it never starts."""
+        ended = {"phase": "ended", "ended_by": by, "message": message[:500], "ended": now()}
+        self.runs.create(id, lambda fresh: write(fresh / "ended.json", ended))
+        return self.runs.inspect(id)
+
+    def begin(self, id: str) -> dict[str, Any]:  # noqa: A002
+        """Start the run's supervisor, unless that was ever done."""
+        self.runs.begin(id)
+        return self.runs.inspect(id)
+
+    def inspect(self, ids: list[str]) -> dict[str, Any]:
+        """How these runs are now."""
+        return {one: self.runs.inspect(one) for one in ids}
+
+    def cancel(self, id: str, reason: str) -> None:  # noqa: A002
+        """End a run."""
+        self.runs.cancel(id, reason)
+
+    def names(self) -> list[str]:
+        """All runs that are held."""
+        return self.runs.names()
+
+    def forget(self, id: str, retention: float) -> None:  # noqa: A002
+        """Clear a run away, and those whose time is over."""
+        self.runs.forget(id, keep=retention > 0)
+        view = self.views / self.runs.run(id).name
+        if os.path.lexists(view):
+            remove(view)
+        self.runs.sweep(retention)
+
+    def harvest(self, id: str, outputs: list[str]) -> Any:  # noqa: A002
+        """What the harvester tells; what it notes about names stays here."""
+        run = self.runs.ended(id)
+        spec = read(run / "spec.json")
+        seconds = LEAST_SECONDS + spec["bounded"][str(run / "outputs")] // SLOWEST
+        config = {"declared": outputs, "files": MAX_FILES, "cpu": seconds, "outputs": spec["harvest"]["outputs"]}
+        report = self.limited([*spec["harvest"]["argv"], json.dumps(config)], b"", 2 * seconds)
+        found = json.loads(report)
+        notes = found.pop("notes", []) if isinstance(found, dict) else []
+        self.runs.note(id, [note for note in notes if isinstance(note, str)])
+        return found
+
+    def examine(self, id: str, config: dict[str, Any], seconds: float) -> Any:  # noqa: A002
+        """What the content check tells."""
+        run = self.runs.ended(id)
+        return json.loads(self.limited(read(run / "spec.json")["examine"], json.dumps(config).encode(), seconds))
+
+    def limited(self, argv: list[str], stdin: bytes, seconds: float) -> bytes:
+        """What a program that reads hostile files says. Raises Fault if it fails or says too much."""
+        with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            try:
+                code = subprocess.run(
+                    argv,
+                    stdin=given,
+                    stdout=answer,
+                    stderr=subprocess.DEVNULL,
+                    env=dict(self.runs.env),
+                    cwd="/",
+                    timeout=seconds,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired:
+                code = -1
+            size = answer.seek(0, os.SEEK_END)
+            if code != 0 or size > MAX_REPORT:
+                raise Fault("Rejected", "the outputs could not be read within the limits", "OutputsUnreadable")
+            answer.seek(0)
+            return answer.read()
+
+    def logs(self, id: str, follow: bool) -> None:  # noqa: A002
+        """Answer, then the log's lines."""
+        lines = self.runs.log(id, follow, self.left)
+        first = next(lines, None)
+        self.say({"ok": None})
+        while first is not None:
+            self.out.write(first.encode("utf-8", "replace") + b"\n")
+            if follow:
+                self.out.flush()
+            first = next(lines, None)
+
+    def left(self) -> bool:
+        """Whether the runner has closed its end: there is nobody to tell any more."""
+        return bool(select.select([self.rest], [], [], 0)[0])
+
+    def fetch(self, id: str, path: str, offset: int) -> None:  # noqa: A002
+        """Answer, then one output's bytes from `offset` on."""
+        with open_output(self.runs.ended(id) / "outputs", path) as file:
+            self.say({"ok": None})
+            give(file, offset, self.out)
+
+    def say(self, answer: dict[str, Any]) -> None:
+        """One line."""
+        self.spoken = True
+        self.out.write(json.dumps(answer).encode() + b"\n")
+        self.out.flush()
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    name: getattr(Machine, name)
+    for name in "host create bar begin inspect cancel names forget harvest examine logs fetch".split()
+}
+
+def main() -> None:
+    """Answer the one request."""
+    os.umask(0o077)
+    stdin, out = sys.stdin.buffer, sys.stdout.buffer
+    request = json.loads(stdin.readline(MAX_REQUEST))
+    verb, work = request.pop("verb"), Path(request.pop("work")).expanduser()
+    machine = Machine(work, stdin, out)
+    try:
+        answer = VERBS[verb](machine, **request)
+        if not machine.spoken:
+            machine.say({"ok": answer})
+    except BrokenPipeError:  # the runner went; it asks again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    except (Fault, OSError) as error:
+        if machine.spoken:
+            sys.exit(FAILED)
+        fault = error if isinstance(error, Fault) else of_disk(error)
+        with contextlib.suppress(BrokenPipeError):
+            machine.say({"error": {n: getattr(fault, n) for n in ("kind", "message", "reason", "fix")}})
+    out.flush()

@@ -1,0 +1,169 @@
+"""Typed calls of the machine's verbs over one connection; brings the programs there when they are missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from edgetrain.core import errors
+from edgetrain.core.errors import Denied, ProviderError, Rejected, Transient, Unavailable
+from edgetrain.core.problem import shown
+from edgetrain.onsite.supervisor.folder import public
+from edgetrain.providers.ssh import deploy
+from edgetrain.providers.ssh.connection import Connection, Session, retried
+
+VM = "vm.main"
+SECONDS = 120.0
+# What a login shell may say before our program does.
+MAX_GREETING = 100
+_KINDS = {
+    kind.__name__: kind
+    for kind in (errors.Transient, Denied, errors.NotFound, errors.Conflict, Rejected, Unavailable)
+}
+
+
+class Remote:
+    """The programs on one machine. `work` is its work folder, absolute or below `~`."""
+
+    def __init__(self, connection: Connection, work: str) -> None:
+        self.connection, self.work = connection, work
+
+    def call(
+        self,
+        verb: str,
+        payload: Callable[[], Iterable[bytes]] | None = None,
+        seconds: float = SECONDS,
+        module: str = VM,
+        **request: Any,
+    ) -> Any:
+        """The verb's answer; tried again while the link fails, for every verb can be.
+
+        Raises what the machine answers, and provider errors of the link."""
+        return retried(lambda: self.once(verb, payload, seconds, module, **request))
+
+    def once(
+        self,
+        verb: str,
+        payload: Callable[[], Iterable[bytes]] | None = None,
+        seconds: float = SECONDS,
+        module: str = VM,
+        **request: Any,
+    ) -> Any:
+        """As `call`, with one attempt."""
+        line = self._line(verb, request)
+        argv = deploy.program(self.work, module)
+        for last in (False, True):
+            done = self.connection.run(argv, chain([line], payload() if payload else ()), timeout=seconds)
+            if done.code != deploy.MISSING or last:
+                break
+            self.deliver()
+        self._check(done.code, done.stderr)
+        return answer(iter(done.stdout.split(b"\n")))
+
+    def _line(self, verb: str, request: dict[str, Any]) -> bytes:
+        return json.dumps({"verb": verb, "work": self.work, **request}).encode() + b"\n"
+
+    def deliver(self) -> None:
+        """Bring the programs there."""
+        argv, data = deploy.delivery(self.work)
+        done = self.connection.run(argv, data)
+        if done.code == deploy.DAMAGED:
+            raise Transient("the programs came to the machine incomplete", reason="Unreachable")
+        self._check(done.code, done.stderr)
+
+    @contextmanager
+    def session(self, module: str) -> Iterator[Session]:
+        """One program that is talked with, such as `staging.main`; what goes over it is between the two.
+        One attempt."""
+        self.once("inspect", ids=[])
+        with self.connection.open(deploy.program(self.work, module)) as session:
+            yield session
+
+    @contextmanager
+    def talk(self, verb: str, **request: Any) -> Iterator[tuple[Session, Iterator[bytes]]]:
+        """A verb that answers with lines or bytes after its answer: the session, and its output in parts of
+        which the first belong to what follows the answer. One attempt."""
+        with self.session(VM) as session:
+            session.write(self._line(verb, request))
+            parts = _parts(session)
+            yield session, parts
+
+    def finish(self, session: Session) -> None:
+        """Wait for the program's end. Raises if it failed."""
+        done = session.finish()
+        self._check(done.code, done.stderr)
+
+    def _check(self, code: int, said: bytes) -> None:
+        host = self.connection.way.target.host
+        if code == 0:
+            return
+        if code in deploy.NOT_FOUND:
+            fix = "install it there: `sudo apt install python3`"
+            raise Unavailable(f"{host} has no Python 3", reason="PythonMissing", fix=fix)
+        if code == deploy.TOO_OLD:
+            raise Unavailable(f"{host} has a Python before 3.9", reason="PythonTooOld", fix="install Python 3.9+")
+        if code == deploy.UNSAFE:
+            raise Denied(
+                f"the work folder on {host} is a link, is another account's, or others can write to it",
+                reason="WorkFolderUnsafe",
+                fix=f"as root there: chown the account on {self.work}, and chmod 700",
+            )
+        if code < 0:
+            raise Transient(f"a program on {host} was killed", reason="Killed", fix="look at the machine's memory")
+        raise ProviderError(f"a program on {host} failed: {public(said)[-300:]}", reason="ProgramFailed")
+
+
+def _parts(session: Session) -> Iterator[bytes]:
+    """The output after the answer's line. Raises what the answer tells."""
+    rest, skipped = b"", 0
+    while data := session.read():
+        rest += data
+        while b"\n" in rest:
+            line, _, rest = rest.partition(b"\n")
+            if _answers(line):
+                answer(iter([line]))
+                if rest:
+                    yield rest
+                while data := session.read():
+                    yield data
+                return
+            skipped += 1
+            if skipped > MAX_GREETING:
+                break
+        if len(rest) > 2**20 or skipped > MAX_GREETING:
+            break
+    raise no_answer(rest)
+
+
+def _answers(line: bytes) -> bool:
+    return line.startswith((b'{"ok":', b'{"error":'))
+
+
+def answer(lines: Iterator[bytes]) -> Any:
+    """What the answer holds. Raises the error that it tells, Transient if there is none."""
+    last = b""
+    for line in lines:
+        last = line or last
+        if not _answers(line):
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError:
+            break
+        if "ok" in found:
+            return found["ok"]
+        error = found["error"]
+        kind = _KINDS.get(str(error.get("kind")), ProviderError)
+        text = {name: shown(error.get(name, ""), 500) for name in ("message", "reason", "fix")}
+        raise kind(text["message"], reason=text["reason"] or None, fix=text["fix"])
+    raise no_answer(last)
+
+
+def no_answer(said: bytes) -> Transient:
+    """The program ended without a word."""
+    return Transient(
+        f"the machine gave no answer: {public(said)[-200:]}", reason="NoAnswer", fix="look at the machine"
+    )
