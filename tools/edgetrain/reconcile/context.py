@@ -24,7 +24,8 @@ def no_step(name: str) -> None:
 
 @dataclass
 class Context:
-    """One apply. `waits` is false if it only starts runs and leaves them to a later one. `step` is called before each effect with the effect's stable name."""
+    """One apply. `waits` is false if it only starts runs and leaves them to a later one. `step` is called
+    before each effect with the effect's stable name."""
 
     state: State
     site: Site

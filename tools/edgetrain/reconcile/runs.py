@@ -17,12 +17,14 @@ from edgetrain.core.ports import Compute, RunPhase, RunState, TargetSettings
 from edgetrain.core.record import Outcome, RunRecord, run_id
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.context import Context
+from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
 from edgetrain.reconcile.observe import RETRIES, TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, plan_of
 from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.report import Report, Status
 from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.slots import Slots
 from edgetrain.reconcile.state import State, open_ledger
 from edgetrain.render.runs import RunRow, Runs
 from edgetrain.repo.git import Git
@@ -132,6 +134,7 @@ def _under_way(state: State, name: str, found: UnderWay, notes: list[str]) -> Ru
 def _waiting(state: State, started: Mapping[str, UnderWay]) -> Iterator[RunRow]:
     """What the offline plan would start, and what it holds back."""
     plan = plan_of(state)
+    slots = _slots(state, started.values())
     busy = [(u.ticket["experiment"], u.ticket["trial"]) for u in started.values()]
     held = dict(plan.waiting)
     coming = [change for change in plan.changes if change.operation is Operation.TRAIN]
@@ -140,15 +143,42 @@ def _waiting(state: State, started: Mapping[str, UnderWay]) -> Iterator[RunRow]:
         if (subject["experiment"], subject["trial"]) not in busy:
             known = subject["identity"]
             name = run_id(subject["experiment"], known, subject["attempt"]) if known else change.id
-            yield _idle(name, subject["experiment"], subject["model"], change.reason)
+            full = _full(state, subject["experiment"], slots)
+            yield _idle(
+                name, subject["experiment"], subject["model"], "NoFreeSlot" if full else change.reason, full
+            )
     for key, reason in held.items():
         name = key.removeprefix("run/").partition("/")[0]
         wanted = state.desired.experiments.get(name)
         yield _idle(key, name, wanted.model if wanted else "", reason)
 
 
-def _idle(name: str, experiment: str, model: str, reason: str) -> RunRow:
-    return RunRow(name, experiment, model, "waiting", None, None, None, None, None, None, {}, reason)
+def _slots(state: State, started: Iterable[UnderWay]) -> Slots:
+    slots = Slots()
+    for found in started:
+        target = state.desired.targets.get(found.ticket["target"])
+        experiment = state.desired.experiments.get(found.ticket["experiment"])
+        if target is not None and experiment is not None:
+            slots.take(ticket_name(found.ticket), target, experiment)
+    return slots
+
+
+def _full(state: State, name: str, slots: Slots) -> str:
+    """Why no target has room for the experiment's next run; empty if one has."""
+    experiment = state.desired.experiments[name]
+    if experiment.max_concurrent and slots.of(name) >= experiment.max_concurrent:
+        return f"{slots.of(name)} of its runs are under way, and it allows no more"
+    open_ = [target for target in state.desired.targets_for(experiment) if target.schedulable]
+    if not open_ or any(slots.room(target, experiment) for target in open_):
+        return ""
+    return "; ".join(
+        f"{target.metadata.name} has {max(slots.left(target), 0)} of {target.capacity.slots} slots free"
+        for target in open_
+    )
+
+
+def _idle(name: str, experiment: str, model: str, reason: str, message: str = "") -> RunRow:
+    return RunRow(name, experiment, model, "waiting", None, None, None, None, None, None, {}, reason, message)
 
 
 # --- logs --------------------------------------------------------------------------------------------

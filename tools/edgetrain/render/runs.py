@@ -81,8 +81,12 @@ def _row(row: RunRow) -> tuple[str, ...]:
         row.target or "-",
         row.started or "-",
         lasted(row.seconds),
-        metrics or (why(row.reason) if row.state == "waiting" else f"{row.reason} {row.message}".strip()) or "-",
+        metrics or (_waits(row) if row.state == "waiting" else f"{row.reason} {row.message}".strip()) or "-",
     )
+
+
+def _waits(row: RunRow) -> str:
+    return f"{why(row.reason)}: {row.message}" if row.message else why(row.reason)
 
 
 def runs_json(found: Runs) -> str:

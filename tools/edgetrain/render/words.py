@@ -27,6 +27,7 @@ REASONS = {
     "NewExperiment": "no run of it is recorded yet",
     "NewTrial": "no run with these parameters is recorded yet",
     "NewerCandidate": "a newer run takes the open proposal's place",
+    "NoFreeSlot": "its targets are full",
     "OutputsChanged": "the declared outputs differ from the nearest recorded run",
     "ParametersChanged": "the parameters differ from the nearest recorded run",
     "RetryRequested": "another attempt was asked for",
