@@ -15,9 +15,10 @@ import pytest
 from edgetrain.providers.local import sandbox
 from testbed import azurite as blob_store
 from testbed import registry as image_registry
-from tests.testbed_fixtures import azurite, registry_basic, registry_open, registry_token  # noqa: F401
+from testbed import vm as virtual_machine
+from tests.testbed_fixtures import azurite, registry_basic, registry_open, registry_token, vm  # noqa: F401
 
-PARTS = ("azurite", "bubblewrap", "git>=2.34", "registry", "skopeo", "ssh-keygen", "umoci")
+PARTS = ("azurite", "bubblewrap", "git>=2.34", "registry", "skopeo", "ssh-keygen", "umoci", "vm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +44,8 @@ def present(part: str) -> bool:
         return blob_store.installed()
     if part == "registry":
         return image_registry.installed()
+    if part == "vm":
+        return not virtual_machine.works()
     if part == "bubblewrap":
         # The provider's own probe: being installed is not enough, and the two must not disagree.
         return isinstance(sandbox.find(shutil.which("bwrap")), sandbox.Sandbox)

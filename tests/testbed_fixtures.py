@@ -12,6 +12,7 @@ import pytest
 
 from testbed.azurite import Azurite
 from testbed.registry import Registry
+from testbed.vm import Vm
 
 ANYWHERE = "0.0.0.0"  # VMs reach the parts at their `host_address`
 
@@ -41,4 +42,11 @@ def registry_basic() -> Iterator[Registry]:
 def registry_token() -> Iterator[Registry]:
     """A registry with https and a token server, `registry_token.tokens`. Needs "registry"."""
     with Registry("token") as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def vm() -> Iterator[Vm]:
+    """An edge VM with sshd, Python and podman, where this machine is at `vm.host_address`. Needs "vm"."""
+    with Vm() as part:
         yield part

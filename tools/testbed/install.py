@@ -1,4 +1,4 @@
-"""Installs Azurite, pinned by hashes, into the cache folder; needs node and npm. `python tools/testbed/install.py`"""
+"""Installs Azurite, pinned by hashes, into the cache folder. Needs node and npm."""
 
 from __future__ import annotations
 
