@@ -69,7 +69,7 @@ def test_runs_that_were_left_are_recorded_by_a_later_apply_that_does_not_wait_ei
         cancel(site.clone, row.id)
     again = site.apply(wait=False)
     assert {r.outcome for r in again.results if r.outcome} <= {Outcome.CANCELLED, Outcome.CANDIDATE}
-    assert len(site.records()) == 2
+    assert len([path for path in site.records() if "/runs/" in path]) == 2
 
 
 def test_the_capacity_that_is_declared_is_not_passed(site: SmallSite) -> None:
