@@ -9,7 +9,7 @@ import pytest
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import ArtifactStore
+from edgetrain.core.ports import ArtifactStore, CheckStatus
 
 HOSTILE = ["", "..", "a/../b", "/etc/passwd", "a//b", "a b", "a\nb", "a\0b", "./a", "é", "a" * 300]
 
@@ -123,3 +123,10 @@ class ArtifactStoreContract:
             raise KeyError
         with store.lock("m", timeout=0.05):
             assert store.size(digest_bytes(b"x")) is None
+
+    def test_a_diagnosis_leaves_nothing(self, store: ArtifactStore) -> None:
+        checks = store.diagnose()
+        assert {check.name for check in checks} == {"artifacts-write", "artifacts-claim", "artifacts-lock"}
+        assert {check.status for check in checks} == {CheckStatus.PASS}
+        assert list(store.digests()) == []
+        assert list(store.claims("")) == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import DataDigest, Datastore
+from edgetrain.core.ports import CheckStatus, DataDigest, Datastore, DataStream
 
 Fill = Callable[[Mapping[str, bytes]], Datastore]
 
@@ -85,6 +86,53 @@ class DatastoreContract:
     def test_a_source_says_where(self, fill: Fill) -> None:
         store = fill(FILES)
         assert store.source("cxr/2026q3/") == store.source("cxr/2026q3")
-        assert store.source("cxr/2026q3").location.endswith("cxr/2026q3")
-        assert store.source("labs.csv").location.endswith("labs.csv")
-        assert store.source("labs.csv").kind
+        for path in ("cxr/2026q3", "labs.csv"):
+            source = store.source(path)
+            assert f"{source.location}/{source.path}".rstrip("/").endswith(path)
+            assert source.kind
+
+    @pytest.mark.parametrize(
+        ("path", "prefix"), [("cxr/2026q3/", "cxr/2026q3/"), (".", ""), ("cxr/2026q4/doe_john.dcm", "cxr/2026q4/")]
+    )
+    def test_a_stream_gives_every_file(self, fill: Fill, path: str, prefix: str) -> None:
+        stream = streamed(fill(FILES), path)
+        found = {
+            entry.name: (entry.size, b"".join(stream.read(entry)), b"".join(stream.read(entry, 3)))
+            for entry in stream.entries()
+        }
+        assert found == {
+            name.removeprefix(prefix): (len(data), data, data[3:])
+            for name, data in FILES.items()
+            if name.startswith(prefix)
+        }
+
+    def test_a_renewed_source_reads_the_same(self, fill: Fill) -> None:
+        source = fill(FILES).source("cxr")
+        assert source.renew is not None
+        again = source.renew()
+        assert again == source
+        assert again.stream is not None
+        assert again.renew is not None
+
+    def test_a_stream_tells_what_is_not_its_entry_any_more(self, fill: Fill) -> None:
+        stream = streamed(fill(FILES), "cxr/2026q3")
+        entry = max(stream.entries(), key=lambda found: found.size)
+        for other in (replace(entry, tag="another"), replace(entry, name="absent")):
+            with pytest.raises(Rejected) as caught:
+                list(stream.read(other))
+            assert caught.value.reason == "DataChanged"
+            assert "jane" not in caught.value.message
+
+    def test_a_diagnosis_tells_what_is_readable(self, fill: Fill) -> None:
+        checks = fill(FILES).diagnose(["cxr", "labs.csv", "absent"])
+        assert [check.status for check in checks[:-1]] == [CheckStatus.PASS] * (len(checks) - 1)
+        assert checks[-1].status is CheckStatus.FAIL
+        assert checks[-1].reason
+        assert checks[-1].fix
+        assert "absent" in checks[-1].message
+
+
+def streamed(store: Datastore, path: str) -> DataStream:
+    stream = store.source(path).stream
+    assert stream is not None
+    return stream

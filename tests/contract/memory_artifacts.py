@@ -6,13 +6,15 @@ import io
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import Conflict, NotFound, Rejected
+from edgetrain.core.ports import Check
+from edgetrain.providers.diagnosis import diagnose_artifacts
 
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._@-]{1,200}(/(?!\.{1,2}(/|$))[A-Za-z0-9._@-]{1,200})*")
 
@@ -72,6 +74,9 @@ class MemoryArtifacts:
             yield
         finally:
             held.release()
+
+    def diagnose(self) -> Sequence[Check]:
+        return diagnose_artifacts(self)
 
 
 def _checked(digest: str) -> str:

@@ -53,9 +53,15 @@ def tree_digest(entries: Iterable[tuple[str, str]]) -> str:
     sha256 over a header and, sorted by the UTF-8 bytes of the name, `name NUL content-hash(32 bytes)`.
     An executable file's name is given with the suffix `\\x01x`; empty folders do not count.
     """
+    return ordered_tree_digest(
+        sorted((name.encode("utf-8", "surrogateescape"), digest) for name, digest in entries)
+    )
+
+
+def ordered_tree_digest(entries: Iterable[tuple[bytes, str]]) -> str:
+    """`tree_digest` of names already in the order of their bytes: holds none of them in memory."""
     hasher = hashlib.sha256(_TREE_HEADER)
-    encoded = sorted((name.encode("utf-8", "surrogateescape"), digest) for name, digest in entries)
-    for name, digest in encoded:
+    for name, digest in entries:
         hasher.update(name + b"\0" + bytes.fromhex(digest.removeprefix("sha256:")))
     return "sha256:" + hasher.hexdigest()
 

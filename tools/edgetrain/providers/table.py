@@ -23,9 +23,12 @@ class Row:
 
 
 PROVIDERS: dict[tuple[str, str], Row] = {
+    ("artifacts", "azure-blob"): Row("edgetrain.providers.azure_blob.artifacts:from_settings"),
     ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:from_settings"),
     ("compute", "local"): Row("edgetrain.providers.local.provider:from_settings"),
+    ("datastore", "azure-blob"): Row("edgetrain.providers.azure_blob.datastore:from_settings"),
     ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:from_settings"),
+    ("registry", "oci"): Row("edgetrain.providers.oci.provider:from_settings"),
     ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:from_settings"),
     ("workspace", "mlflow"): Row("edgetrain.providers.mlflow.provider:from_settings"),
 }

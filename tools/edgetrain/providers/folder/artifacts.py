@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Unavailable
-from edgetrain.core.ports import Settings
+from edgetrain.core.ports import Check, Settings
 from edgetrain.core.problem import shown
+from edgetrain.providers.diagnosis import diagnose_artifacts
 from edgetrain.providers.durable import disk, incoming, make_folder, open_regular, storage_error, sweep
 
 _PART = re.compile(r"[A-Za-z0-9._@-]{1,200}")
@@ -147,6 +148,10 @@ class FolderArtifacts:
             yield
         finally:
             held.release()
+
+    def diagnose(self) -> Sequence[Check]:
+        """Whether bytes can be written, read and removed, and a claim and a lock taken."""
+        return diagnose_artifacts(self)
 
     def _put(self, source: BinaryIO | bytes) -> str:
         with disk("storing an artifact"):

@@ -10,16 +10,18 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from edgetrain.core.digest import tree_digest
 from edgetrain.core.errors import NotFound, Rejected, Transient
-from edgetrain.core.ports import DataDigest, DataSource, Settings
+from edgetrain.core.ports import Check, DataDigest, DataEntry, DataSource, Settings
 from edgetrain.core.problem import shown
+from edgetrain.providers.diagnosis import tried
 from edgetrain.providers.durable import CHUNK, disk, open_regular
 from edgetrain.providers.folder.cache import DigestCache
 
@@ -96,18 +98,34 @@ class FolderDatastore:
         return DataDigest(tree_digest(found), len(found), total)
 
     def source(self, path: str) -> DataSource:
-        """The absolute path. Raises NotFound; Rejected as `digest` does for the path itself."""
+        """The absolute path, and a stream for targets that are not on this machine.
+
+        Raises NotFound; Rejected as `digest` does for the path itself.
+        """
         with disk(f"looking for {shown(path)} in the datastore"):
             parts = _parts(path)
             folder = self._open_parent(parts, path)
+            kind = "folder"
             try:
                 if parts:
-                    _kind(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False), path)
+                    kind = _kind(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False), path)
             except FileNotFoundError:
                 raise _missing(path) from None
             finally:
                 os.close(folder)
-        return DataSource("folder", str(self._root.joinpath(*parts)))
+        location = str(self._root.joinpath(*parts))
+        return DataSource("folder", location, renew=partial(self.source, path), stream=_Stream(self, path, kind))
+
+    def diagnose(self, paths: Sequence[str]) -> Sequence[Check]:
+        """Whether the folder is there, and the first file of each of `paths` readable."""
+        return [
+            tried("data-folder", "the datastore's folder is there", lambda: os.close(self._open_parent([], "."))),
+            *(tried("data-path", f"{shown(path)} is readable", partial(self._try, path)) for path in paths),
+        ]
+
+    def _try(self, path: str) -> None:
+        if (stream := self.source(path).stream) and (entry := next(stream.entries(), None)):
+            next(stream.read(entry), b"")
 
     def _entries(self, path: str) -> Iterator[_Entry]:
         parts = _parts(path)
@@ -153,6 +171,57 @@ class FolderDatastore:
                 os.close(handle)
             handle = inner
         return handle
+
+
+class _Stream:
+    """Reads what a path leads to, for targets that have no such folder."""
+
+    def __init__(self, store: FolderDatastore, path: str, kind: str) -> None:
+        self._store = store
+        self._path = path
+        self._kind = kind
+
+    def entries(self) -> Iterator[DataEntry]:
+        """All files, unsorted. Raises NotFound; Rejected for a link, a special file or a tree too deep."""
+        with disk(f"listing {shown(self._path)} in the datastore"):
+            for entry in self._store._entries(self._path):
+                yield DataEntry(entry.name, entry.status.st_size, _tag(entry.status))
+
+    def read(self, entry: DataEntry, offset: int = 0) -> Iterator[bytes]:
+        """The bytes from `offset`. Raises Rejected with reason DataChanged if the file is another or gone."""
+        with disk(f"reading {shown(self._path)} in the datastore"), self._open(entry) as stream:
+            if _tag(os.fstat(stream.fileno())) != entry.tag:
+                raise _changed(self._path)
+            stream.seek(offset)
+            while chunk := stream.read(CHUNK):
+                yield chunk
+            if _tag(os.fstat(stream.fileno())) != entry.tag:
+                raise _changed(self._path)
+
+    def _open(self, entry: DataEntry) -> BinaryIO:
+        parts = _parts(self._path) + (_parts(entry.name) if self._kind == "folder" else [])
+        try:
+            folder = self._store._open_parent(parts, self._path)
+        except NotFound:
+            raise _changed(self._path) from None
+        try:
+            return open_regular(parts[-1], folder)
+        except FileNotFoundError:
+            raise _changed(self._path) from None
+        finally:
+            os.close(folder)
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+
+
+def _changed(path: str) -> Rejected:
+    return Rejected(
+        f"a file in {shown(path)} was changed or deleted since it was listed",
+        reason="DataChanged",
+        fix="wait until the data is complete, then apply again",
+    )
 
 
 def _walk(folder: int, prefix: str, place: str, path: str, depth: int) -> Iterator[_Entry]:

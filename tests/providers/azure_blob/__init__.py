@@ -1,0 +1,1 @@
+"""Tests of the providers on Azure Blob Storage, over Azurite."""
