@@ -1,0 +1,334 @@
+"""HTTP to one registry and the hosts that it sends us to: trust, proxy, faults by their kind, patience.
+
+Nothing here knows a credential: headers are given, and a redirect's next hop gets none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+from urllib3 import exceptions as broken
+
+from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.ports import Outbound
+
+Body = bytes | Iterable[bytes]
+Answer = urllib3.BaseHTTPResponse
+
+BLOCK = 2**20
+ANSWER_SIZE = 2**20
+ATTEMPTS = 6
+LONGEST_WAIT = 60.0  # seconds, whatever the registry asks for
+REDIRECTS = 5
+# Seconds. A registry may hash a layer of gigabytes before it answers.
+TIMEOUT = urllib3.Timeout(connect=10, read=300)
+_CODE = re.compile(r"[A-Z][A-Z_]{0,39}")
+_PASSING = {408, 425, 429}
+_backoff = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
+# OpenSSL's X509_V_ERR_*: what is wrong, and what to do.
+_CERTIFICATE = {
+    10: ("TlsExpired", "its certificate has expired", "have it renewed, and look at the runner's clock"),
+    9: ("TlsExpired", "its certificate is not valid yet", "look at the runner's clock"),
+    62: ("TlsHostname", "its certificate is for another name", "use the name that stands in the certificate"),
+    64: ("TlsHostname", "its certificate is for another address", "use the name that stands in the certificate"),
+}
+_UNTRUSTED = ("TlsUntrusted", "no authority that we trust signed its certificate", "set caBundle in edgetrain.yaml")
+
+
+class Throttled(Transient):
+    """The registry says when to come again: `after` seconds."""
+
+    after = 0.0
+
+
+def patient(sleep: Callable[[float], None]) -> Retrying:
+    """Tries again what failed for now, with growing pauses, or the pause that the registry asks for."""
+    return Retrying(
+        retry=retry_if_exception_type(Transient),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=_pause,
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def _pause(state: RetryCallState) -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    if isinstance(failure, Throttled):
+        return min(failure.after, LONGEST_WAIT)
+    return _backoff(state)
+
+
+class Transport:
+    """Connections to `host` (with port where it is not the scheme's); safe for many threads.
+
+    `ca_bundle` is trusted beside what `outbound` trusts. Raises Rejected for plain http to another machine.
+    """
+
+    def __init__(self, host: str, *, plain_http: bool = False, outbound: Outbound, ca_bundle: str = "") -> None:
+        if plain_http and not _loopback(host):
+            raise Rejected(
+                f"plain http to {host}: credentials and images would be readable on the way",
+                reason="PlainHttp",
+                fix="use https; plainHttp is for a registry on this machine",
+            )
+        self.host = host
+        self.url = f"{'http' if plain_http else 'https'}://{host}"
+        self._outbound = outbound
+        settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "timeout": TIMEOUT, "retries": False}
+        if not plain_http or outbound.proxy:
+            settings["ssl_context"] = _trust(outbound.ca_bundle, ca_bundle)
+        self._direct = urllib3.PoolManager(**settings)
+        self._proxied = urllib3.ProxyManager(outbound.proxy, **settings) if outbound.proxy else self._direct
+
+    def own(self, url: str) -> bool:
+        """Whether the URL is of the registry itself, so that it may see its credentials."""
+        return _origin(url) == _origin(self.url)
+
+    def absolute(self, location: str, base: str) -> str:
+        """Where a Location header points to, read at `base`.
+
+        A registry behind a proxy that ends TLS may name itself with http: that is still itself, over https.
+        Raises Rejected for anything else that would leave https.
+        """
+        url = urljoin(base, location)
+        if urlsplit(url).netloc == urlsplit(self.url).netloc:
+            return self.url + url[len("://".join(urlsplit(url)[:2])) :]
+        if urlsplit(url).scheme != "https" and not (self.url.startswith("http:") and url.startswith("http:")):
+            raise Rejected(
+                f"{self.host} sends us to an address without https",
+                reason="InsecureRedirect",
+                fix="correct the registry's settings, or its proxy's",
+            )
+        return url
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Body | None = None,
+        follow: bool = False,
+    ) -> Answer:
+        """One attempt; the answer's body is still to be read. `follow` follows redirects (of GET and HEAD).
+
+        Raises Transient where no answer came, Rejected where none will ever come.
+        """
+        for _ in range(REDIRECTS):
+            answer = self._send(method, url, headers, body)
+            if not (follow and answer.status in {301, 302, 303, 307, 308} and "location" in answer.headers):
+                return answer
+            discard(answer)
+            url = self.absolute(answer.headers["location"], url)
+            if not self.own(url):
+                headers = {k: v for k, v in headers.items() if k.lower() in {"accept", "range", "user-agent"}}
+        raise Rejected(
+            f"{self.host} redirects without end", reason="Redirects", fix="correct the registry's settings"
+        )
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> Answer:
+        host = urlsplit(url).netloc
+        pool = self._direct if self._reached_directly(url) else self._proxied
+        try:
+            return pool.request(
+                method,
+                url,
+                body=body,
+                headers={"User-Agent": "edgetrain", **headers},
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except (broken.HTTPError, OSError) as error:
+            raise fault(error, host) from None
+
+    def _reached_directly(self, url: str) -> bool:
+        host = (urlsplit(url).hostname or "").lower()
+        return any(_named(host, entry.strip().lower()) for entry in self._outbound.no_proxy)
+
+
+def _named(host: str, entry: str) -> bool:
+    """Whether an entry of noProxy means the host: a name, a suffix, an address or a network."""
+    if entry in {"*", host} or host.endswith("." + entry.lstrip("*").lstrip(".")):
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+def _loopback(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _trust(instead: str, beside: str) -> ssl.SSLContext:
+    """The machine's authorities, or those of the file `instead`; and those of the file `beside`."""
+    for path in filter(None, (instead, beside)):
+        if not Path(path).expanduser().is_file():
+            raise NotFound(
+                f"no CA bundle at {path}", reason="CaBundleMissing", fix="correct caBundle in edgetrain.yaml"
+            )
+    try:
+        context = ssl.create_default_context(cafile=str(Path(instead).expanduser()) if instead else None)
+        if beside:
+            context.load_verify_locations(str(Path(beside).expanduser()))
+    except ssl.SSLError:
+        raise Rejected(
+            "a CA bundle is no PEM file", reason="CaBundleBroken", fix="put PEM certificates there"
+        ) from None
+    return context
+
+
+def fault(error: Exception, host: str) -> ProviderError:
+    """What a failed exchange of bytes means. Names the host and the kind, and nothing that was sent."""
+    chain: list[BaseException] = []
+    todo: list[object] = [error]
+    while todo and len(chain) < 20:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and one not in chain:
+            chain.append(one)
+            todo += [one.__cause__, one.__context__, *one.args]
+    for one in chain:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            reason, what, fix = _CERTIFICATE.get(one.verify_code, _UNTRUSTED)
+            return Rejected(f"{host}: {what}", reason=reason, fix=fix)
+    for one in chain:
+        if isinstance(one, broken.NameResolutionError):
+            return Transient(f"{host}: no such name", reason="NameUnknown", fix="look at the name and at DNS")
+        if isinstance(one, ConnectionRefusedError):
+            return Transient(f"{host}: nothing listens there", reason="ConnectionRefused", fix="start the registry")
+        if isinstance(one, broken.ProxyError):
+            return Transient(
+                f"{host}: the proxy does not let us through", reason="ProxyFailed", fix="look at proxy"
+            )
+        if isinstance(one, ssl.SSLError) and one.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
+            return Rejected(f"{host}: does not speak TLS", reason="NoTls", fix="see whether the port is right")
+    for one in chain:
+        if isinstance(one, broken.TimeoutError | TimeoutError):
+            return Transient(f"{host}: no answer in time", reason="TimedOut", fix="look at the network")
+        if isinstance(one, broken.LocationValueError):
+            return Rejected(f"{host}: not an address", reason="BadAddress", fix="correct host in edgetrain.yaml")
+    return Transient(f"{host}: the connection broke", reason="ConnectionBroke", fix="look at the network")
+
+
+def refusal(answer: Answer, host: str, what: str) -> ProviderError:
+    """The error of an answer that is not what was asked for; reads (a little of) its body, and closes it."""
+    status, code = answer.status, _code(answer)
+    message = f"{host} refused to {what}: {status}{f' {code}' if code else ''}"
+    if status in _PASSING or (status >= 500 and status != 501):
+        after = _after(answer.headers.get("retry-after", ""))
+        if after is None:
+            return Transient(message, reason="RegistryBusy", fix="apply again later")
+        throttled = Throttled(message, reason="RegistryBusy", fix="apply again later")
+        throttled.after = after
+        return throttled
+    lacking = status == 401 and "insufficient_scope" in answer.headers.get("www-authenticate", "")
+    if status == 401 and not lacking:
+        return Denied(message, reason="LoginRefused", fix="look at the registry's credential in edgetrain.yaml")
+    if lacking or status == 403 or code == "DENIED":
+        return Denied(message, reason="NoRight", fix="give the credential's user the right to this repository")
+    if status == 404:
+        return NotFound(message, reason="NotThere", fix="look at the repository's name and the digest")
+    if status == 409:
+        return Conflict(message, reason="RegistryConflict", fix="apply again; else ask who else pushes there")
+    if status in {405, 501} or code == "UNSUPPORTED":
+        return Rejected(message, reason="RegistryUnsupported", fix="use a registry that can do this")
+    if code == "DIGEST_INVALID":
+        return Rejected(message, reason="DigestMismatch", fix="check the artifact store's disk, then apply again")
+    if status == 413:
+        return Rejected(
+            message, reason="TooLarge", fix="raise the limit of the registry, or of the proxy before it"
+        )
+    return Rejected(message, reason="RegistryRefused", fix="look at the registry's log")
+
+
+def _code(answer: Answer) -> str:
+    """The distribution API's error code; the registry's own words are left out, for they may repeat ours."""
+    try:
+        errors = read_json(answer, 64 * 1024).get("errors")
+    except ProviderError:
+        return ""
+    first = errors[0] if isinstance(errors, list) and errors else None
+    code = first.get("code") if isinstance(first, dict) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
+def _after(text: str) -> float | None:
+    """Seconds of a Retry-After header: RFC 9110, section 10.2.3."""
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def read(answer: Answer, limit: int = ANSWER_SIZE) -> bytes:
+    """The whole body, at most `limit` bytes. Raises Rejected over that, Transient if it breaks off."""
+    parts: list[bytes] = []
+    left = limit + 1
+    try:
+        while left and (part := answer.read(min(left, BLOCK))):
+            parts.append(part)
+            left -= len(part)
+    except (broken.HTTPError, OSError) as error:
+        answer.close()
+        raise fault(error, "the registry") from None
+    if not left:
+        answer.close()
+        raise Rejected(
+            f"an answer of the registry is over {limit} bytes", reason="TooLarge", fix="ask its operator"
+        )
+    answer.release_conn()
+    return b"".join(parts)
+
+
+def read_json(answer: Answer, limit: int = ANSWER_SIZE) -> dict[str, Any]:
+    """The body as a JSON object. Raises Rejected."""
+    try:
+        value = json.loads(read(answer, limit))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Rejected(
+            "an answer of the registry is no JSON object", reason="NotARegistry", fix="look at its address"
+        )
+    return value
+
+
+def discard(answer: Answer) -> None:
+    """Done with an answer whose body is of no interest; keeps the connection if little is left on it."""
+    try:
+        read(answer, 64 * 1024)
+    except ProviderError:
+        answer.close()
