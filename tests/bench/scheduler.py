@@ -50,8 +50,8 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
 
     note = (
         f"{size} experiments of {SECONDS} s each on {TARGETS} local targets with one slot; ideal is "
-        f"{-(-size // TARGETS) * SECONDS} s. Ours includes reading main, tickets, sandboxes, checks, and a signed or "
-        "plain commit and push of every record."
+        f"{-(-size // TARGETS) * SECONDS} s. Ours includes reading main, tickets, sandboxes, checks, "
+        "and a commit and push of every record."
     )
     ours = Contestant("`edgetrain apply`", command(EDGETRAIN, "apply", cwd=folder / "site" / "clone"), prepare)
     yield Race("Keep eight targets busy", [Contestant("`sleep`, eight at a time", call(bare)), ours], 1, note)

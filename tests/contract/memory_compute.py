@@ -80,7 +80,7 @@ class MemoryCompute:
         run.thread = threading.Thread(target=_play, args=(run, spec, steps), daemon=True)
         run.thread.start()
 
-    def environment(self, requirements: bytes) -> str:
+    def environment(self, requirements: bytes, image: str | None = None, python: str = "") -> str:
         return digest_bytes(requirements)
 
     def environments(self) -> Sequence[StoredEnvironment]:

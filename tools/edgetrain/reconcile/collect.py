@@ -191,11 +191,11 @@ def _environments(
     state: State, site: Site, since: datetime, busy: bool, kept: Counter[str], unknown: Counter[str]
 ) -> Iterator[Found]:
     """Environments are rebuilt when needed, so age and use alone decide. Targets may share a store."""
-    locks = {path: state.tree.read(path, MAX_LOCK_BYTES) for path in _lock_paths(state)}
+    wanted = set(_environments_wanted(state))
     seen: set[str] = set()
     for target, compute in _targets(state, site):
         try:
-            used = {compute.environment(lock) for lock in [b"", *locks.values()]}
+            used = {compute.environment(*environment) for environment in wanted}
             found = [environment for environment in compute.environments() if environment.id not in seen]
         except ProviderError:
             unknown[f"environments on {target}, which could not be asked"] += 1
@@ -212,8 +212,12 @@ def _environments(
                 yield Found(item, partial(compute.drop_environment, environment.id))
 
 
-def _lock_paths(state: State) -> set[str]:
-    return {experiment.lock_path for experiment in state.desired.experiments.values() if experiment.lock_path}
+def _environments_wanted(state: State) -> Iterator[tuple[bytes, str | None, str]]:
+    """Lock, base image and Python of every experiment; and of one without packages."""
+    yield b"", None, ""
+    for experiment in state.desired.experiments.values():
+        lock = state.tree.read(experiment.lock_path, MAX_LOCK_BYTES) if experiment.lock_path else b""
+        yield lock, experiment.environment.image, experiment.environment.python or ""
 
 
 def _targets(state: State, site: Site) -> Iterator[tuple[str, Compute]]:

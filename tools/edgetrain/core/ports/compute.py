@@ -62,8 +62,9 @@ class Compute(Protocol):
     def runs(self) -> Sequence[str]:
         """The ids of all runs that the target still holds."""
 
-    def environment(self, requirements: bytes) -> str:
-        """The id that the environment of this lock file has on the target, built or not."""
+    def environment(self, requirements: bytes, image: str | None = None, python: str = "") -> str:
+        """The id that the environment of this lock file has on the target, built or not; in containers, of
+        this lock on this base image with its Python."""
 
     def environments(self) -> Sequence[StoredEnvironment]:
         """The environments that the target keeps; targets that share a store answer the same."""

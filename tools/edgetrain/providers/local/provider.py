@@ -313,7 +313,7 @@ class LocalCompute:
             names = sorted(entry.name for entry in self._runs.iterdir() if ID.fullmatch(entry.name))
             return [name for name in names if not (self._runs / name / "forgotten").exists()]
 
-    def environment(self, requirements: bytes) -> str:
+    def environment(self, requirements: bytes, image: str | None = None, python: str = "") -> str:
         """The id of this lock's environment."""
         return environment_id(requirements, self.state)
 
