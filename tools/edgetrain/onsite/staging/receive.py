@@ -1,0 +1,201 @@
+"""An input that the runner sends, because this host can't reach its store. Over stdin and stdout, in this order:
+
+    runner  {"entry": [name, size, tag, token]}   each file; the token is the runner's own, and comes back
+    runner  {"listed": count}
+    host    {"want": [name, size, tag, token, offset]}   a few ahead of what has arrived
+    runner  {"bytes": n} and n bytes, again and again; {"bytes": 0} ends the file; or {"failed": {...}}
+
+and the host's last line is the answer, as for every request. Files come one by one; what the host has isn't wanted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+from .blobs import clean_path
+from .cache import NEW, READ_ONLY, key_of
+from .entry import Entry
+from .errors import Failure, bad_request, changed
+from .pieces import PIECE, Pieces
+from .task import Fetched, Task
+
+LINE = 2**16
+FRAME = 2**22
+# Lines on their way to the runner always fit the smallest pipe, so that neither side waits for the other.
+AHEAD, AHEAD_BYTES = 64, 2**14
+KINDS = ("Transient", "Denied", "NotFound", "Rejected", "Unavailable")
+
+
+class Want(NamedTuple):
+    """A file that was asked for, and the length of the line that asked."""
+
+    entry: Entry
+    key: str
+    pieces: Pieces | None
+    offset: int
+    length: int
+
+
+class Stream:
+    """The runner's end of the channel, as a source of a staging."""
+
+    def __init__(
+        self, source: Mapping[str, Any], single: bool, stdin: BinaryIO, say: Callable[[object], None]
+    ) -> None:
+        self.location = str(source["location"]).rstrip("/")
+        self.stdin, self.say = stdin, say
+        self.folder, self.single = clean_path(str(source.get("path") or "")), single
+        self.prefix = self.folder + "/" if self.folder else ""
+        self.listed = False
+        self.count = 0
+
+    def entries(self) -> Iterator[Entry]:
+        """What the runner lists. Raises Failure."""
+        if self.listed:
+            # A second look, after room was made: the runner lists once.
+            raise Failure("Transient", "StorageFull", "room was made on the VM's cache disk", "apply again")
+        self.listed, count = True, 0
+        while True:
+            message = self._message()
+            if "listed" in message:
+                break
+            yield self._entry(message.get("entry"))
+            count += 1
+        if message["listed"] != count:
+            raise bad_request("the runner's listing is not whole")
+        if not count:
+            fix = "check the input's path and that the data has arrived"
+            raise Failure("NotFound", "NotFound", "the datastore has nothing at the input's path", fix)
+
+    def start(self) -> int:
+        """Bytes of the prefix."""
+        return len(self.prefix.encode())
+
+    def scope(self) -> bytes | None:
+        """The prefix, of a folder."""
+        return None if self.single else self.prefix.encode()
+
+    def fetch(self, task: Task) -> None:
+        """Ask for what the task wants, a few files ahead."""
+        asked: deque[Want] = deque()
+        wanted = task.wanted()
+        try:
+            entry = next(wanted, None)
+            while entry or asked:
+                while entry and len(asked) < AHEAD and sum(one.length for one in asked) < AHEAD_BYTES:
+                    asked.append(self._ask(task, entry))
+                    entry = next(wanted, None)
+                task.take(self._arrive(task, asked[0]))
+                asked.popleft()
+        finally:
+            for one in asked:
+                if one.pieces is not None:
+                    one.pieces.close()
+
+    def _ask(self, task: Task, entry: Entry) -> Want:
+        key, pieces, offset = key_of(task.location, entry), None, 0
+        if task.store and entry.size > PIECE:
+            pieces = Pieces(task.cache.partial, key, entry.size)
+            left = pieces.left()
+            offset = pieces.span(left[0])[0] if left else entry.size
+        name = entry.name[self.start() :].decode("utf-8")
+        want = {"want": [name, entry.size, entry.tag, entry.token, offset]}
+        self.say(want)
+        return Want(entry, key, pieces, offset, len(json.dumps(want)))
+
+    def _arrive(self, task: Task, want: Want) -> Fetched:
+        """Take one file as it comes."""
+        if want.pieces is not None:
+            return self._large(task, want, want.pieces)
+        path, file = None, -1
+        if task.store:
+            path = task.work / str(self.count)
+            self.count += 1
+            file = os.open(path, NEW, READ_ONLY)
+        hasher = hashlib.sha256()
+        try:
+            for data in self._bytes(task, want):
+                hasher.update(data)
+                rest = data if file >= 0 else None
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+        finally:
+            if file >= 0:
+                os.close(file)
+        return Fetched(want.entry, want.key, hasher.hexdigest(), path)
+
+    def _large(self, task: Task, want: Want, pieces: Pieces) -> Fetched:
+        """A file with pieces; those that were there already are sent again only behind the first gap."""
+        position, digest = want.offset, None
+        for data in self._bytes(task, want):
+            rest = data
+            while rest:
+                number = position // PIECE
+                stop = pieces.span(number)[1]
+                part, rest = rest[: stop - position], rest[stop - position :]
+                pieces.write(part, position)
+                position += len(part)
+                if position == stop:
+                    pieces.done(number)
+                    digest = pieces.hash_on()
+        digest = digest or pieces.hash_on()
+        if digest is None:
+            raise changed("is shorter than its listing says")
+        return Fetched(want.entry, want.key, digest, pieces.finish())
+
+    def _bytes(self, task: Task, want: Want) -> Iterator[memoryview]:
+        left = want.entry.size - want.offset
+        while True:
+            count = self._message().get("bytes")
+            if not isinstance(count, int) or not 0 <= count <= FRAME:
+                raise bad_request("the runner sent no data")
+            if count > left or (count == 0 and left):
+                raise changed("has another size than its listing says")
+            if not count:
+                return
+            data = self.stdin.read(count)
+            if len(data) != count:
+                raise gone()
+            left -= count
+            task.moved += count
+            task.tell()
+            yield memoryview(data)
+
+    def _message(self) -> dict[str, Any]:
+        line = self.stdin.readline(LINE)
+        if not line.endswith(b"\n"):
+            raise gone() if len(line) < LINE else bad_request("the runner sent an endless line")
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise bad_request("the runner sent no message")
+        if "failed" in message:
+            told = message["failed"]
+            kind = told.get("kind") if told.get("kind") in KINDS else "Rejected"
+            words = [str(told.get(key, ""))[:2000] for key in ("reason", "message", "fix")]
+            raise Failure(kind, *words)
+        return message
+
+    def _entry(self, fields: Any) -> Entry:
+        kinds = (str, int, str, str)
+        if not isinstance(fields, list) or tuple(type(field) for field in fields) != kinds or fields[1] < 0:
+            raise bad_request("the runner's listing has a bad entry")
+        name, size, tag, token = fields
+        try:
+            return Entry(self.prefix.encode() + name.encode("utf-8"), size, tag.strip('"'), token)
+        except UnicodeEncodeError:
+            raise bad_request("the runner's listing has a name that is not Unicode") from None
+
+
+def gone() -> Failure:
+    """The runner went away."""
+    return Failure(
+        "Transient", "ConnectionLost", "the runner's connection broke off", "apply again: what came stays"
+    )
