@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 demo: setup ## Walk the main job on real data, in a scratch folder
 	@$(BIN)/python tools/demo/demo.py
 
-parts: ## Set up the system parts of the tests where this user may (bubblewrap, skopeo, umoci)
+parts: ## Set up the system parts of the tests where this user may (sandbox, registry, VM, Azurite)
 	@tests/parts
 
 test: setup parts ## Run the tests; long walks are sampled by a seed that is printed

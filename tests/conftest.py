@@ -14,11 +14,32 @@ import pytest
 
 from edgetrain.providers.local import sandbox
 from testbed import azurite as blob_store
+from testbed import base_image as base_images
 from testbed import registry as image_registry
 from testbed import vm as virtual_machine
-from tests.testbed_fixtures import azurite, registry_basic, registry_open, registry_token, vm  # noqa: F401
+from tests.testbed_fixtures import (  # noqa: F401
+    azurite,
+    base_image,
+    registry_basic,
+    registry_open,
+    registry_token,
+    serve_image,
+    vm,
+)
 
-PARTS = ("azurite", "bubblewrap", "git>=2.34", "registry", "skopeo", "ssh-keygen", "umoci", "vm")
+PARTS = (
+    "azurite",
+    "bubblewrap",
+    "buildah",
+    "git>=2.34",
+    "mmdebstrap",
+    "podman",
+    "registry",
+    "skopeo",
+    "ssh-keygen",
+    "umoci",
+    "vm",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +65,10 @@ def present(part: str) -> bool:
         return blob_store.installed()
     if part == "registry":
         return image_registry.installed()
-    if part == "vm":
+    if part == "mmdebstrap":
+        return base_images.buildable()
+    if part in ("podman", "vm"):
+        # Tests use podman on a VM: rootful, with storage of its own.
         return not virtual_machine.works()
     if part == "bubblewrap":
         # The provider's own probe: being installed is not enough, and the two must not disagree.

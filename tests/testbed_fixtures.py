@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.azurite import Azurite
+from testbed.base_image import Base, base
 from testbed.registry import Registry
 from testbed.vm import Vm
 
@@ -50,3 +51,15 @@ def vm() -> Iterator[Vm]:
     """An edge VM with sshd, Python and podman, where this machine is at `vm.host_address`. Needs "vm"."""
     with Vm() as part:
         yield part
+
+
+@pytest.fixture(scope="session")
+def base_image() -> Base:
+    """The training base with Python 3.11: `push(registry)`, `pull(vm, registry)`. Needs "mmdebstrap", "skopeo"."""
+    return base("train")
+
+
+@pytest.fixture(scope="session")
+def serve_image() -> Base:
+    """The serving base, with NumPy and ONNX Runtime. Needs "mmdebstrap", "skopeo"."""
+    return base("serve")

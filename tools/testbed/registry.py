@@ -12,6 +12,7 @@ from typing import Literal
 from testbed.ca import Authority
 from testbed.part import Part, Process, serve
 from testbed.tokens import Account, TokenServer
+from testbed.vm import HOST_ADDRESSES
 
 Auth = Literal["open", "basic", "token"]
 
@@ -48,7 +49,7 @@ class Registry(Part):
         self.password = secrets.token_urlsafe(16)
         self.log = self.folder / "registry.log"
         self.authority = Authority(self.folder / "ca")
-        hosts = dict.fromkeys((host, "127.0.0.1", "localhost"))
+        hosts = dict.fromkeys((host, "127.0.0.1", "localhost", *HOST_ADDRESSES))
         self._tls = self.authority.issue(*hosts) if (auth != "open" if tls is None else tls) else None
         self.tokens: TokenServer | None = None
         self._accounts = dict(accounts or {self.username: Account(self.password)})
@@ -59,6 +60,10 @@ class Registry(Part):
     def name(self) -> str:
         """`host:port`, as it stands before a repository's name."""
         return f"{self.host}:{self.port}"
+
+    def name_at(self, host: str = "") -> str:
+        """`host:port` as seen from where `host` is this machine, such as a VM's `host_address`."""
+        return f"{host or self.host}:{self.port}"
 
     @property
     def url(self) -> str:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from testbed.part import READY, Part, PartFailed, until
@@ -246,6 +247,7 @@ class Vm(Part):
         ]
 
 
+@cache
 def works() -> str:
     """Empty where VMs with podman work on this machine; else the reason why they don't, in a line."""
     if os.geteuid() != 0:

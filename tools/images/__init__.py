@@ -1,0 +1,1 @@
+"""Base images, built from Debian and PyPI alone."""
