@@ -8,7 +8,7 @@ from typing import Any
 from .entry import Entry
 from .errors import Failure, bad_request
 from .fetch import Crew
-from .listing import listing
+from .listing import Listing
 from .store import Container
 from .task import Task
 
@@ -24,21 +24,18 @@ class Blobs:
 
     def entries(self) -> Iterator[Entry]:
         """The listing. Raises Failure."""
-        empty = True
+        found = Listing(self.container, self.prefix)
         if not self.single:
-            for entry in listing(self.container, self.prefix):
-                empty = False
-                yield entry
-        if self.path and empty:
-            self.prefix = self.path[: self.path.rfind("/") + 1]
-            # Listings are sorted: the blob itself comes before all whose names it begins.
-            first = next(listing(self.container, self.path, count=1), None)
-            if first and first.name == self.path.encode():
-                empty = False
-                yield first
-        if empty:
+            yield from found
+        if found.some or not self.path:
+            return
+        self.prefix = self.path[: self.path.rfind("/") + 1]
+        # Listings are sorted: the blob itself comes before all whose names it begins.
+        first = next(iter(Listing(self.container, self.path, count=1)), None)
+        if first is None or first.name != self.path.encode():
             fix = "check the input's path and that the data has arrived"
             raise Failure("NotFound", "NotFound", "the datastore has nothing at the input's path", fix)
+        yield first
 
     def start(self) -> int:
         """Bytes of the prefix."""

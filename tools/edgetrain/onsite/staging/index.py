@@ -5,6 +5,7 @@ Beside it the digests that are known from before, by (location, name, size, tag)
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ BATCH = 2000
 MOST = 50_000_000
 LONGEST_PART = 255
 LONGEST = 3000
-CONTROLS = frozenset(range(32)) | {127}
+DEEPEST = 64
+PLAIN = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]*")
 OWN = """CREATE TABLE entry (
     name BLOB PRIMARY KEY, size INTEGER NOT NULL, tag TEXT NOT NULL, token TEXT NOT NULL,
     digest BLOB, need INTEGER NOT NULL DEFAULT 0
@@ -194,8 +196,11 @@ def check_name(name: bytes) -> None:
     """Raise Failure unless the name, relative to the input, can be a file's here."""
     if not name or len(name) > LONGEST:
         raise bad_name("is empty or too long")
-    if not CONTROLS.isdisjoint(name):
-        raise bad_name("has control characters")
-    for part in name.split(b"/"):
+    if not PLAIN.fullmatch(name.decode("utf-8", "replace")):
+        raise bad_name("has a backslash or control characters")
+    parts = name.split(b"/")
+    if len(parts) > DEEPEST:
+        raise bad_name("lies too many folders deep")
+    for part in parts:
         if part in (b"", b".", b"..") or len(part) > LONGEST_PART:
             raise bad_name("has an empty, relative or overlong part")

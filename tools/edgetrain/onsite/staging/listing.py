@@ -17,13 +17,13 @@ BUFFER = 2**18
 
 
 class Page:
-    """Reads one page of XML. `entries` and `marker` are what it held.
+    """Reads one page of XML. `entries` and `marker` are what it held; `some` is True if there was any blob.
 
     The document type is refused, and with it every entity; texts and the whole are bounded."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.marker = ""
+        self.marker, self.some = "", False
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartDoctypeDeclHandler = self._doctype
@@ -70,7 +70,7 @@ class Page:
         if self.text is not None and tag in WANTED:
             text, parent = "".join(self.text), self.path[-1] if self.path else ""
             self.text = self.parser.CharacterDataHandler = None
-            if tag == "NextMarker":
+            if tag == "NextMarker" and parent == WANTED[tag]:
                 self.marker = text
             elif parent == WANTED[tag]:
                 self.values[tag] = urllib.parse.unquote(text) if self.encoded else text
@@ -84,9 +84,10 @@ class Page:
             raise unreadable("has a blob without name, size or ETag")
         if not (tag.isascii() and tag.isprintable() and len(tag) < 200 and '"' not in tag):
             raise unreadable("has a bad ETag")
-        folder = values.get("ResourceType") == "directory"
-        # Tools for a folder's sake leave empty blobs whose names end with a slash; they are no files.
-        if not folder and not (size == "0" and values["Name"].endswith("/")):
+        self.some = True
+        # For a folder's sake tools leave an empty blob, with a mark or a name that ends with a slash: no file.
+        marked = values.get("hdi_isfolder", "").lower() == "true" or values["Name"].endswith("/")
+        if not (size == "0" and marked):
             self.entries.append(Entry(values["Name"].encode("utf-8"), int(size), tag))
 
 
@@ -94,36 +95,44 @@ WANTED = {
     "Name": "Blob",
     "Etag": "Properties",
     "Content-Length": "Properties",
-    "ResourceType": "Properties",
+    "hdi_isfolder": "Metadata",
     "NextMarker": "EnumerationResults",
 }
 
 
-def listing(container: Container, prefix: str, count: int = PAGE) -> Iterator[Entry]:
-    """All blobs whose names begin with `prefix`, in the server's order. Raises Failure."""
-    session, marker, start = container.session(), "", prefix.encode("utf-8")
-    buffer = memoryview(bytearray(BUFFER))
+class Listing:
+    """All blobs whose names begin with `prefix`, in the server's order; `some` says whether any was there, if
+    only one that marks a folder. Iterating raises Failure."""
 
-    def fetch() -> Page:
-        page, answer = Page(), session.page(prefix, marker, count)
+    def __init__(self, container: Container, prefix: str, count: int = PAGE) -> None:
+        self.container, self.prefix, self.count = container, prefix, count
+        self.some = False
+
+    def __iter__(self) -> Iterator[Entry]:
+        session, marker, start = self.container.session(), "", self.prefix.encode("utf-8")
+        buffer = memoryview(bytearray(BUFFER))
+
+        def fetch() -> Page:
+            page, answer = Page(), session.page(self.prefix, marker, self.count)
+            while True:
+                got = answer.readinto(buffer)
+                page.feed(bytes(buffer[:got]), last=not got)
+                if not got:
+                    return page
+
         while True:
-            got = answer.readinto(buffer)
-            page.feed(bytes(buffer[:got]), last=not got)
-            if not got:
-                return page
-
-    while True:
-        page = retried(fetch, container.stop)
-        for entry in page.entries:
-            if not entry.name.startswith(start):
-                raise unreadable("has a blob that was not asked for")
-            yield entry
-        if not page.marker:
-            break
-        if page.marker == marker:
-            raise unreadable("does not end")
-        marker = page.marker
-    session.close()
+            page = retried(fetch, self.container.stop)
+            self.some = self.some or page.some
+            for entry in page.entries:
+                if not entry.name.startswith(start):
+                    raise unreadable("has a blob that was not asked for")
+                yield entry
+            if not page.marker:
+                break
+            if page.marker == marker:
+                raise unreadable("does not end")
+            marker = page.marker
+        session.close()
 
 
 def unreadable(what: str) -> Failure:

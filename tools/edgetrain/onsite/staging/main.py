@@ -43,7 +43,7 @@ def answer(request: Mapping[str, Any], stdin: BinaryIO) -> dict[str, Any]:
         blobs = Blobs(request["source"], single)
         return probe(blobs) if verb == "probe" else stage(request, blobs, say)
     if verb == "receive":
-        return stage(request, Stream(request["source"], single, stdin, say), say)
+        return stage(request, Stream(request["source"], single, stdin, say), lambda _: None)
     cache = Cache(str(request["cache"]))
     if verb == "usage":
         return {"usage": usage(cache)}

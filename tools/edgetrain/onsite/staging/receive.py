@@ -2,10 +2,11 @@
 
     runner  {"entry": [name, size, tag, token]}   each file; the token is the runner's own, and comes back
     runner  {"listed": count}
-    host    {"want": [name, size, tag, token, offset]}   a few ahead of what has arrived
+    host    {"want": [[name, size, tag, token, offset], ...]}   one group ahead of what arrives
     runner  {"bytes": n} and n bytes, again and again; {"bytes": 0} ends the file; or {"failed": {...}}
 
-and the host's last line is the answer, as for every request. Files come one by one; what the host has isn't wanted.
+and the host's last line is the answer, as for every request. Files come in the order of asking; what the host has
+isn't wanted. The host says nothing else, so that neither side ever waits for the other to read.
 """
 
 from __future__ import annotations
@@ -26,19 +27,18 @@ from .task import Fetched, Task
 
 LINE = 2**16
 FRAME = 2**22
-# Lines on their way to the runner always fit the smallest pipe, so that neither side waits for the other.
-AHEAD, AHEAD_BYTES = 64, 2**14
+# Two groups on their way to the runner fit the smallest pipe.
+GROUP, GROUP_NAMES = 64, 2**13
 KINDS = ("Transient", "Denied", "NotFound", "Rejected", "Unavailable")
 
 
 class Want(NamedTuple):
-    """A file that was asked for, and the length of the line that asked."""
+    """A file that was asked for."""
 
     entry: Entry
     key: str
     pieces: Pieces | None
     offset: int
-    length: int
 
 
 class Stream:
@@ -49,8 +49,8 @@ class Stream:
     ) -> None:
         self.location = str(source["location"]).rstrip("/")
         self.stdin, self.say = stdin, say
-        self.folder, self.single = clean_path(str(source.get("path") or "")), single
-        self.prefix = self.folder + "/" if self.folder else ""
+        path, self.single = clean_path(str(source.get("path") or "")), single
+        self.prefix = path[: path.rfind("/") + 1] if single else path + "/" if path else ""
         self.listed = False
         self.count = 0
 
@@ -68,9 +68,6 @@ class Stream:
             count += 1
         if message["listed"] != count:
             raise bad_request("the runner's listing is not whole")
-        if not count:
-            fix = "check the input's path and that the data has arrived"
-            raise Failure("NotFound", "NotFound", "the datastore has nothing at the input's path", fix)
 
     def start(self) -> int:
         """Bytes of the prefix."""
@@ -81,32 +78,42 @@ class Stream:
         return None if self.single else self.prefix.encode()
 
     def fetch(self, task: Task) -> None:
-        """Ask for what the task wants, a few files ahead."""
+        """Ask for what the task wants, a group ahead."""
         asked: deque[Want] = deque()
         wanted = task.wanted()
         try:
-            entry = next(wanted, None)
-            while entry or asked:
-                while entry and len(asked) < AHEAD and sum(one.length for one in asked) < AHEAD_BYTES:
-                    asked.append(self._ask(task, entry))
-                    entry = next(wanted, None)
-                task.take(self._arrive(task, asked[0]))
-                asked.popleft()
+            behind = self._ask(task, wanted, asked)
+            while asked:
+                ahead = self._ask(task, wanted, asked)
+                for _ in range(behind):
+                    task.take(self._arrive(task, asked[0]))
+                    asked.popleft()
+                behind = ahead
         finally:
             for one in asked:
                 if one.pieces is not None:
                     one.pieces.close()
 
-    def _ask(self, task: Task, entry: Entry) -> Want:
-        key, pieces, offset = key_of(task.location, entry), None, 0
-        if task.store and entry.size > PIECE:
-            pieces = Pieces(task.cache.partial, key, entry.size)
-            left = pieces.left()
-            offset = pieces.span(left[0])[0] if left else entry.size
-        name = entry.name[self.start() :].decode("utf-8")
-        want = {"want": [name, entry.size, entry.tag, entry.token, offset]}
-        self.say(want)
-        return Want(entry, key, pieces, offset, len(json.dumps(want)))
+    def _ask(self, task: Task, wanted: Iterator[Entry], asked: deque[Want]) -> int:
+        """Ask for the next group; how many files it has."""
+        group: list[list[object]] = []
+        length = 0
+        while len(group) < GROUP and length < GROUP_NAMES:
+            entry = next(wanted, None)
+            if entry is None:
+                break
+            key, pieces, offset = key_of(task.location, entry), None, 0
+            if task.store and entry.size > PIECE:
+                pieces = Pieces(task.cache.partial, key, entry.size)
+                left = pieces.left()
+                offset = pieces.span(left[0])[0] if left else entry.size
+            asked.append(Want(entry, key, pieces, offset))
+            length += len(entry.name)
+            name = entry.name[self.start() :].decode("utf-8", "surrogateescape")
+            group.append([name, entry.size, entry.tag, entry.token, offset])
+        if group:
+            self.say({"want": group})
+        return len(group)
 
     def _arrive(self, task: Task, want: Want) -> Fetched:
         """Take one file as it comes."""
@@ -189,7 +196,9 @@ class Stream:
             raise bad_request("the runner's listing has a bad entry")
         name, size, tag, token = fields
         try:
-            return Entry(self.prefix.encode() + name.encode("utf-8"), size, tag.strip('"'), token)
+            return Entry(
+                self.prefix.encode() + name.encode("utf-8", "surrogateescape"), size, tag.strip('"'), token
+            )
         except UnicodeEncodeError:
             raise bad_request("the runner's listing has a name that is not Unicode") from None
 

@@ -65,6 +65,7 @@ class Session:
     def page(self, prefix: str, marker: str, count: int) -> Answer:
         """One try for one page of names, in XML. Raises Passing, Failure."""
         query = {"restype": "container", "comp": "list", "prefix": prefix, "maxresults": str(count)}
+        query["include"] = "metadata"  # it tells which empty blobs stand for folders
         if marker:
             query["marker"] = marker
         answer = self._get("?" + urllib.parse.urlencode(query, quote_via=urllib.parse.quote), {})
