@@ -1,4 +1,4 @@
-"""The provider of registries over HTTP passes the contract with Docker distribution: open, by password, by token."""
+"""The provider passes the contract with Docker distribution: open, by password, by token, in chunks."""
 
 from __future__ import annotations
 

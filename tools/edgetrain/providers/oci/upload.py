@@ -224,7 +224,7 @@ class _Upload:
 
     def _refused(self, answer: Answer) -> ProviderError:
         failure = refusal(answer, self._client.host, f"take a blob into {self._repository}")
-        if answer.status in {404, 416}:
+        if answer.status == 416 or "BLOB_UPLOAD_" in failure.message:
             return Transient(failure.message, reason="UploadLost", fix="apply again")
         return failure
 
