@@ -84,6 +84,23 @@ PLAN = Plan(
     waiting=(("run/slow", "TargetDrained"),),
     managed=6,
     commit="0123456789abcdef0123456789abcdef01234567",
+    egress=(
+        {
+            "experiment": "digits",
+            "code": {"files": 2, "bytes": 4_096, "digest": DIGEST, "list": [["train.py", 4_000, OTHER]]},
+            "logs": "forge",
+            "waivers": [
+                {
+                    "code": "E613",
+                    "path": "train.py",
+                    "reason": "runs the vendor's | decoder",
+                    "owner": "@example/ds",
+                    "expires": "2026-12-31",
+                },
+                {"code": "E701", "reason": "nearest neighbours", "owner": "ada@x.example", "expires": "2027-01-01"},
+            ],
+        },
+    ),
 )
 NOTHING = Plan(desired=DIGEST, changes=())
 

@@ -1,4 +1,4 @@
-"""Whole bad repositories and what validate says of them: each code of references and history, and their peace."""
+"""Whole bad repositories and what validate says of them: each code of references, history and guard, and peace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetrain.core.codes import history, references
+from edgetrain.core.codes import egress, history, references
 from edgetrain.core.problem import Code
 from tests.core.case import Case, report
 
@@ -37,6 +37,9 @@ def test_case_gives_its_report(file: Path, root: Path, golden: Callable[[Path, s
 
 def test_every_code_has_a_case() -> None:
     known = {
-        value.id for family in (references, history) for value in vars(family).values() if isinstance(value, Code)
+        value.id
+        for family in (references, history, egress)
+        for value in vars(family).values()
+        if isinstance(value, Code)
     }
     assert known == {file.name.partition("-")[0] for file in CASES} - {"ok"}

@@ -52,6 +52,9 @@ class Counted:
     def content_digest(self, path: str) -> str:
         return self.tree.content_digest(path)
 
+    def size(self, path: str) -> int:
+        return self.tree.size(path)
+
 
 def test_each_manifest_and_record_is_read_once(tmp_path: Path) -> None:
     Case(tmp_path).make()

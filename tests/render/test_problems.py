@@ -28,7 +28,7 @@ def test_page_in_docs_is_current() -> None:
 
 
 def test_ids_are_unique_well_formed_and_in_order() -> None:
-    letters = {"yaml": "Y1", "schema": "M2", "references": "R3", "history": "H4", "policy": "P5"}
+    letters = {"yaml": "Y1", "schema": "M2", "references": "R3", "history": "H4", "policy": "P5", "egress": "E6"}
     for family, prefix in letters.items():
         ids = [code.id for of, _, code in constants() if of == family]
         assert ids == sorted(set(ids))
@@ -40,7 +40,10 @@ def test_every_code_is_raised_somewhere() -> None:
     folder = ROOT / "tools" / "edgetrain"
     sources = [file for file in folder.rglob("*.py") if folder / "core" / "codes" not in file.parents]
     text = "\n".join(file.read_text(encoding="utf-8") for file in sources)
-    unused = [f"{family}.{name}" for family, name, _ in constants() if not re.search(rf"\b{name}\b", text)]
+    # The scanner of scripts imports nothing of ours: it names codes by their ids.
+    unused = [
+        f"{family}.{name}" for family, name, code in constants() if not re.search(rf"\b({name}|{code.id})\b", text)
+    ]
     assert unused == []
 
 

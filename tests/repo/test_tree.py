@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.errors import RepositoryError
 from edgetrain.repo.digest_cache import DigestCache
+from edgetrain.repo.snapshot import code_digest
 from edgetrain.repo.tree import (
     CommitTree,
     Entry,
     WorkTree,
-    code_digest,
     export,
     exported,
     open_file,

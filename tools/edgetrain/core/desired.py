@@ -8,11 +8,13 @@ from functools import cached_property
 
 from edgetrain.core.digest import digest_of
 from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment, Model, ModelVersion
+from edgetrain.core.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Desired:
-    """What git wants. `code` and `locks` hold each experiment's code tree digest and lock digest.
+    """What git wants. `code` and `locks` hold each experiment's code tree digest and lock digest, `snapshots`
+    the code's files.
 
     `version_commits` maps `(model, n)` to the commit that put the version on main, where known.
     """
@@ -24,6 +26,7 @@ class Desired:
     versions: Mapping[tuple[str, int], ModelVersion] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     locks: Mapping[str, str | None] = field(default_factory=dict)
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -96,7 +96,8 @@ class Plan:
 
     `commit` is noted, not hashed, for merging alters it. `refreshed`: providers were asked; otherwise only
     the records in git were (the offline plan). `waiting` names runs under way or held back, and why:
-    waiting is no change.
+    waiting is no change. `egress` tells, for each experiment with runs to start, the code's files and the
+    waivers that hold.
     """
 
     desired: str
@@ -106,6 +107,7 @@ class Plan:
     waiting: tuple[tuple[str, str], ...] = ()
     managed: int = 0
     commit: str = ""
+    egress: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -116,6 +118,7 @@ class Plan:
                 "refreshed": self.refreshed,
                 "changes": [change.to_json() for change in self.changes],
                 "problems": [[p.path, p.code, p.what] for p in self.problems],
+                **({"egress": [dict(each) for each in self.egress]} if self.egress else {}),
             }
         )
 
@@ -136,6 +139,7 @@ class Plan:
             "changes": [change.to_json() for change in self.changes],
             "problems": [{**_problem(p)} for p in self.problems],
             "waiting": [list(pair) for pair in self.waiting],
+            "egress": [dict(each) for each in self.egress],
         }
 
     @classmethod
@@ -150,6 +154,7 @@ class Plan:
                 waiting=tuple((pair[0], pair[1]) for pair in value["waiting"]),
                 managed=value["managed"],
                 commit=value["commit"],
+                egress=tuple(dict(each) for each in value.get("egress", ())),
             )
             digest = plan.digest
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:

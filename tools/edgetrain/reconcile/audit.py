@@ -240,6 +240,7 @@ def _left(egress: Mapping[str, Any]) -> Left:
         files=int(egress.get("files", 0)),
         bytes=int(egress.get("bytes", 0)),
         waivers=tuple(egress.get("waivers", ())),
+        code=egress.get("code"),
     )
 
 

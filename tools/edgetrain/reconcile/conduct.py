@@ -12,6 +12,7 @@ from typing import Any
 
 from edgetrain.core.decide import decide
 from edgetrain.core.digest import canonical, short
+from edgetrain.core.egress import code_json
 from edgetrain.core.errors import ProviderError, Rejected, Stopped
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.plan import Change, Operation
@@ -139,6 +140,7 @@ def take_ticket(
         commit=state.commit,
         provenance=provenance_of(context, merged.commit) if merged else {},
         manifest=manifest_digest(context, experiment.document.path),
+        code=code_json(state.desired.snapshots[experiment.name]),
     ) | {"staged": staged}
     context.step("ticket")
     held = context.site.artifacts.claim(TICKETS + ticket_name(facts), canonical(facts))

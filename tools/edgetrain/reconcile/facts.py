@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetrain import __version__
+from edgetrain.core.egress import to_json
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.plan import Change
 from edgetrain.core.ports import DataDigest, InputMount, RunLimits, RunSpec
@@ -25,6 +26,7 @@ def ticket(
     commit: str,
     provenance: Mapping[str, Any],
     manifest: str,
+    code: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that a record needs and that is known before the start, so that any later apply can finish it."""
     subject = change.subject
@@ -59,6 +61,9 @@ def ticket(
         },
         "metrics": list(experiment.metrics),
         "logs": experiment.logs,
+        "code": dict(code),
+        # The plan started nothing with one that has expired: all that are declared held on that day.
+        "waivers": [to_json(waiver) for waiver in experiment.waivers],
         "edgetrain": __version__,
         **({"signature": dict(experiment.signature)} if experiment.signature else {}),
         **({"retry": subject["retry"]} if "retry" in subject else {}),

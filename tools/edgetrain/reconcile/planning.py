@@ -10,6 +10,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build
 from edgetrain.core.problem import Problem
+from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
@@ -51,4 +52,5 @@ def open_site(state: State, asked: str | None) -> Site:
 
 def plan_of(state: State, observed: Observation | None = None) -> Plan:
     """The plan of one state; offline if nothing was observed."""
-    return build(state.desired, state.recorded, served(), observed, state.commit)
+    guarded = guard(state.desired, state.tree, state.git, today())
+    return build(state.desired, state.recorded, served(), observed, state.commit, guarded)

@@ -15,6 +15,7 @@ from edgetrain.core.kinds import Configuration, ModelVersion, kind_at
 from edgetrain.core.kinds.configuration import Machine
 from edgetrain.core.problem import Problem, Severity, problem
 from edgetrain.core.record import is_record_path
+from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION, automatic_models, judge, manifest_of
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since, record_commits
@@ -25,7 +26,12 @@ DEFAULT_BRANCH = "main"
 
 
 def validate(
-    root: Path, *, require_history: bool = False, on: Tree | None = None, branch: str | None = None
+    root: Path,
+    *,
+    require_history: bool = False,
+    on: Tree | None = None,
+    branch: str | None = None,
+    day: str | None = None,
 ) -> list[Problem]:
     """All problems and warnings of all files at once, sorted.
 
@@ -33,18 +39,33 @@ def validate(
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
     file). The records on that branch itself are judged where its tip is checked out, and always with
     `require_history`. What history can't tell is a warning, or a problem with `require_history`. Nothing is
-    fetched.
+    fetched. Waivers are judged as on `day` (`2026-12-31`), else today.
     """
     try:
         git = Git.find(root)
     except RepositoryError as error:
-        loaded = read_repository(WorkTree(root) if on is None else on)
-        return _sorted(problems_of(loaded), [_unknown(error.message, require_history, error.fix)])
+        tree = WorkTree(root) if on is None else on
+        loaded = read_repository(tree)
+        return _sorted(
+            problems_of(loaded),
+            _guarded(loaded, tree, None, day),
+            [_unknown(error.message, require_history, error.fix)],
+        )
     tree = WorkTree(git) if on is None else on
     loaded = read_repository(tree)
     if branch is None:
         branch = loaded.desired.configuration.branch if loaded.desired else DEFAULT_BRANCH
-    return _sorted(problems_of(loaded), list(_history(git, tree, branch, require_history)))
+    return _sorted(
+        problems_of(loaded), _guarded(loaded, tree, git, day), list(_history(git, tree, branch, require_history))
+    )
+
+
+def _guarded(loaded: Loaded, tree: Tree, git: Git | None, day: str | None) -> list[Problem]:
+    """What the egress guard finds in the experiments' code."""
+    if loaded.desired is None:
+        return []
+    verdicts = guard(loaded.desired, tree, git, day or today())
+    return [found for verdict in verdicts.values() for found in verdict.problems]
 
 
 def problems_of(loaded: Loaded) -> list[Problem]:

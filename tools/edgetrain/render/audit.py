@@ -12,7 +12,7 @@ from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import code, escaped, prose
 from edgetrain.render.story import Gate, Hand, Story
 from edgetrain.render.tables import aligned, labelled, lasted, number, plain
-from edgetrain.render.words import plural, value
+from edgetrain.render.words import code_line, plural, value, waiver_line
 
 NOBODY = "not known"
 
@@ -184,12 +184,17 @@ def gate_row(gate: Gate) -> tuple[str, ...]:
 
 def _left(story: Story) -> list[tuple[str, str]]:
     left = story.left
-    return [
+    rows = [
         ("level", left.level),
         ("files", f"{left.files}, {human_bytes(left.bytes)}"),
         ("logs", "stayed at the site" if left.logs == "site" else left.logs),
-        ("waivers", ", ".join(str(waiver.get("code", "?")) for waiver in left.waivers) or "none"),
+        *(("waiver", waiver_line(waiver)) for waiver in left.waivers),
     ]
+    if not left.waivers:
+        rows.append(("waivers", "none"))
+    if left.code:
+        rows.append(("code given", f"{code_line(left.code)}, {left.code['digest']}"))
+    return rows
 
 
 def _artifacts(story: Story) -> Section:

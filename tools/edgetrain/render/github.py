@@ -8,7 +8,7 @@ from edgetrain.core.codes import CODES
 from edgetrain.core.plan import Plan
 from edgetrain.core.problem import Problem, Severity, shown
 from edgetrain.render.outcome import Applied, summed_up
-from edgetrain.render.words import summary
+from edgetrain.render.words import summary, waiver_line
 
 LIMIT = 2000
 
@@ -48,8 +48,14 @@ def problem_annotations(problems: Sequence[Problem]) -> str:
 
 
 def plan_annotations(plan: Plan) -> str:
-    """The plan's refusals on their lines, and its summary as a notice."""
-    return problem_annotations(plan.problems) + annotation("notice", summary(plan), title="edgetrain plan") + "\n"
+    """The plan's refusals on their lines, and its summary and waivers as notices."""
+    notices = [annotation("notice", summary(plan), title="edgetrain plan")]
+    notices += [
+        annotation("notice", waiver_line(waiver), title=f"egress waiver of {each['experiment']}")
+        for each in plan.egress
+        for waiver in each["waivers"]
+    ]
+    return problem_annotations(plan.problems) + "".join(f"{line}\n" for line in notices)
 
 
 def applied_annotations(applied: Applied) -> str:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from edgetrain.core.digest import short
 from edgetrain.core.plan import Change, Effect, Plan
 from edgetrain.core.problem import Problem, Severity, shown
 from edgetrain.render.outcome import Applied, summed_up
 from edgetrain.render.text import count_line
-from edgetrain.render.words import condition, differences, pending, refreshed, summary, trial, why
+from edgetrain.render.words import (
+    code_line,
+    condition,
+    differences,
+    logs_line,
+    pending,
+    refreshed,
+    summary,
+    trial,
+    waiver_line,
+    why,
+)
 
 LIMIT = 500
 MARKS = {Effect.CREATE: "+", Effect.UPDATE: "~", Effect.DELETE: "−"}
@@ -69,6 +81,7 @@ def plan_markdown(plan: Plan) -> str:
     if changes:
         lines += [*_table(("", "change", "why", "what differs"), map(_change, changes)), ""]
     lines += [f"- {prose(condition(change))}" for change in plan.changes if change.conditional]
+    lines += _egress(plan)
     lines += _refused(plan)
     if plan.waiting:
         lines += ["", "**Waiting** (no change)", ""]
@@ -83,6 +96,26 @@ def _change(change: Change) -> tuple[str, str, str, str]:
         fields.insert(0, f"trial {code(parameters)}")
     name = f"{change.operation.value} {code(change.id)}"
     return MARKS[change.effect], name, prose(why(change.reason)), "<br>".join(fields)
+
+
+def _egress(plan: Plan) -> list[str]:
+    if not plan.egress:
+        return []
+    rows = (
+        (
+            code(each["experiment"]),
+            f"{prose(code_line(each['code']))}, {code('sha256:' + short(each['code']['digest']))}",
+            prose(logs_line(each["logs"])),
+            "<br>".join(prose(waiver_line(waiver)) for waiver in each["waivers"]) or "none",
+        )
+        for each in plan.egress
+    )
+    return [
+        "",
+        "**What the runs get, and what may leave**",
+        "",
+        *_table(("experiment", "code", "logs", "waivers"), rows),
+    ]
 
 
 def _refused(plan: Plan) -> list[str]:

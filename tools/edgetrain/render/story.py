@@ -88,6 +88,7 @@ class Left:
     files: int
     bytes: int
     waivers: tuple[Mapping[str, Any], ...]
+    code: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from edgetrain.core.digest import short
 from edgetrain.core.plan import Change, Effect, Operation, Plan
 from edgetrain.core.problem import Code, Problem, Severity, shown
 from edgetrain.render.outcome import Applied, summed_up
-from edgetrain.render.words import condition, differences, pending, plural, refreshed, summary, trial, why
+from edgetrain.render.words import (
+    code_line,
+    condition,
+    differences,
+    logs_line,
+    pending,
+    plural,
+    refreshed,
+    summary,
+    trial,
+    waiver_line,
+    why,
+)
 
 MARKS = {Effect.CREATE: "+", Effect.UPDATE: "~", Effect.DELETE: "-"}
 LIMIT = 2000
@@ -65,7 +78,7 @@ def plan_text(plan: Plan) -> str:
         lines += _change(change)
         if change.id in follows:
             lines.append(f"    {condition(follows[change.id])}")
-    return "\n".join([*lines, *_refused(plan), *_waiting(plan)]) + "\n"
+    return "\n".join([*lines, *_egress(plan), *_refused(plan), *_waiting(plan)]) + "\n"
 
 
 def _change(change: Change) -> Iterator[str]:
@@ -76,6 +89,15 @@ def _change(change: Change) -> Iterator[str]:
         yield f"      trial: {parameters}"
     for path, actual, desired in differences(change):
         yield f"      {path}: {actual} → {desired}"
+
+
+def _egress(plan: Plan) -> Iterator[str]:
+    if plan.egress:
+        yield from ("", "What the runs get as code, and what is waived for them:")
+    for each in plan.egress:
+        code = f"{code_line(each['code'])}, sha256:{short(each['code']['digest'])}"
+        yield f"  {shown(each['experiment'], LIMIT)}  {code}; logs {logs_line(each['logs'])}"
+        yield from (f"      waived: {waiver_line(waiver)}" for waiver in each["waivers"])
 
 
 def _refused(plan: Plan) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from edgetrain.core.digest import SHA256, short
 from edgetrain.core.plan import Change, Effect, Operation, Plan
 from edgetrain.core.problem import shown
+from edgetrain.core.quantity import human_bytes
 
 VALUE_LIMIT = 60
 
@@ -106,6 +108,23 @@ def why(reason: str) -> str:
 def condition(change: Change) -> str:
     """`if gates pass: propose breast-cancer@2`."""
     return f"if gates pass: {change.operation.value} {shown(change.id.partition('/')[2])}"
+
+
+def waiver_line(waiver: Mapping[str, Any]) -> str:
+    """`E613 in train.py until 2026-12-31, @hosp/ds: why`, of a waiver as plans and records tell it."""
+    place = f" in {shown(waiver['path'], 200)}" if waiver.get("path") else ""
+    told = {key: shown(waiver.get(key, "?"), 1000) for key in ("code", "expires", "owner", "reason")}
+    return f"{told['code']}{place} until {told['expires']}, {told['owner']}: {told['reason']}"
+
+
+def code_line(code: Mapping[str, Any]) -> str:
+    """`3 files, 4.1 kB`."""
+    return f"{plural(int(code['files']), 'file')}, {human_bytes(int(code['bytes']))}"
+
+
+def logs_line(logs: str) -> str:
+    """Where the script's output goes."""
+    return "stay at the site" if logs == "site" else "leave the site once the content check has passed"
 
 
 def pending(plan: Plan) -> list[Change]:

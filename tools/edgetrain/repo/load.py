@@ -26,8 +26,10 @@ from edgetrain.core.kinds import (
 )
 from edgetrain.core.problem import Problem, Severity, problem, shown
 from edgetrain.core.record import MAX_RECORD_BYTES, Record, Recorded, is_record_path, parse_record
+from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
-from edgetrain.repo.tree import Entry, Tree, code_digest
+from edgetrain.repo.snapshot import snapshot
+from edgetrain.repo.tree import Entry, Tree
 
 MAX_LOCK_BYTES = 4 * 2**20
 _MANAGED = ("edgetrain", "compute", "experiments", "models")
@@ -141,7 +143,7 @@ class _Loading:
         for manifest in manifests:
             by_type.setdefault(type(manifest), []).append(manifest)
         experiments: dict[str, Experiment] = {}
-        code: dict[str, str] = {}
+        code: dict[str, Snapshot] = {}
         locks: dict[str, str | None] = {}
         for experiment in by_type.get(Experiment, []):
             digests = self._digests(experiment)
@@ -167,12 +169,13 @@ class _Loading:
             experiments=experiments,
             models={model.name: model for model in models},
             versions={(version.model, version.number): version for version in versions},
-            code=code,
+            code={name: found.digest for name, found in code.items()},
             locks=locks,
+            snapshots=code,
         )
 
-    def _digests(self, experiment: Experiment) -> tuple[str, str | None] | None:
-        """Code digest and lock digest, or None, with problems, if they can't be told."""
+    def _digests(self, experiment: Experiment) -> tuple[Snapshot, str | None] | None:
+        """The code's files and the lock's digest, or None, with problems, if they can't be told."""
         there = {entry.path: entry for entry in self.tree.files(experiment.folder)}
         found = list(check_code(experiment, _code_files(experiment, there.values())))
         lock = experiment.environment.requirements
@@ -188,7 +191,7 @@ class _Loading:
             found += self._lock_problems(experiment.lock_path, data, lock_digest)
         if not _stops(found):
             try:
-                code = code_digest(self.tree, experiment.code_folder)
+                code = snapshot(self.tree, experiment.code_folder)
             except RepositoryError as error:
                 mark = experiment.document.mark("spec", "code")
                 found.append(problem(codes.LINK, experiment.document.path, mark, error.message, error.fix or None))

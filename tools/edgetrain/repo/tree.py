@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from edgetrain.core.digest import tree_digest
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.command import decode, encode
@@ -27,7 +26,6 @@ FILE, EXECUTABLE, SYMLINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "1
 REGULAR = (FILE, EXECUTABLE)
 MANIFEST_LIMIT = 2**20
 NOT_CODE = ("experiment.yaml", "runs/")
-EXECUTABLE_SUFFIX = "\x01x"
 MAX_FILES = 100_000
 MAX_TARGET = 4096
 
@@ -71,6 +69,9 @@ class Tree(Protocol):
 
     def content_digest(self, path: str) -> str:
         """`sha256:<hex>` of the file's bytes."""
+
+    def size(self, path: str) -> int:
+        """The file's bytes, counted."""
 
 
 class _Listed(ABC):
@@ -137,6 +138,7 @@ class CommitTree(_Listed):
             self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
         self._lock = threading.Lock()
+        self._sizes: dict[str, dict[str, int]] = {}
 
     def _objects(self) -> ObjectReader:
         with self._lock:
@@ -173,6 +175,15 @@ class CommitTree(_Listed):
         if self._cache and not known:
             self._cache.put(blob, digest)
         return digest
+
+    def size(self, path: str) -> int:
+        """The file's bytes, counted; asked of git for a whole top folder at once."""
+        blob, top = self._regular(path).blob or "", path.partition("/")[0]
+        if top not in self._sizes:
+            listing = self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", self.sha, "--", top)
+            facts = (line.partition(b"\t")[0].decode().split() for line in listing.split(b"\0") if line)
+            self._sizes[top] = {oid: int(size) for _, kind, oid, size in facts if kind == "blob"}
+        return self._sizes[top][blob]
 
     def close(self) -> None:
         """End the reading process. Reading again starts another."""
@@ -257,6 +268,14 @@ class WorkTree(_Listed):
         hasher = hashlib.sha256()
         self.copy(path, hasher.update)
         return "sha256:" + hasher.hexdigest()
+
+    def size(self, path: str) -> int:
+        """The file's bytes, counted."""
+        file = self._open(path)
+        try:
+            return os.fstat(file).st_size
+        finally:
+            os.close(file)
 
     def _open(self, path: str) -> int:
         self._regular(path)
@@ -367,11 +386,3 @@ def export(tree: Tree, folder: str, destination: Path, exclude: Sequence[str] = 
             total += tree.copy(entry.path, file.write)
         target.chmod(0o755 if entry.mode == EXECUTABLE else 0o644)
     return total
-
-
-def code_digest(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> str:
-    """The digest of the folder's code for identities: names, contents, and which are executable."""
-    return tree_digest(
-        (name + (EXECUTABLE_SUFFIX if entry.mode == EXECUTABLE else ""), tree.content_digest(entry.path))
-        for name, entry in exported(tree, folder, exclude)
-    )

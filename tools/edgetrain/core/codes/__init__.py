@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edgetrain.core.codes import history, policy, references, schema, yaml
+from edgetrain.core.codes import egress, history, policy, references, schema, yaml
 from edgetrain.core.problem import Code
 
-FAMILIES = (yaml, schema, references, history, policy)
+FAMILIES = (yaml, schema, references, history, policy, egress)
 
 
 def _gather() -> dict[str, Code]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from edgetrain.core.desired import Desired
+from edgetrain.core.egress import Verdict, summary
 from edgetrain.core.errors import UnsafePlan
 from edgetrain.core.observation import Observation
-from edgetrain.core.plan import Change, Effect, Plan, surprises
+from edgetrain.core.plan import Change, Effect, Operation, Plan, surprises
 from edgetrain.core.planner.proposals import plan_proposals
 from edgetrain.core.planner.refusals import refuse
 from edgetrain.core.planner.releases import plan_releases
 from edgetrain.core.planner.runs import plan_runs
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
+from edgetrain.core.problem import Problem
 from edgetrain.core.record import Recorded
 
 __all__ = ["Wanted", "build", "check_limits", "surprises", "wanted_runs"]
@@ -27,14 +30,17 @@ def build(
     served: Mapping[str, Collection[str]],
     observed: Observation | None = None,
     commit: str = "",
+    guarded: Mapping[str, Verdict] | None = None,
 ) -> Plan:
-    """The plan; offline if nothing was observed. `served` lists, by port, the types that a provider serves.
+    """The plan; offline if nothing was observed. `served` lists, by port, the types that a provider serves;
+    `guarded` is the egress guard's verdict on each experiment: it keeps new runs from starting, no more.
 
     Channel moves and releases come first, then evaluations, runs, and last what follows from runs.
     """
     problems, refused = refuse(desired, recorded, served, observed)
     wanted = wanted_runs(desired, recorded, observed)
-    runs, waiting = plan_runs(desired, recorded, wanted, observed, refused)
+    planned, waiting = plan_runs(desired, recorded, wanted, observed, refused)
+    runs, kept = _guarded(planned, guarded or {})
     changes: list[Change] = [
         *plan_releases(desired, recorded, observed, refused),
         *runs,
@@ -43,12 +49,36 @@ def build(
     return Plan(
         desired=desired.digest,
         changes=tuple(changes),
-        problems=tuple(sorted(problems)),
+        problems=tuple(sorted([*problems, *kept])),
         refreshed=observed is not None,
         waiting=tuple(waiting),
         managed=_managed(recorded),
         commit=commit,
+        egress=tuple(_egress(desired, runs, guarded or {})),
     )
+
+
+def _guarded(runs: Sequence[Change], guarded: Mapping[str, Verdict]) -> tuple[list[Change], list[Problem]]:
+    """The runs that may start, and why the others may not. What runs already is brought to its end."""
+    free: list[Change] = []
+    why: set[Problem] = set()
+    for change in runs:
+        verdict = guarded.get(str(change.subject.get("experiment")))
+        if change.operation is Operation.TRAIN and verdict is not None and verdict.refusals:
+            why.update(verdict.refusals)
+        else:
+            free.append(change)
+    return free, sorted(why)
+
+
+def _egress(
+    desired: Desired, runs: Sequence[Change], guarded: Mapping[str, Verdict]
+) -> Iterator[Mapping[str, Any]]:
+    """What the runs to start get as code, and what of the egress rules is waived for them."""
+    names = {str(change.subject["experiment"]) for change in runs if change.operation is Operation.TRAIN}
+    for name in sorted(names & set(guarded)):
+        experiment, snapshot = desired.experiments[name], desired.snapshots[name]
+        yield summary(experiment, snapshot, guarded[name])
 
 
 def _managed(recorded: Recorded) -> int:

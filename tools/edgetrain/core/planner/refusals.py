@@ -121,21 +121,6 @@ def _experiment(
                 yield refusal(policy.DATA_NOT_REACHED, what, "inputs", name, "datastore")
                 return
     yield from _image(desired, experiment, targets)
-    if experiment.waivers:
-        yield refusal(
-            policy.FEATURE_NOT_SERVED,
-            "egress waivers are not served: nothing may be waived",
-            "egress",
-            "waivers",
-        )
-    if experiment.logs != "site":
-        yield refusal(
-            policy.FEATURE_NOT_SERVED,
-            "logs leave the site only with a content check",
-            "egress",
-            "logs",
-            fix="logs: site",
-        )
     if targets and not any(_fits(experiment, target) for target in targets):
         yield refusal(policy.TOO_LARGE_FOR_TARGETS, "no target has the resources that it asks for", "resources")
     if observed is not None:

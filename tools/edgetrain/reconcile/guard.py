@@ -1,0 +1,97 @@
+"""The egress guard before a run: what each experiment's code holds, and which of it is waived today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from edgetrain.core.codes import CODES
+from edgetrain.core.codes.egress import NOT_READABLE
+from edgetrain.core.desired import Desired
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.egress import Verdict, judge
+from edgetrain.core.kinds import Experiment
+from edgetrain.core.problem import Mark, Problem, problem
+from edgetrain.core.snapshot import check_name, check_total, ending, kind_by_name, programs
+from edgetrain.egress.scan import MAX_READ, Piece, scan
+from edgetrain.repo.git import Git
+from edgetrain.repo.tree import Tree
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a piece's findings are told; with a mark all of them stand there."""
+
+    path: str
+    piece: Piece
+    mark: Mark | None = None
+
+
+def today() -> str:
+    """The day in UTC, as `2026-12-31`."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def guard(desired: Desired, tree: Tree, git: Git | None, day: str) -> Mapping[str, Verdict]:
+    """The verdict on each experiment that is not retired. What was looked through before is remembered in the
+    git folder, so that only new contents are."""
+    experiments = [e for _, e in sorted(desired.experiments.items()) if not e.metadata.retired]
+    told = {e.name: list(_by_name(desired, e)) for e in experiments}
+    places = {e.name: list(_places(desired, tree, e)) for e in experiments}
+    pieces = (place.piece for found in places.values() for place in found)
+    found = scan(pieces, git.common_dir if git else None)
+    for name, where in places.items():
+        for place in where:
+            told[name] += [
+                problem(CODES[f.code], place.path, place.mark or Mark(f.line, f.column), f.what)
+                for f in found[place.piece.key]
+            ]
+    return {e.name: judge(e, _once(told[e.name]), owners_of(desired, e), day) for e in experiments}
+
+
+def owners_of(desired: Desired, experiment: Experiment) -> frozenset[str]:
+    """Who may answer for a waiver: the owners of the experiment, its model and the configuration."""
+    model = desired.models.get(experiment.model)
+    platform = desired.configuration.document.data["metadata"].get("owners", ())
+    return frozenset((*experiment.metadata.owners, *(model.metadata.owners if model else ()), *platform))
+
+
+def _by_name(desired: Desired, experiment: Experiment) -> Iterator[Problem]:
+    snapshot, limit = desired.snapshots[experiment.name], desired.configuration.code_size
+    for file in snapshot.files:
+        path = f"{experiment.code_folder}/{file.path}"
+        for code, what in check_name(file, limit):
+            yield problem(code, path, None, what)
+        if file.size > MAX_READ:
+            yield problem(NOT_READABLE, path, None, "it is too large to be looked through")
+    for code, what in check_total(snapshot, limit):
+        document = experiment.document
+        yield problem(code, document.path, document.mark("spec", "code"), what)
+
+
+def _places(desired: Desired, tree: Tree, experiment: Experiment) -> Iterator[_Place]:
+    run = programs(experiment.command)
+    for file in desired.snapshots[experiment.name].files:
+        path = f"{experiment.code_folder}/{file.path}"
+        if file.size <= MAX_READ:
+            kind = kind_by_name(file.path, run)
+            yield _Place(path, Piece(kind, file.digest, ending(file.path), partial(tree.read, path, MAX_READ)))
+    lock, path_of_lock = desired.locks[experiment.name], experiment.lock_path
+    if lock is not None and path_of_lock is not None:
+        yield _Place(path_of_lock, Piece("lock", lock, "", partial(tree.read, path_of_lock, MAX_READ)))
+    text = experiment.command.encode()
+    mark = experiment.document.mark("spec", "command")
+    yield _Place(experiment.document.path, Piece("shell", digest_bytes(text), "", lambda: text), mark)
+
+
+def _once(found: list[Problem]) -> Iterator[Problem]:
+    """A file is told once that it is data (a credential, compiled): by its name, or else by its content."""
+    whole: set[tuple[str, str]] = set()
+    for each in found:
+        if each.code in ("E601", "E602", "E607"):
+            if (each.path, each.code) in whole:
+                continue
+            whole.add((each.path, each.code))
+        yield each

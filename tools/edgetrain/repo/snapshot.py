@@ -1,0 +1,23 @@
+"""The code of an experiment as its runs get it: the exact files, with sizes and digests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgetrain.core.snapshot import CodeFile, Snapshot
+from edgetrain.repo.tree import EXECUTABLE, NOT_CODE, Tree, exported
+
+
+def snapshot(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> Snapshot:
+    """The files that `export` would write, with sizes and digests. Errors as in `exported`."""
+    return Snapshot(
+        tuple(
+            CodeFile(name, tree.size(entry.path), tree.content_digest(entry.path), entry.mode == EXECUTABLE)
+            for name, entry in exported(tree, folder, exclude)
+        )
+    )
+
+
+def code_digest(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> str:
+    """The digest of the folder's code for identities: names, contents, and which are executable."""
+    return snapshot(tree, folder, exclude).digest
