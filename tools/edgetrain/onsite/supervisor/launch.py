@@ -1,20 +1,29 @@
 """Runs as the first process of a run: observes the isolation in force, waits for leave, becomes the command.
 
 A script of its own (standard library only, Python 3.9 or later), started as
-`python -I -S launch.py CONFIG`, CONFIG being JSON: `report` and `go` are file descriptors; `command`,
-`limits` (bytes or counts by name of the resource), `hidden` (host paths that must not be seen), `writable`
-(mount points that may be written), `guard` (no sandbox ends the run's processes: do it here).
-Without `command` it only reports. The report can't be altered by the command, which isn't started yet.
+`python -I -S launch.py CONFIG`, CONFIG being JSON: `command`, `limits` (bytes or counts by name of the
+resource), `hidden` (host paths that must not be seen), `writable` (mount points that may be written), `guard`
+(no sandbox ends the run's processes: do it here). Without `command` it only reports. The report can't be
+altered by the command, which isn't started yet.
+
+There are two channels. Without `channel`, `report` and `go` are file descriptors. With `stdio` (containers,
+which inherit none) CONFIG is `-` and comes as the first line of the standard input, the report is the first
+line of the standard output, and leave is one byte more of input, which then stays open: its end is the end of
+the supervisor, and so of the run. Further keys there: `env` (all that the command gets), `mounts` (all mount
+points that there may be), `asked` (`memory` in bytes, `pids`, `cpus`, `gpus`). The report then is `isolation`,
+`observed` (figures), `python` and `unexpected`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +32,14 @@ PR_SET_CHILD_SUBREAPER = 36
 REFUSED = 125
 # Addresses that are kept for documentation: connecting a datagram socket only looks for a route.
 OUTSIDE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+CGROUPS = Path("/sys/fs/cgroup")
+# Where the kernel's own file systems are; and what engines put into every container.
+KERNEL_PLACES = ("/dev", "/proc", "/sys")
+ENGINE_FILES = {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf", "passwd", "group")}
+ENGINE_FILES |= {"/", "/run/.containerenv", "/sbin/docker-init", "/run/podman-init", "/dev/init"}
+# Where GPU drivers are mounted from the host, read-only.
+GPU_PLACES = ("/usr/", "/lib/", "/lib64/", "/etc/", "/run/nvidia", "/var/run/nvidia")
+LIMITS = {"memory": "memoryLimit", "pids": "pidsLimit", "cpus": "cpuLimit"}
 KERNEL = ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger")
 
 
@@ -46,15 +63,29 @@ def own_processes() -> bool:
     return seen <= {1, os.getpid(), os.getppid()} and os.getpid() < 16
 
 
+def mounts() -> list[tuple[str, bool]]:
+    """All mount points, and whether each is mounted read-only."""
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    fields = [line.split()[4:6] for line in text.splitlines()]
+    return [(point, "ro" in options.split(",")) for point, options in fields]
+
+
+def below(point: str, places: tuple[str, ...]) -> bool:
+    """Whether the path is one of `places`, or in one."""
+    return any(point == place or point.startswith(place + "/") for place in places)
+
+
 def read_only(writable: list[str]) -> bool:
-    """Whether every mount but devices and `writable` is read-only."""
-    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            point, options = line.split()[4:6]
-            if point in writable or point.startswith("/dev/"):
-                continue
-            if "ro" not in options.split(","):
+    """Whether every mount but devices and `writable` is read-only, or at least closed to this process: engines
+    leave single files, and the tops of the kernel's own file systems, to their owner."""
+    for point, closed in mounts():
+        if closed or point in writable or point.startswith("/dev/"):
+            continue
+        if Path(point).is_dir():
+            if not below(point, KERNEL_PLACES) or os.access(point, os.W_OK):
                 return False
+        elif not below(point, KERNEL_PLACES) and os.access(point, os.W_OK):
+            return False
     return True
 
 
@@ -64,6 +95,65 @@ def without_privileges() -> bool:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     caps = [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
     return status["NoNewPrivs"] == "1" and not any(caps) and not any(os.access(path, os.W_OK) for path in KERNEL)
+
+
+def own_cgroup(controller: str, old: str, new: str) -> str:
+    """The text of a file of this process's cgroup, `old` in version 1 and `new` in version 2; empty if there is
+    none. Inside a container the top of the mount is the container's own cgroup."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        _, names, path = line.split(":", 2)
+        name, top = (old, CGROUPS / controller) if names else (new, CGROUPS)
+        if names and controller not in names.split(","):
+            continue
+        for place in (top / path.lstrip("/"), top):
+            with contextlib.suppress(OSError):
+                return (place / name).read_text(encoding="ascii")
+    return ""
+
+
+def figures() -> dict[str, float]:
+    """The limits of this process's cgroup that are set: `memory` in bytes, `pids`, `cpus`."""
+    found = {
+        "memory": own_cgroup("memory", "memory.limit_in_bytes", "memory.max").strip(),
+        "pids": own_cgroup("pids", "pids.max", "pids.max").strip(),
+    }
+    quota = own_cgroup("cpu", "cpu.cfs_quota_us", "cpu.max").split()
+    period = quota[1:] or own_cgroup("cpu", "cpu.cfs_period_us", "cpu.max").split()
+    result = {name: float(text) for name, text in found.items() if text.isdigit()}
+    if quota and quota[0].isdigit() and period:
+        result["cpus"] = int(quota[0]) / int(period[0])
+    return result
+
+
+def killed_for_memory() -> bool:
+    """Whether the kernel ended any process of this cgroup for want of memory."""
+    text = own_cgroup("memory", "memory.oom_control", "memory.events")
+    return any(line.split()[0] == "oom_kill" and line.split()[1] != "0" for line in text.splitlines())
+
+
+def without_root() -> bool:
+    """Whether this is not root, or root of a user namespace only."""
+    first = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    return os.geteuid() != 0 or first[1] != "0"
+
+
+def seccomp() -> bool:
+    """Whether system calls are filtered."""
+    return "\nSeccomp:\t2" in Path("/proc/self/status").read_text(encoding="utf-8")
+
+
+def gpus() -> int:
+    """How many GPU devices there are."""
+    found = [entry.name for entry in Path("/dev").iterdir()]
+    return len([name for name in found if name.startswith("nvidia") and name[len("nvidia") :].isdigit()])
+
+
+def unexpected(config: dict[str, Any]) -> list[str]:
+    """Mount points that nobody asked for."""
+    known = {*config["mounts"], *config["writable"]}
+    found = [point for point, _ in mounts() if point not in known and not below(point, KERNEL_PLACES)]
+    gpu = GPU_PLACES if config["asked"].get("gpus") else ()
+    return [point for point in found if point not in ENGINE_FILES and not point.startswith(tuple(gpu))]
 
 
 def observe(config: dict[str, Any]) -> dict[str, bool]:
@@ -77,6 +167,20 @@ def observe(config: dict[str, Any]) -> dict[str, bool]:
     }
 
 
+def observe_container(config: dict[str, Any]) -> dict[str, Any]:
+    """The same and more, with what is needed to explain it. A limit counts if it is as asked or stricter."""
+    isolation, limits, strange = observe(config), figures(), unexpected(config)
+    isolation["hostHidden"] = isolation["hostHidden"] and not strange
+    isolation.update(notRoot=without_root(), seccomp=seccomp())
+    for name, asked in config["asked"].items():
+        if name == "gpus":
+            isolation["gpus"] = gpus() >= asked
+        else:
+            isolation[LIMITS[name]] = name in limits and limits[name] <= asked * (1 + 1e-6)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return {"isolation": isolation, "observed": limits, "python": version, "unexpected": strange}
+
+
 def limit(limits: dict[str, int]) -> None:
     """Bound this process and all that it starts; never above what is allowed already."""
     for name, wanted in limits.items():
@@ -86,12 +190,12 @@ def limit(limits: dict[str, int]) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def become(command: str) -> NoReturn:
+def become(command: str, env: dict[str, str] | None = None) -> NoReturn:
     """Replace this process by the command."""
     # Python ignores these two; the command is to meet them as any program does.
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
-    os.execv("/bin/sh", ["/bin/sh", "-c", command])  # noqa: S606 - the contract: a command for the shell
+    os.execve("/bin/sh", ["/bin/sh", "-c", command], os.environ if env is None else env)  # noqa: S606 - the contract
 
 
 def prctl(option: int, value: int) -> None:
@@ -140,8 +244,80 @@ def stand_guard(command: str, parent: int) -> NoReturn:
     os._exit(code if code >= 0 else 128 - code)
 
 
+def end_others(number: int) -> None:
+    """A signal for every process of this namespace but this one."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, number)
+
+
+def stand_over(command: str, env: dict[str, str]) -> NoReturn:
+    """Run the command below this process, a container's first: hand on SIGTERM, which the first process of a
+    namespace would not feel, and end everything when the command ends or the standard input does."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # the first process may be one of the engine's
+    asked = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        asked.set()
+        end_others(signal.SIGTERM)
+
+    child = os.fork()
+    if child == 0:
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        become(command, env)
+
+    def watch() -> None:
+        while os.read(0, 1):
+            continue
+        end_others(signal.SIGKILL)
+        os._exit(REFUSED)
+
+    signal.signal(signal.SIGTERM, ask)
+    threading.Thread(target=watch, daemon=True).start()
+    code = 0
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.wait()
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                if not asked.is_set():
+                    break
+                # Others may still be tidying up; the engine does not wait for ever.
+    end_others(signal.SIGKILL)
+    if code != 0 and killed_for_memory():
+        code = -signal.SIGKILL
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def line_of_input() -> bytes:
+    """The first line of the standard input, and no byte more."""
+    data = b""
+    while not data.endswith(b"\n"):
+        part = os.read(0, 65536)
+        if not part:
+            sys.exit(REFUSED)
+        data += part
+    return data
+
+
+def main_by_stdio() -> None:
+    """Report, wait for leave, stand over the command; all on the standard streams."""
+    config = json.loads(line_of_input())
+    found = observe_container(config)
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    if "command" not in config or os.read(0, 1) != b"g" or not found["isolation"]["pidNamespace"]:
+        sys.exit(REFUSED if "command" in config else 0)
+    limit(config["limits"])
+    stand_over(config["command"], config["env"])
+
+
 def main() -> None:
     """Report, wait for leave, become the command."""
+    if sys.argv[1] == "-":
+        main_by_stdio()
+        return
     config = json.loads(sys.argv[1])
     with os.fdopen(config["report"], "w", encoding="utf-8") as file:
         json.dump(observe(config), file)

@@ -1,10 +1,11 @@
 """One run, from its folder to its end.
 
 `spec.json` holds: `argv` (all before the launcher's configuration), `launch` (that configuration, see
-`launch.py`), `env` and `cwd` of the command, `require` (restrictions that must be observed), `level` (the
-egress level if they are), `environment` (`folder`, `uv`, `python`) or null, `bounded` (folder to bytes
-allowed) and `limits`: `timeout`, `grace`, `build` in seconds, `memory` (or null) and `log` in bytes,
-`pids`, `files`.
+`launch.py`), `env` (null: the supervisor's own) and `cwd` of what `argv` starts, `require` (restrictions that must
+be observed), `level` (the egress level if they are), `environment` (`folder`, `uv`, `python`) or null, `bounded`
+(folder to bytes allowed) and `limits`: `timeout`, `grace`, `build` in seconds, `memory` (or null) and `log` in
+bytes, `pids`, `files`. For a container also `channel` (`stdio`), `look`, `ask` and `stop` (see `container.py`),
+`user` (who it runs as, see `container.give`) and `python` (the minor version that it must have).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .channel import Inherited, Stdio
+from .container import ENDED, Container, give
 from .environment import Build
 from .folder import Ended, boot, now, public, write
 from .log import Log
@@ -31,6 +34,7 @@ SAMPLE_EVERY = 0.25
 MEASURE_EVERY = 1.0
 REPORT_SECONDS = 60.0
 KILL_SECONDS = 60.0
+TIDY_SECONDS = 10.0
 CHUNK = 65536
 # What the sandbox program and the launcher need beside the command's own processes.
 OWN_PROCESSES = 8
@@ -47,7 +51,9 @@ class Run:
         self.log = Log(folder / "log", self.limits["log"])
         self.state: dict[str, Any] = {"phase": "preparing", "level": "advisory", "isolation": {}}
         self.child: subprocess.Popen[bytes] | None = None
-        self.pipe = -1
+        self.channel: Inherited | Stdio | None = None
+        self.container = Container(self.spec) if self.spec.get("channel") == "stdio" else None
+        self.pipes: list[int] = []
         self.before: resource.struct_rusage | None = None
         self.top = {"maxMemoryBytes": 0.0, "cpuSeconds": 0.0}
         self.sampled = self.measured = 0.0
@@ -95,48 +101,41 @@ class Run:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the launcher, judge the isolation that it reports, and give it leave."""
-        report, report_in = os.pipe()
-        leave_out, leave = os.pipe()
-        self.pipe, log_in = os.pipe()
-        for handle in (self.pipe, report):
-            os.set_blocking(handle, False)
         self.before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        config = dict(self.spec["launch"], report=report_in, go=leave_out, parent=os.getpid())
+        if self.container:
+            give(self.spec["user"])
+        channel = self.channel = (Stdio if self.container else Inherited)(self.spec)
+        self.child, self.pipes = channel.child, channel.log
         try:
-            self.child = subprocess.Popen(
-                [*self.spec["argv"], json.dumps(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log_in,
-                stderr=log_in,
-                env=self.spec["env"],
-                cwd=self.spec["cwd"],
-                pass_fds=(report_in, leave_out),
-                start_new_session=True,
-            )
-        finally:
-            for handle in (report_in, leave_out, log_in):
-                os.close(handle)
-        try:
-            isolation = self.read_report(report)
-            failed = [name for name in self.spec["require"] if isolation.get(name) is not True]
-            self.state["isolation"] = isolation
-            if failed:
-                raise Ended("sandbox", f"the sandbox does not hold: {', '.join(failed)}")
+            self.judge(self.read_report(channel))
             self.save(phase="running", started=now(), level=self.spec["level"])
-            os.write(leave, b"g")
+            channel.leave()
         finally:
-            os.close(leave)
-            os.close(report)
+            channel.close()
+        if self.container:
+            self.container.find()
         return self.child
 
-    def read_report(self, handle: int) -> dict[str, Any]:
+    def judge(self, report: dict[str, Any]) -> None:
+        """Raises Ended if what the launcher found is not what was asked for."""
+        isolation = self.state["isolation"] = report["isolation"] if self.container else report
+        if report.get("unexpected"):
+            self.log.write(b"[edgetrain] mounted unasked: %s\n" % ", ".join(report["unexpected"]).encode())
+        failed = [name for name in self.spec["require"] if isolation.get(name) is not True]
+        if failed:
+            raise Ended("sandbox", f"the sandbox does not hold: {', '.join(failed)}")
+        wanted = self.spec.get("python")
+        if wanted and wanted != report["python"]:
+            raise Ended("environment", f"the image has Python {report['python']}, the experiment asks for {wanted}")
+
+    def read_report(self, channel: Inherited | Stdio) -> dict[str, Any]:
         """What the launcher observed. Raises Ended by `sandbox` if it does not tell."""
         data = b""
         deadline = time.monotonic() + REPORT_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not channel.whole(data):
             self.check_cancel()
             try:
-                part = os.read(handle, CHUNK)
+                part = os.read(channel.report, CHUNK)
             except BlockingIOError:
                 time.sleep(TICK / 10)
                 continue
@@ -147,7 +146,7 @@ class Run:
             found: dict[str, Any] = json.loads(data)
         except ValueError:
             # The command has not begun: this is what the sandbox program itself says.
-            said = self.read_log() or b"no reason was given"
+            said = self.read_log(self.pipes[-1]) or data or b"no reason was given"
             raise Ended("sandbox", f"the sandbox could not be made: {public(said)}") from None
         return found
 
@@ -155,17 +154,26 @@ class Run:
         """Until the command ends: keep its log, and hold it to its limits. Raises Ended if one is passed."""
         deadline = time.monotonic() + self.limits["timeout"]
         with selectors.DefaultSelector() as selector:
-            selector.register(self.pipe, selectors.EVENT_READ)
+            for pipe in self.pipes:
+                selector.register(pipe, selectors.EVENT_READ)
             while child.poll() is None:
                 if selector.get_map():
-                    if selector.select(TICK) and self.read_log() == b"":
-                        selector.unregister(self.pipe)
+                    for key, _ in selector.select(TICK):
+                        if self.read_log(key.fd) == b"":
+                            selector.unregister(key.fd)
                 else:
                     time.sleep(TICK)
                 self.tick(deadline)
+        if (
+            self.container
+            and child.returncode != 0
+            and self.container.look()[1:] not in [(status, child.returncode) for status in ENDED]
+        ):
+            return Ended("sandbox", f"the engine lost the container (its command ended with {child.returncode})")
         number = -child.returncode if child.returncode < 0 else child.returncode - 128
         if number == signal.SIGKILL:
-            return Ended("memory", "killed from outside, most likely for want of memory")
+            bound = f": {self.limits['memory']} bytes are allowed" if self.limits["memory"] else ""
+            return Ended("memory", f"killed from outside, most likely for want of memory{bound}")
         if number in set(signal.Signals):
             return Ended("signal", f"ended by {signal.Signals(number).name}", number)
         return Ended("exit", "", child.returncode)
@@ -186,6 +194,11 @@ class Run:
 
     def sample(self) -> None:
         """Look at the processes of the run."""
+        if self.container:  # its control group holds it to its limits
+            memory, cpu = self.container.usage()
+            self.top["maxMemoryBytes"] = max(self.top["maxMemoryBytes"], memory)
+            self.top["cpuSeconds"] = max(self.top["cpuSeconds"], cpu)
+            return
         processes = below(os.getpid())
         memory = float(sum(process.memory for process in processes))
         self.top["maxMemoryBytes"] = max(self.top["maxMemoryBytes"], memory)
@@ -213,36 +226,47 @@ class Run:
             return
         raise Ended("cancel", reason)
 
-    def read_log(self) -> bytes | None:
+    def read_log(self, pipe: int) -> bytes | None:
         """Take what the command wrote: None if there is nothing now, empty if nothing can come any more."""
         try:
-            data = os.read(self.pipe, CHUNK)
+            data = os.read(pipe, CHUNK)
         except BlockingIOError:
             return None
         self.log.write(data)
         return data
 
     def drain(self) -> None:
-        """Take all that is in the pipe now."""
+        """Take all that is in the pipes now."""
         deadline = time.monotonic() + REPORT_SECONDS
-        while self.pipe >= 0 and self.read_log() and time.monotonic() < deadline:
-            continue
+        for pipe in self.pipes:
+            while self.read_log(pipe) and time.monotonic() < deadline:
+                continue
 
     def kill(self) -> None:
-        """Ask the command to end, wait a little, then kill everything below this process."""
+        """Ask the command to end, wait a little, then kill everything of the run."""
         if self.child is None:
             return
         if self.child.poll() is None:
-            self.ask()
+            if self.container:
+                self.container.ask()
+            else:
+                self.ask()
         deadline = time.monotonic() + self.limits["grace"]
         while self.child.poll() is None and time.monotonic() < deadline:
             self.drain()
             time.sleep(TICK / 5)
         deadline = time.monotonic() + KILL_SECONDS
+        if self.container:
+            while not self.container.stop() and time.monotonic() < deadline:
+                self.drain()
+                time.sleep(TICK * 10)
+        # An engine's own processes tidy up after the container.
+        patience = time.monotonic() + (TIDY_SECONDS if self.container else 0)
         while time.monotonic() < deadline:
-            for process in below(os.getpid()):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(process.pid, signal.SIGKILL)
+            if time.monotonic() > patience:
+                for process in below(os.getpid()):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(process.pid, signal.SIGKILL)
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     continue

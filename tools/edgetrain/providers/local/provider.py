@@ -32,6 +32,7 @@ from edgetrain.onsite.supervisor import BOOTSTRAP
 from edgetrain.onsite.supervisor.folder import now, write
 from edgetrain.providers.contract import ID
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
+from edgetrain.providers.index import build_environment
 from edgetrain.providers.local import prepare
 from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
@@ -43,28 +44,11 @@ CANCEL_SECONDS = 90.0
 LOCK_SECONDS = 30.0
 MAX_LINE = 64 * 1024
 _DAY = 24 * 3600
-# What a build may know of the runner: how to reach the package index. A run knows nothing.
-_BUILD_ENV = ("PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_PIP = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX", "PIP_FIND_LINKS": "UV_FIND_LINKS"}
 
 
 def default_program() -> str | None:
     """Where bubblewrap is."""
     return shutil.which("bwrap")
-
-
-def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the supervisor and of builds; `RUNNER_TRACKING_ID` is left out, for a CI runner
-    kills at the job's end whatever has it."""
-    names = {*_BUILD_ENV, *_PROXIES, *(name.lower() for name in _PROXIES)}
-    found = {name: value for name, value in environ.items() if name in names or name.startswith("UV_")}
-    for theirs, ours in _PIP.items():
-        if theirs in environ:
-            found.setdefault(ours, environ[theirs])
-    if not {"HOME", "XDG_CACHE_HOME", "UV_CACHE_DIR"} & set(found):
-        found["UV_NO_CACHE"] = "1"
-    return {**found, "LANG": "C.UTF-8", "PATH": found.get("PATH", "/usr/bin:/bin")}
 
 
 class LocalCompute:
