@@ -185,10 +185,11 @@ class _Checked(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        data = self._source.read(self._left if size < 0 else min(size, self._left))
+        wanted = self._left if size < 0 else min(size, self._left)
+        data = self._source.read(wanted)
         self._hash.update(data)
         self._left -= len(data)
-        if (not data and self._left) or (not self._left and "sha256:" + self._hash.hexdigest() != self._digest):
+        if len(data) < wanted or (not self._left and "sha256:" + self._hash.hexdigest() != self._digest):
             raise Transient(
                 "a file changed while it was stored",
                 reason="ArtifactChanging",

@@ -72,6 +72,7 @@ class Container:
     def _open(self, secret: str) -> Any:
         from azure.storage.blob import ContainerClient
 
+        self.account.authorities_text()  # the SDK would fail on an absent file in the middle of a request
         try:
             return ContainerClient(
                 self.account.endpoint,

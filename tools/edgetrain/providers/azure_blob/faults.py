@@ -48,8 +48,8 @@ def provider_error(error: Any, what: str, kind: str, given: Given | None = None)
         return Conflict(message, reason=code or "Conflict", fix="apply again")
     if status in {408, 429} or status >= 500:
         return Transient(message, reason="StoreBusy" if status in {429, 503} else "StoreFault", fix=_LATER)
-    header = str(getattr(error, "additional_info", {}).get("headername", ""))
-    if header.lower() == "x-ms-version":
+    about = f"{getattr(error, 'additional_info', {}).get('headername', '')} {error}".lower()
+    if code == "InvalidHeaderValue" and "version" in about:
         return Rejected(
             f"{what}: the blob store does not speak the pinned API version",
             reason="ApiVersionRefused",
