@@ -178,14 +178,9 @@ def _clean(name: str) -> str:
 
 
 def _dropped(name: str) -> bool:
-    path = PurePosixPath(name)
-    return any(
-        each.match(f"/{pattern}") for pattern in DROPPED for each in (PurePosixPath("/", path), *_above(path))
-    )
-
-
-def _above(path: PurePosixPath) -> list[PurePosixPath]:
-    return [PurePosixPath("/", parent) for parent in path.parents if str(parent) != "."]
+    """Whether a pattern fits the path or a folder that holds it."""
+    path = PurePosixPath("/", name)
+    return any(each.match(f"/{pattern}") for pattern in DROPPED for each in (path, *path.parents))
 
 
 def _info(name: str, mode: int) -> tarfile.TarInfo:

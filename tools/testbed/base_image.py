@@ -9,16 +9,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from images import build
-from testbed.part import PartFailed, cache_folder
+from testbed.part import PartFailed, cache_folder, remove
 from testbed.registry import Registry
 from testbed.vm import Vm
 
 Kind = Literal["train", "serve"]
+KEPT = 7 * 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def base(kind: Kind = "train") -> Base:
     with (cache_folder() / "base.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
+            _sweep(kind)
             debian = cache_folder() / f"debian-{build.recipe('train')[:12]}.tar"
             # Made beside its place and renamed: an interrupted build is never taken for a whole one.
             new = Path(tempfile.mkdtemp(dir=cache_folder(), prefix="base-new-"))
@@ -77,8 +80,16 @@ def base(kind: Kind = "train") -> Base:
                 new.rename(folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
+    os.utime(folder)
     index = json.loads((folder / "index.json").read_bytes())
     return Base(kind, folder, index["manifests"][0]["digest"])
+
+
+def _sweep(kind: Kind) -> None:
+    """Remove what older recipes made and nothing has used for a week."""
+    for old in (*cache_folder().glob(f"base-{kind}-*"), *cache_folder().glob("debian-*.tar")):
+        if time.time() - old.stat().st_mtime > KEPT:
+            remove(old) if old.is_dir() else old.unlink()
 
 
 def main() -> int:

@@ -191,8 +191,12 @@ class Vm(Part):
         input: str | None = None,
         env: Mapping[str, str] | None = None,
         check: bool = True,
+        timeout: float = 300.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the VM as root, without its network. Raises CalledProcessError if `check`."""
+        """Run a command on the VM as root, not over its network. Raises CalledProcessError if `check`.
+
+        Raises TimeoutExpired after `timeout` seconds.
+        """
         clean = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
         inside = ["nsenter", f"--target={self._pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--wd=/"]
         done = subprocess.run(
@@ -201,6 +205,7 @@ class Vm(Part):
             capture_output=True,
             text=True,
             env={**clean, **(env or {})},
+            timeout=timeout,
             check=False,
         )
         if check and done.returncode != 0:
