@@ -89,7 +89,7 @@ def challenges(header: str) -> dict[str, Challenge]:
     for match in _CHALLENGE.finditer(header[:8192]):
         given = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(match[2])}
         scheme = match[1].lower()
-        found[scheme] = Challenge(scheme, given.get("realm", ""), given.get("service", ""), given.get("error", ""))
+        found[scheme] = Challenge(scheme, *(given.get(name, "") for name in ("realm", "service", "scope", "error")))
     return found
 
 

@@ -93,9 +93,14 @@ class Transport:
         self.host = host
         self.url = f"{'http' if plain_http else 'https'}://{host}"
         self._outbound = outbound
-        settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "timeout": TIMEOUT, "retries": False}
-        if not plain_http or outbound.proxy:
-            settings["ssl_context"] = _trust(outbound.ca_bundle, ca_bundle)
+        settings: dict[str, Any] = {
+            "maxsize": 8,
+            "blocksize": BLOCK,
+            "timeout": TIMEOUT,
+            "retries": False,
+            # Also for a registry without TLS, whose token server may have it.
+            "ssl_context": _trust(outbound.ca_bundle, ca_bundle),
+        }
         self._direct = urllib3.PoolManager(**settings)
         self._proxied = urllib3.ProxyManager(outbound.proxy, **settings) if outbound.proxy else self._direct
 
