@@ -57,7 +57,7 @@ def test_an_experiment_on_a_datastore_is_valid(repository: Path) -> None:
     ended = edgetrain("new", "experiment", "cxr", *more, "--owner", "@hosp/ds", "--format", "json", cwd=repository)
     assert ended.code == 0, ended.err
     assert all(path.startswith("experiments/cxr/") for path in ended.json["written"])
-    assert "edgetrain run cxr --data data=experiments/cxr/sample" in ended.json["next"]
+    assert "edgetrain run cxr --data data=FOLDER" in ended.json["next"]
     validated = edgetrain("validate", "--format", "json", cwd=repository)
     assert (validated.code, validated.json["problems"]) == (0, [])
 
@@ -169,7 +169,7 @@ def test_the_script_trains_and_obeys_its_parameters(tmp_path: Path) -> None:
         outputs = tmp_path / "-".join(["out", *arguments]).replace("/", "_")
         outputs.mkdir()
         subprocess.run(
-            [sys.executable, "-I", "train.py", "--data", "sample", *arguments],
+            [sys.executable, "-I", "train.py", *arguments],
             cwd=folder,
             env=environment(EDGETRAIN_OUTPUTS=str(outputs)),
             check=True,

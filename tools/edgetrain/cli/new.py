@@ -32,7 +32,7 @@ def _owner_option(command: F) -> F:
 @click.argument("name")
 @click.option("--model", metavar="NAME", help="The model it makes versions of; else one of the same name.")
 @click.option("--compute", metavar="NAME", help="The compute target; else the first local one.")
-@click.option("--datastore", metavar="NAME", help="Train on data of this datastore, not on the sample.")
+@click.option("--datastore", metavar="NAME", help="Train on data of this datastore, not on invented rows.")
 @click.option("--path", metavar="FOLDER", help="The data's folder in the datastore; else NAME/.")
 @_owner_option
 @format_option("text", "json")
@@ -64,7 +64,7 @@ def experiment(
         files |= scaffold.model(made_for, owners=owners)
     if not targets:
         files |= scaffold.compute(chosen, scaffold.TargetSettings(site=_site(session, None)), owners=owners)
-    data = f" --data data=experiments/{name}/sample" if datastore else ""
+    data = " --data data=FOLDER" if datastore else ""
     _write(session, files, ["edgetrain validate", f"edgetrain run {name}{data}"])
 
 

@@ -14,8 +14,7 @@ from edgetrain.core.errors import UsageError
 from edgetrain.core.problem import shown
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-SAMPLE = "sample/measurements.csv"
-_EXPERIMENT_FILES = ("experiment.yaml", "train.py", "requirements.in", "requirements.lock", "README.md", SAMPLE)
+_EXPERIMENT_FILES = ("experiment.yaml", "train.py", "requirements.in", "requirements.lock", "README.md")
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("edgetrain.scaffold"),
@@ -72,7 +71,7 @@ def experiment(
     path: str | None = None,
     owners: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The files of a new experiment, by path. Without a datastore it trains on the sample in its folder."""
+    """The files of a new experiment, by path. Without a datastore its script invents rows."""
     values = {
         "name": check_name(name),
         "model": check_name(model, "model's name"),
