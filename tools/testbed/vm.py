@@ -1,8 +1,8 @@
 """An edge VM on this machine: own network, processes, file systems, users, sshd and podman. Needs root.
 
 It is a set of namespaces over the machine's own root, which it sees read-only. Its network is a veth pair on
-198.51.100.0/24 (a documentation range, RFC 5737) with no route beyond this machine's end of the pair: a service
-that listens there (`bind="0.0.0.0"`) is reached at `host_address`. /tmp, /home, /etc and the like are its own, so
+198.51.100.0/24 (a documentation range, RFC 5737) with no route beyond it: a service of this machine (`bind=
+"0.0.0.0"`) is reached at `host_address`. /tmp, /home, /etc and the like are its own, so
 nothing that was written on this machine is on the VM unless it was copied there. Its clock is the machine's.
 """
 
@@ -139,6 +139,8 @@ class Vm(Part):
         inside = ("nsenter", f"--net=/proc/{self._pid}/ns/net")
         _checked(*inside, "ip", "address", "add", f"{self.address}/30", "dev", "eth0")
         _checked(*inside, "ip", "link", "set", "eth0", "up")
+        # This machine's end of any other VM's link is this machine too, so that one address serves many VMs.
+        _checked(*inside, "ip", "route", "add", str(NETWORK), "via", self.host_address)
 
     def _beside(self, *command: str) -> None:
         """Run a command where the other end of the link is: on this machine, or on the jump host."""
