@@ -1,0 +1,140 @@
+"""Undoes the ways of writing bytes as text: hex, base64 and its like, escapes, lists of numbers, back to front."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import quopri
+import re
+import struct
+import urllib.parse
+from array import array
+from collections.abc import Iterator, Sequence
+
+HEX = re.compile(r"(?:[0-9a-fA-F]{2}[\s:,-]{0,2}(?:0x|\\x)?){24,}")
+# Lines may be wrapped, and short: a metric's name holds a hundred characters.
+BASE64 = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:[\s\"',]{1,8}[A-Za-z0-9+/_-]{8,})*={0,2}")
+BASE32 = re.compile(r"[A-Z2-7]{24,}(?:\s{1,2}[A-Z2-7]{8,})*={0,6}")
+BASE85 = re.compile(r"[!-u\s]{60,}")
+ESCAPES = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3}))")
+INTEGERS = re.compile(r"(?:\b\d{1,3}\b[\s,;\[\]()]{1,4}){16,}\d{1,3}")
+BITS = re.compile(r"(?:[01]{8}\W{0,2}){16,}")
+_NOISE = re.compile(r"[^A-Za-z0-9+/_-]")
+LEAST = 12
+
+
+def of_text(text: str) -> Iterator[tuple[str, bytes]]:
+    """Other readings of text: how it was written, and the bytes."""
+    for found in HEX.finditer(text):
+        digits = re.sub(r"0x|\\x|[^0-9a-fA-F]", "", found.group())
+        yield "hex", binascii.unhexlify(digits[: len(digits) // 2 * 2])
+    for found in BASE64.finditer(text):
+        letters = _NOISE.sub("", found.group()).replace("-", "+").replace("_", "/")
+        yield from (("base64", data) for data in _base64(letters) if len(data) >= LEAST)
+    lines = [line.strip(" \t\r\"',") for line in text.splitlines()]
+    if len(lines) > 1 and any(line.endswith("=") for line in lines):
+        # Each line encoded by itself.
+        parts = [part for line in lines if len(line) >= 4 for part in _base64(_NOISE.sub("", line))[:1]]
+        yield "base64", b"\n".join(parts)
+    for found in BASE32.finditer(text):
+        letters = re.sub(r"[^A-Z2-7]", "", found.group())
+        try:
+            yield "base32", base64.b32decode(letters + "=" * (-len(letters) % 8))
+        except binascii.Error:
+            continue
+    for found in BASE85.finditer(text):
+        yield from (("base85", data) for data in _base85(found.group()) if len(data) >= LEAST)
+    if "\\" in text and ESCAPES.search(text):
+        plain = ESCAPES.sub(lambda m: chr(int(m[1] or m[2], 16) if m[1] or m[2] else int(m[3], 8)), text)
+        yield "escapes", plain.encode("utf-8", "replace")
+    if "%" in text and re.search(r"%[0-9a-fA-F]{2}", text):
+        yield "percent signs", urllib.parse.unquote_to_bytes(text)
+    if "&#" in text:
+        yield "entities", html.unescape(text).encode("utf-8", "replace")
+    if "=" in text and re.search(r"(?:=[0-9A-F]{2}){2}", text):
+        yield "quoted-printable", quopri.decodestring(text.encode("utf-8", "replace"))
+    for found in INTEGERS.finditer(text):
+        numbers = [int(number) for number in re.findall(r"\d+", found.group())]
+        if max(numbers) < 256:
+            yield "a list of byte values", bytes(numbers)
+    for found in BITS.finditer(text):
+        bits = re.sub(r"[^01]", "", found.group())
+        yield "bits", bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8))
+
+
+def _base64(letters: str) -> list[bytes]:
+    """The bytes of base64 letters; also one to three letters on, for what stands before may not belong to it."""
+    found = []
+    for skip in range(4):
+        part = letters[skip:]
+        part = part[: len(part) - (len(part) % 4 == 1)]
+        try:
+            found.append(base64.b64decode(part + "=" * (-len(part) % 4)))
+        except (binascii.Error, ValueError):
+            continue
+        if likely(found[-1]):
+            return found[-1:]
+    return found
+
+
+def _base85(text: str) -> Iterator[bytes]:
+    packed = "".join(text.split())
+    for decode in (base64.b85decode, base64.a85decode):
+        try:
+            yield decode(packed)
+        except ValueError:
+            continue
+
+
+def likely(data: bytes) -> bool:
+    """Whether bytes are mostly plain text."""
+    head = data[:256]
+    return bool(head) and len(head.translate(None, bytes(range(32, 127)) + b"\n\r\t")) < len(head) * 0.1
+
+
+def rotated(text: str) -> str:
+    """Letters turned by 13."""
+    low, high = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    turn = str.maketrans(low + high, low[13:] + low[:13] + high[13:] + high[:13])
+    return text.translate(turn)
+
+
+def of_numbers(values: Sequence[float], bits: bool) -> Iterator[tuple[str, bytes]]:
+    """Other readings of numbers: as the codes of signs, as several bytes in one whole number; and with `bits`,
+    where they were not raw bytes before, as raw bytes."""
+    if len(values) < 4:
+        return
+    whole = [int(value) for value in values if value == value and abs(value) < 2**64 and value == int(value)]
+    if len(whole) >= max(4, len(values) * 0.9):
+        codes = bytes(number for number in whole if 0 <= number < 256)
+        if len(codes) >= max(16, len(whole) * 0.9):
+            yield "numbers as byte values", codes
+        elif sum(0 <= number < 0x11000 for number in whole) >= max(16, len(whole) * 0.9):
+            text = "".join(chr(number) for number in whole if 0 <= number < 0xD800 or 0xE000 <= number < 0x11000)
+            yield "numbers as signs", text.encode("utf-8", "replace")
+        if any(number > 0xFFFF for number in whole):
+            for order in ("big", "little"):
+                parts = [abs(n).to_bytes(max(1, (abs(n).bit_length() + 7) // 8), order) for n in whole]  # type: ignore[arg-type]
+                yield "bytes packed into whole numbers", b"".join(parts)
+    tens = [int(round(value * 256)) for value in values if value == value and 0 <= value < 1]
+    if len(tens) >= len(values) * 0.95 and len(values) >= 16:
+        for scale in (256, 255, 1000, 128, 100):
+            codes = [int(round(value * scale)) for value in values if value == value and 0 <= value * scale < 255.5]
+            data = bytes(codes)
+            if likely(data):
+                yield "numbers as scaled byte values", data
+    if not bits:
+        return
+    try:
+        for code in (">d", "<d", ">f", "<f"):
+            data = struct.pack(f"{code[0]}{len(values)}{code[1]}", *values)
+            if likely(data.replace(b"\0", b"")):
+                yield "bytes as the bits of numbers", data
+    except (OverflowError, struct.error):
+        return
+
+
+def backwards(values: array[float]) -> array[float]:
+    """The numbers from the last to the first."""
+    return values[::-1]

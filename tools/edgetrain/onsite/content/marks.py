@@ -1,0 +1,271 @@
+"""Fingerprints of the training data, and what is found again of them.
+
+Four kinds: *rows* (several consecutive tokens of text), *fine* and *coarse* (several consecutive numbers),
+*windows* (pieces of other bytes, at places that the bytes themselves mark, so that a copy at any offset has
+the same), and *wholes* (entire files). A gram is kept only if it tells enough: the bits of a token are bounded
+by how often it is there and by its own length, and repeats count nothing; grams that are common in the data are
+left out. What matches is judged again by itself, so that counting up, labels and zeros are no match.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, compress
+from operator import eq, sub
+from typing import Any
+
+from . import numbers, words
+
+KS = (4, 8, 16, 32)
+# Bits that a gram must tell to be kept, and that a match must show by itself.
+ENOUGH, SHOWN, DISTINCT = 48.0, 32.0, 4
+LEAST = 4096
+COMMON = 8
+CAP = 1_200_000
+WINDOW = 32
+WINDOWS_ENOUGH = 3
+WHOLE = 48
+RARE_WORDS = 25
+CHUNK = 2**20
+
+
+def slices(tokens: bytes, width: int, size: int) -> list[bytes]:
+    """The grams of packed tokens."""
+    return [tokens[at : at + width] for at in range(0, len(tokens) - width + 1, size)]
+
+
+def tuples(tokens: Sequence[str], k: int) -> Iterable[tuple[str, ...]]:
+    """The grams of a list of tokens."""
+    return zip(*(tokens[at:] for at in range(k)))  # noqa: B905 - the shortest rules, and strict= is of 3.10
+
+
+class Grams:
+    """One kind of gram: its fingerprints, the lengths in use, how many were seen and what part is kept."""
+
+    def __init__(self) -> None:
+        self.kept: set[int] = set()
+        self.ks: set[int] = set()
+        self.seen = 0
+        self.step = 1
+
+    def learn(self, hashes: Iterable[int], k: int) -> None:
+        """Keep these fingerprints of length `k`, but for common ones."""
+        count = Counter(hashes)
+        self.ks.add(k)
+        self.seen += sum(count.values())
+        rare = {mark for mark, times in count.items() if times <= COMMON}
+        if self.step > 1:
+            rare = {mark for mark in rare if not mark & (self.step - 1)}
+        self.kept |= rare
+        while len(self.kept) > CAP:
+            self.step *= 2
+            self.kept = {mark for mark in self.kept if not mark & (self.step - 1)}
+
+    def hits(self, hashes: Sequence[int] | Iterable[int]) -> bool:
+        """Whether any is known."""
+        return not self.kept.isdisjoint(hashes)
+
+
+def choose(total: float, count: int) -> int:
+    """The least length of which the average gram tells enough."""
+    return next((k for k in KS if total * k >= 1.25 * ENOUGH * count), KS[-1])
+
+
+class Marks:
+    """All fingerprints of one check."""
+
+    def __init__(self, size: int) -> None:
+        """`size` is about how many bytes of data there are."""
+        self.rows, self.fine, self.coarse = Grams(), Grams(), Grams()
+        self.windows: dict[int, int] = {}
+        self.window_step = 1
+        self.wholes: set[int] = set()
+        self.rare: Counter[str] = Counter()
+        self.public: set[str] = set()
+        self.spelling = words.Spelling()
+        self.files = 0
+        self.small = False  # whether the data has numbers of one byte
+        # Anchors: two bytes, each of a class, so that one position in 64, 256 or 4096 is one.
+        one, two = (8, 8) if size < 64 * 2**20 else (16, 16) if size < 2**30 else (16, 256)
+        first, second = bytes(range(5, 256, one)), bytes(range(3, 256, two))
+        self.anchor = re.compile(b"[" + re.escape(first) + b"][" + re.escape(second) + b"]")
+
+    @property
+    def count(self) -> int:
+        """Fingerprints taken."""
+        return self.rows.seen + self.fine.seen + self.coarse.seen + len(self.windows) + len(self.wholes)
+
+    @property
+    def coverage(self) -> float:
+        """The least share that any kind keeps."""
+        return 1 / max(self.rows.step, self.fine.step, self.coarse.step, self.window_step)
+
+    # ---- tokens of text
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of text (in plain form), without the names of fields."""
+        found = list(map(self.spelling.__getitem__, words.TOKEN.findall(text)))
+        public = self.public
+        return [token for token in found if token not in public] if public else found
+
+    def learn_tokens(self, tokens: list[str]) -> None:
+        """Keep the grams of one block of text."""
+        count = Counter(tokens)
+        top = math.log2(max(len(tokens), LEAST))
+        bits = {token: min(words.token_bits(token), top - math.log2(times)) for token, times in count.items()}
+        told = list(map(bits.__getitem__, tokens))
+        for at in compress(range(1, len(tokens)), map(eq, tokens[1:], tokens)):
+            told[at] = 0.0
+        sums = [0.0, *accumulate(told)]
+        k = min(choose(sums[-1], len(tokens)), max(KS[0], len(tokens)))
+        enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
+        self.rows.learn(map(hash, compress(tuples(tokens, k), enough)), k)
+
+    def find_tokens(self, tokens: list[str]) -> bool:
+        """Whether rows of the data are among these tokens."""
+        for k in sorted(self.rows.ks):
+            if not self.rows.hits(map(hash, tuples(tokens, k))):
+                continue
+            known = [hash(gram) in self.rows.kept for gram in tuples(tokens, k)]
+            if any(shown(tokens[first:last], words.token_bits) for first, last in spans(known, k)):
+                return True
+        return False
+
+    # ---- numbers
+
+    def learn_numbers(self, values: array[float]) -> None:
+        """Keep the grams of one block of numbers."""
+        if len(values) < KS[0]:
+            return
+        gaps = list(map(sub, values[1:], values))
+        even = [at + 2 for at in compress(range(len(gaps) - 1), map(eq, gaps[1:], gaps))]
+        fine, coarse = numbers.quantised(values)
+        for grams, packed, size, least in ((self.fine, fine, numbers.FINE, 4), (self.coarse, coarse, numbers.COARSE, 8)):
+            tokens = slices(packed, size, size)
+            count = Counter(tokens)
+            top = math.log2(max(len(tokens), LEAST))
+            bits = {t: min(numbers.digits_bits(t), top - math.log2(times)) for t, times in count.items()}
+            told = list(map(bits.__getitem__, tokens))
+            for at in even:
+                told[at] = 0.0
+            if gaps[0] == 0:
+                told[1] = 0.0
+            sums = [0.0, *accumulate(told)]
+            k = max(least, choose(sums[-1], len(tokens)))
+            enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
+            grams.learn(map(hash, compress(slices(packed, k * size, size), enough)), k)
+
+    def find_numbers(self, values: array[float]) -> bool:
+        """Whether rows of the data are among these numbers."""
+        if len(values) < KS[0]:
+            return False
+        fine, coarse = numbers.quantised(values)
+        for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE)):
+            for k in sorted(grams.ks):
+                if not grams.hits(map(hash, slices(packed, k * size, size))):
+                    continue
+                known = [hash(gram) in grams.kept for gram in slices(packed, k * size, size)]
+                tokens = slices(packed, size, size)
+                if any(shown(tokens[first:last], numbers.digits_bits) for first, last in spans(known, k)):
+                    return True
+        return False
+
+    # ---- other bytes
+
+    def marks_of(self, data: Any) -> Iterable[int]:
+        """The fingerprints of the windows of bytes."""
+        for found in self.anchor.finditer(data):
+            window = bytes(data[found.start() : found.start() + WINDOW])
+            if len(window) == WINDOW and len(set(window)) >= 10:
+                yield hash(window)
+
+    def learn_bytes(self, data: Any) -> None:
+        """Keep the windows of one block of a file; those that several files have are no secret of one."""
+        known, mask = self.windows, self.window_step - 1
+        for mark in self.marks_of(data):
+            if not mask or not mark & mask:
+                known[mark] = self.files if known.get(mark, self.files) == self.files else -1
+        while len(known) > CAP:
+            self.window_step *= 2
+            mask = self.window_step - 1
+            self.windows = known = {mark: file for mark, file in known.items() if not mark & mask}
+
+    def find_bytes(self, data: Any) -> bool:
+        """Whether pieces of the data's files are among these bytes."""
+        if not self.windows:
+            return False
+        found: set[int] = set()
+        for mark in self.marks_of(data):
+            if self.windows.get(mark, -1) >= 0:
+                found.add(mark)
+                if len(found) >= WINDOWS_ENOUGH:
+                    return True
+        return False
+
+    def learn_whole(self, data: Any) -> None:
+        """Keep an entire file's fingerprint; of a nearly empty one there is none."""
+        if len(data) >= WHOLE and len(set(bytes(data[:4096]))) >= 6:
+            self.wholes.add(whole(data))
+
+    def is_whole(self, data: Any) -> bool:
+        """Whether these bytes are an entire file of the data."""
+        return len(data) >= WHOLE and whole(data) in self.wholes
+
+    def rare_words(self, tokens: Iterable[str]) -> bool:
+        """Whether many values that few rows have are here, in whatever order."""
+        return len(self.rare.keys() & set(tokens)) >= RARE_WORDS
+
+
+def whole(data: Any) -> int:
+    """The fingerprint of bytes, however many."""
+    return hash((len(data), *(hash(bytes(data[at : at + CHUNK])) for at in range(0, len(data), CHUNK))))
+
+
+def spans(known: Sequence[bool], k: int) -> Iterable[tuple[int, int]]:
+    """The stretches of tokens that grams of length `k` cover without a gap."""
+    at = 0
+    while True:
+        try:
+            first = known.index(True, at)
+        except ValueError:
+            return
+        last = first
+        while last + 1 < len(known) and known[last + 1]:
+            last += 1
+        yield first, last + k
+        at = last + 1
+
+
+def shown(tokens: Sequence[Any], bits: Any) -> bool:
+    """Whether a match tells enough by itself: several different values, not counted up or down."""
+    different = set(tokens)
+    if len(different) < DISTINCT:
+        return False
+    if isinstance(tokens[0], str):
+        even = _even([_number(token) for token in tokens])
+    else:
+        pad = b"" if len(tokens[0]) == numbers.FINE else b"\0\0"
+        even = _even(list(numbers.decode(b"".join(pad + token for token in tokens), "f4")))
+    if even > len(tokens) * 0.6:
+        return False
+    return bool(sum(map(bits, different)) >= SHOWN)
+
+
+def _number(token: str) -> float | None:
+    try:
+        return None if token[-1].isalpha() else float(token)
+    except ValueError:
+        return None
+
+
+def _even(values: Sequence[float | None]) -> int:
+    """How many values follow from the two before by the same step."""
+    count = 0
+    for first, second, third in zip(values, values[1:], values[2:]):  # noqa: B905 - as in `tuples`
+        if first is not None and second is not None and third is not None:
+            count += abs((third - second) - (second - first)) <= 1e-6 * max(1.0, abs(third))
+    return count

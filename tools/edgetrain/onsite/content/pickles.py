@@ -1,0 +1,60 @@
+"""What is in a pickle, by its opcodes; nothing is loaded, built or called."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import re
+from typing import Any
+
+# Models that keep the rows which they were trained on.
+KEEPERS = re.compile(
+    rb"\b(KNeighbors(Classifier|Regressor|Transformer)|RadiusNeighbors(Classifier|Regressor|Transformer)"
+    rb"|NearestNeighbors|KNNImputer|LocalOutlierFactor|KernelDensity|KDTree(32|64)?|BallTree(32|64)?|c?KDTree"
+    rb"|NuSV[CR]|SV[CR]|OneClassSVM|GaussianProcess(Classifier|Regressor)|KernelRidge|LabelPropagation"
+    rb"|LabelSpreading|KernelPCA|TSNE|MDS|Isomap|LocallyLinearEmbedding)\b"
+)
+MAX_OPCODES = 20_000_000
+
+
+class Content:
+    """The strings, byte strings and numbers of a pickle, in order; `end` is where its opcodes end."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.blobs: list[bytes] = []
+        self.floats: list[float] = []
+        self.end = 0
+        self.whole = False
+
+
+def is_pickle(data: Any) -> bool:
+    """Whether it begins as one."""
+    head = bytes(data[:3])
+    return len(data) > 3 and head[:1] == b"\x80" and 2 <= head[1] <= 5 and bytes(data[-1:]) in (b".", b"\n", b"\0")
+
+
+def read(data: Any, check: Any) -> Content:
+    """Walk the opcodes as far as they are sound. `check` is called now and then, to keep time."""
+    found = Content()
+    stream = io.BytesIO(data)
+    try:
+        for count, (opcode, value, at) in enumerate(pickletools.genops(stream)):
+            if count % 10_000 == 0:
+                check()
+            if count > MAX_OPCODES:
+                break
+            found.end = at or 0
+            if isinstance(value, str):
+                found.texts.append(value)
+            elif isinstance(value, (bytes, bytearray)):
+                found.blobs.append(bytes(value))
+            elif isinstance(value, bool) or value is None:
+                continue
+            elif isinstance(value, (int, float)) and "GET" not in opcode.name and "PUT" not in opcode.name:
+                if opcode.name not in ("PROTO", "FRAME"):
+                    found.floats.append(value if isinstance(value, float) or abs(value) < 2**63 else 0.0)
+            found.whole = opcode.name == "STOP"
+    except (ValueError, IndexError, EOFError, UnicodeDecodeError, OverflowError, AttributeError, TypeError):
+        found.whole = False
+    return found
