@@ -5,10 +5,11 @@ Beside it the digests that are known from before, by (location, name, size, tag)
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .entry import Entry
 from .errors import Failure, bad_name
 
 BATCH = 2000
+EMPTY = hashlib.sha256().digest()
 MOST = 50_000_000
 LONGEST_PART = 255
 LONGEST = 3000
@@ -55,24 +57,25 @@ class Index:
         self.place = int(self.base.execute(query, (location,)).fetchone()[0])
 
     def _attach(self, known: Path) -> None:
-        """Open the known digests. What can't be read is made anew: it only saves time."""
-        for last in (False, True):
-            try:
-                self.base.execute("ATTACH ? AS known", (str(known),))
-                self.base.execute("PRAGMA known.journal_mode=WAL")
-                self.base.execute("PRAGMA known.synchronous=NORMAL")
-                self.base.execute("PRAGMA known.cache_size=-16384")
-                for table in KNOWN:
-                    self.base.execute(table)
-                return
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                if last:
-                    raise
+        """Open the known digests. What is no database is made anew: it only saves time."""
+        try:
+            self._open_known(known)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            with suppress(sqlite3.OperationalError):
                 self.base.execute("DETACH known")
-                for suffix in ("", "-wal", "-shm"):
-                    known.with_name(known.name + suffix).unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                known.with_name(known.name + suffix).unlink(missing_ok=True)
+            self._open_known(known)
+
+    def _open_known(self, known: Path) -> None:
+        self.base.execute("ATTACH ? AS known", (str(known),))
+        self.base.execute("PRAGMA known.journal_mode=WAL")
+        self.base.execute("PRAGMA known.synchronous=NORMAL")
+        self.base.execute("PRAGMA known.cache_size=-16384")
+        for table in KNOWN:
+            self.base.execute(table)
 
     def close(self) -> None:
         """Close the database."""
@@ -115,8 +118,9 @@ class Index:
         return int(files), int(size)
 
     def reuse(self) -> None:
-        """Take over what is known of unchanged files."""
+        """Take over what is known of unchanged files, and of empty ones."""
         with self.writing():
+            self.base.execute("UPDATE entry SET digest = ? WHERE size = 0", (EMPTY,))
             self.base.execute(REUSE, (self.place,))
 
     def plan(self, has: Callable[[str, int], bool] | None) -> tuple[int, int]:
