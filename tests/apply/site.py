@@ -156,6 +156,13 @@ class SmallSite:
         self._git("commit", "--quiet", "-m", message)
         self._git("push", "--quiet", "origin", "main")
 
+    def sync_and_push(self, message: str) -> None:
+        """Commit what was changed on top of what the machine has pushed since."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "-m", message)
+        self._git("pull", "--quiet", "--rebase", "origin", "main")
+        self._git("push", "--quiet", "origin", "main")
+
     def merge_proposal(self, number: int, production: int | None = None) -> None:
         """Merge the proposed version; move the channel in the same pull request if asked."""
         branch = f"edgetrain/proposal/mean-{number}"

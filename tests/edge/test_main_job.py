@@ -1,0 +1,112 @@
+"""The main job over the real parts of a site: VM, containers, blob store, registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgetrain.core.record import Outcome
+from edgetrain.reconcile.report import Event, Status
+from testbed.site import Testbed
+from tests.edge.site import EdgeSite
+
+pytestmark = pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo")
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[Testbed]:
+    with Testbed() as bed:
+        yield bed
+
+
+@pytest.fixture
+def site(testbed: Testbed, tmp_path: Path) -> EdgeSite:
+    return EdgeSite(tmp_path / "site", testbed).make()
+
+
+def canaries(site: EdgeSite) -> list[bytes]:
+    """Every secret of the site, in the forms in which one could leak."""
+    assert site.testbed is not None
+    found = []
+    for file in site.testbed.secrets.iterdir():
+        lines = [line for line in file.read_bytes().splitlines() if len(line) >= 12 and b"-----" not in line]
+        found += lines
+    return found
+
+
+def written(*folders: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file below the folders."""
+    for folder in folders:
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                yield file, file.read_bytes()
+
+
+def test_from_merge_to_production(site: EdgeSite) -> None:
+    said: list[str] = []
+
+    def report(event: Event) -> None:
+        said.append(f"{event.kind} {event.subject} {event.message}")
+
+    first = site.apply(report=report)
+    assert [r.outcome for r in first.results if r.outcome] == [Outcome.CANDIDATE], first.results
+    [path] = [path for path in site.records() if "/runs/" in path]
+    record = site.records()[path]
+    assert record["target"]["egress"] == "enforced"  # type: ignore[index]
+    assert all(record["target"]["isolation"].values())  # type: ignore[index]
+    assert record["inputs"]["table"]["files"] == 1  # type: ignore[index]
+    assert "a.txt" not in json.dumps(record)
+
+    site.merge_proposal(1, production=1)
+    second = site.apply(report=report)
+    assert {r.status for r in second.results} == {Status.APPLIED}, second.results
+    tags = site.opened().registry("site").tags(site.name)
+    assert {"1", "production"} <= set(tags)
+    assert len(set(tags.values())) == 1
+    assert not site.apply(report=report).results
+
+    assert site.testbed is not None
+    secrets = canaries(site)
+    assert secrets
+    everything = [*written(site.state, site.clone, site.remote, site.testbed.vm.disk)]
+    everything.append((Path("said"), "\n".join(said).encode()))
+    for file, data in everything:
+        if "ssh" in file.parts or file.name in ("key", "authorized_keys"):
+            continue
+        for secret in secrets:
+            assert secret not in data, f"a secret lies in {file}"
+        assert b"&sig=" not in data and b"sig%3D" not in data, f"a signature lies in {file}"
+
+
+def test_data_that_changed_before_its_use_is_rejected_or_measured_anew(site: EdgeSite) -> None:
+    assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
+    [path] = [path for path in site.records() if "/runs/" in path]
+    digest = site.records()[path]["inputs"]["table"]["digest"]  # type: ignore[index]
+    site.edit("experiments/mean/experiment.yaml", "digest: latest", f'digest: "{digest}"')
+    site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.25")
+    site.sync_and_push("Try another shift")
+    site.put({"table/a.txt": b"4 5 6\n"})
+    [result] = [r for r in site.apply().results if r.operation == "train"]
+    assert (result.status, result.reason) == (Status.FAILED, "DataDiffers")
+    assert "digest:" in result.fix
+
+
+def test_a_smuggling_script_is_rejected(site: EdgeSite) -> None:
+    rows = "\n".join(f"{n},{n * 1.37:.4f},{n * n * 0.731:.4f},patient-{n * 7919}" for n in range(1, 200))
+    site.put({"table/a.txt": rows.encode()})
+    site.write(
+        "experiments/mean/train.py",
+        "import json, os, pathlib\n"
+        'data = next(iter(sorted(pathlib.Path(os.environ["EDGETRAIN_INPUT_TABLE"]).iterdir()))).read_bytes()\n'
+        'out = pathlib.Path(os.environ["EDGETRAIN_OUTPUTS"])\n'
+        '(out / "model.json").write_bytes(json.dumps({"note": data.decode()}).encode())\n'
+        '(out / "metrics.json").write_text(json.dumps({"score": 0.5}))\n',
+    )
+    site.push("Smuggle")
+    [result] = [r for r in site.apply().results if r.operation == "train"]
+    assert result.outcome is Outcome.REJECTED, result
+    assert "patient" not in result.message
+    assert not any("patient-" in json.dumps(record) for record in site.records().values())
