@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetrain.core.errors import Denied, NotFound, Rejected, Transient
-from edgetrain.core.ports import Settings
+from edgetrain.core.ports import DataEntry, DataStream, Settings
 from edgetrain.providers.folder import datastore as module
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.table import provider
@@ -258,3 +258,58 @@ def test_both_providers_agree_on_every_tree(tree: dict[str, bytes | dict[str, by
         store = FolderDatastore(root=root, cache=Path(folder) / "cache", clock=minutes_later())
         expected = MemoryDatastore(files).digest(".")
         assert store.digest(".") == expected == store.digest(".")
+
+
+def streamed(root: Path, cache: Path, path: str) -> DataStream:
+    stream = FolderDatastore(root=root, cache=cache).source(path).stream
+    assert stream is not None
+    return stream
+
+
+@pytest.mark.parametrize("path", ["cxr/2026q3", "labs.csv"])
+@pytest.mark.parametrize("change", ["grown", "replaced", "deleted", "linked"])
+def test_a_stream_tells_a_file_that_is_another_now(root: Path, cache: Path, path: str, change: str) -> None:
+    stream = streamed(root, cache, path)
+    entry = max(stream.entries(), key=lambda found: found.size)
+    place = root / path if (root / path).is_file() else root / path / entry.name
+    if change == "grown":
+        place.write_bytes(place.read_bytes() + b"x")
+    else:
+        kept = place.with_name("kept")
+        place.rename(kept)
+        if change == "replaced":
+            place.write_bytes(kept.read_bytes())
+        if change == "linked":
+            place.symlink_to(kept)
+    with pytest.raises(Rejected) as caught:
+        list(stream.read(entry))
+    assert caught.value.reason == ("Symlink" if change == "linked" else "DataChanged")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_stream_tells_a_file_that_changes_while_it_is_read(root: Path, cache: Path) -> None:
+    write(root, {"large.bin": bytes(3 * 2**20)})
+    stream = streamed(root, cache, "large.bin")
+    (entry,) = stream.entries()
+    chunks = stream.read(entry)
+    assert next(chunks)
+    with (root / "large.bin").open("r+b") as late:
+        late.write(b"changed")
+    with pytest.raises(Rejected) as caught:
+        list(chunks)
+    assert caught.value.reason == "DataChanged"
+
+
+@pytest.mark.parametrize("name", ["../labs.csv", "/etc/passwd", "a/../../labs.csv"])
+def test_a_stream_reads_nothing_outside(root: Path, cache: Path, name: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        list(streamed(root, cache, "cxr").read(DataEntry(name, 8, "tag")))
+    assert caught.value.reason == "PathOutside"
+
+
+def test_a_diagnosis_of_an_absent_folder_fails(tmp_path: Path, cache: Path) -> None:
+    checks = FolderDatastore(root=tmp_path / "absent", cache=cache).diagnose(["cxr"])
+    assert [(check.name, check.status.value, check.reason) for check in checks] == [
+        ("data-folder", "fail", "DatastoreMissing"),
+        ("data-path", "fail", "DatastoreMissing"),
+    ]
