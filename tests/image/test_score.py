@@ -56,8 +56,8 @@ class Served:
             return b"".join(iter(lambda: link.recv(65536), b""))
 
 
-def start(folder: Path, *more: str) -> Served:
-    (folder / "metadata.json").write_text(json.dumps(METADATA))
+def start(folder: Path, *more: str, metadata: dict[str, Any] = METADATA) -> Served:
+    (folder / "metadata.json").write_text(json.dumps(metadata))
     return launch(PROGRAM, folder / "metadata.json", folder, *more)
 
 
@@ -84,9 +84,9 @@ def until_ready(served: Served) -> None:
     raise AssertionError("not ready after 30 s")
 
 
-def serve(folder: Path, model: str, *more: str) -> Iterator[Served]:
+def serve(folder: Path, model: str, *more: str, metadata: dict[str, Any] = METADATA) -> Iterator[Served]:
     shutil.copy(FIXTURES / f"{model}.onnx", folder)
-    yield from while_running(start(folder, *more))
+    yield from while_running(start(folder, *more, metadata=metadata))
 
 
 def while_running(served: Served) -> Iterator[Served]:
@@ -123,6 +123,34 @@ def test_the_model_describes_itself(classes: Served, path: str) -> None:
     assert told["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 3]}]
     assert {"name": "scores", "datatype": "FP32", "shape": [-1, 2]} in told["outputs"]
     assert classes.ask("GET", path.partition("?")[0] + "/ready")[1]["ready"] is True
+
+
+SIGNATURE: dict[str, Any] = {
+    "inputs": [{"name": "features", "type": "tensor", "datatype": "FP32", "shape": [8, 3]}],
+    "outputs": [
+        {"name": "label", "type": "tensor", "datatype": "INT64", "shape": [8]},
+        {"name": "ward", "type": "string"},
+    ],
+}
+
+
+def test_the_recorded_signature_is_told(tmp_path: Path) -> None:
+    for served in serve(tmp_path, "classes", metadata={**METADATA, "signature": SIGNATURE}):
+        told = served.ask("GET", "/v2/models/cxr-triage")[1]
+        assert told["signature"] == SIGNATURE
+        assert told["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [8, 3]}]
+        assert {"name": "label", "datatype": "INT64", "shape": [8]} in told["outputs"]
+        assert {"name": "scores", "datatype": "FP32", "shape": [-1, 2]} in told["outputs"]
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"datatype": "FP64"}, {"shape": [3]}])
+def test_a_signature_of_another_model_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    shutil.copy(FIXTURES / "classes.onnx", tmp_path)
+    wrong = {**SIGNATURE, "inputs": [{**SIGNATURE["inputs"][0], **change}]}
+    served = start(tmp_path, metadata={**METADATA, "signature": wrong})
+    _, said = served.process.communicate(timeout=30)
+    assert served.process.returncode == 1
+    assert "recorded signature" in said
 
 
 @pytest.mark.parametrize("path", [INFER, "/v2/models/cxr-triage/versions/3/infer"])

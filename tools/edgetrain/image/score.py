@@ -28,14 +28,7 @@ METADATA_SIZE = 2**20
 # Datatype of the protocol: ONNX Runtime's name of it, NumPy's name of it.
 DATATYPES = {
     "BOOL": ("bool", "bool"),
-    "INT8": ("int8", "int8"),
-    "INT16": ("int16", "int16"),
-    "INT32": ("int32", "int32"),
-    "INT64": ("int64", "int64"),
-    "UINT8": ("uint8", "uint8"),
-    "UINT16": ("uint16", "uint16"),
-    "UINT32": ("uint32", "uint32"),
-    "UINT64": ("uint64", "uint64"),
+    **{f"{sign}INT{bits}".upper(): (f"{sign}int{bits}",) * 2 for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "FP16": ("float16", "float16"),
     "FP32": ("float", "float32"),
     "FP64": ("double", "float64"),
@@ -63,6 +56,7 @@ class Model:
         self._folder = folder
         self._session: Any = None
         self._numpy: Any = None
+        self._signature: dict[str, Any] = metadata.get("signature") or {}
 
     @property
     def ready(self) -> bool:
@@ -79,17 +73,15 @@ class Model:
         self._numpy = importlib.import_module("numpy")
         options = runtime.SessionOptions()
         options.log_severity_level = 3
-        self._session = runtime.InferenceSession(str(found[0]), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(found[0]), options, providers=["CPUExecutionProvider"])
+        _tensors(session, self._signature)  # Of another model: not one request is answered.
+        self._session = session
 
     def describe(self) -> dict[str, Any]:
-        """The protocol's model metadata."""
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": "onnx_onnxv1",
-            "inputs": [_described(one) for one in self._session.get_inputs()],
-            "outputs": [_described(one) for one in self._session.get_outputs() if one.type in OF_ONNX],
-        }
+        """The protocol's model metadata, and the recorded signature as it stands."""
+        told = {"name": self.name, "versions": [self.version], "platform": "onnx_onnxv1"}
+        recorded = {"signature": self._signature} if self._signature else {}
+        return {**told, **_tensors(self._session, self._signature), **recorded}
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer an inference request of the protocol."""
@@ -101,15 +93,14 @@ class Model:
                 raise Refused(400, f"input {wanted.name} has the datatype {datatype}")
             shape = _list_of(int, tensor.get("shape"), "shape")
             feed[wanted.name] = self._array(wanted, tensor.get("data"), shape)
-        asked = [one.get("name") for one in _list_of(dict, request.get("outputs", []), "outputs")]
-        tensors = [one.name for one in self._session.get_outputs() if one.type in OF_ONNX]
-        if unknown := [name for name in asked if name not in tensors]:
-            raise Refused(400, f"no output {str(unknown[0])[:80]!r}; there are: {', '.join(tensors)}")
-        names = asked or tensors
+        asked = [str(one.get("name")) for one in _list_of(dict, request.get("outputs", []), "outputs")]
+        types = {one.name: OF_ONNX[one.type] for one in self._session.get_outputs() if one.type in OF_ONNX}
+        if unknown := [name for name in asked if name not in types]:
+            raise Refused(400, f"no output {unknown[0][:80]!r}; there are: {', '.join(types)}")
+        names = asked or list(types)
         answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version}
         if "id" in request:
             answer["id"] = str(request["id"])[:200]
-        types = {one.name: OF_ONNX[one.type] for one in self._session.get_outputs() if one.type in OF_ONNX}
         answer["outputs"] = [
             {"name": n, "datatype": types[n], "shape": list(value.shape), "data": _plain(value.ravel().tolist())}
             for n, value in zip(names, self._run(names, feed), strict=True)
@@ -121,25 +112,21 @@ class Model:
         rows = _list_of(list, request.get("rows"), "rows")
         inputs = self._session.get_inputs()
         if len(inputs) == 1:
-            shape = [len(rows), *_shape(rows[0] if rows else [])]
-            feed = {inputs[0].name: self._array(inputs[0], rows, shape)}
+            feed = {inputs[0].name: self._array(inputs[0], rows, [len(rows), *_shape(rows[0] if rows else [])])}
         else:
             if any(len(row) != len(inputs) for row in rows):
                 raise Refused(400, f"each row must have {len(inputs)} values: {', '.join(i.name for i in inputs)}")
-            feed = {
-                one.name: self._array(one, [row[n] for row in rows], [len(rows), 1]) for n, one in enumerate(inputs)
-            }
+            columns = ([row[n] for row in rows] for n in range(len(inputs)))
+            feed = {one.name: self._array(one, next(columns), [len(rows), 1]) for one in inputs}
         names = [one.name for one in self._session.get_outputs()]
-        values = self._run(names, feed)
-        outputs = {name: _plain(value) for name, value in zip(names, values, strict=True)}
+        outputs = {name: _plain(value) for name, value in zip(names, self._run(names, feed), strict=True)}
         return {"model": self.name, "version": self.version, "outputs": outputs}
 
     def _input(self, name: object) -> Any:
-        inputs = self._session.get_inputs()
-        for one in inputs:
-            if one.name == name:
-                return one
-        raise Refused(400, f"no input {str(name)[:80]!r}; there are: {', '.join(one.name for one in inputs)}")
+        inputs = {one.name: one for one in self._session.get_inputs()}
+        if not isinstance(name, str) or name not in inputs:
+            raise Refused(400, f"no input {str(name)[:80]!r}; there are: {', '.join(inputs)}")
+        return inputs[name]
 
     def _array(self, wanted: Any, data: object, shape: list[int]) -> Any:
         datatype = OF_ONNX.get(wanted.type)
@@ -148,11 +135,9 @@ class Model:
         flat = _flat(data, datatype, wanted.name)
         if any(side < 0 for side in shape) or math.prod(shape) != len(flat):
             raise Refused(400, f"input {wanted.name}: the data do not have the shape {shape}")
-        fixed = wanted.shape
-        if len(fixed) != len(shape) or any(
-            isinstance(f, int) and f != s for f, s in zip(fixed, shape, strict=True)
-        ):
-            raise Refused(400, f"input {wanted.name} has the shape {_dims(fixed)}, the data {shape}")
+        fixed = _dims(wanted.shape)
+        if len(fixed) != len(shape) or any(f not in (-1, s) for f, s in zip(fixed, shape, strict=True)):
+            raise Refused(400, f"input {wanted.name} has the shape {fixed}, the data {shape}")
         try:
             array = self._numpy.array(flat, dtype=DATATYPES[datatype][1])
         except (OverflowError, ValueError):
@@ -209,13 +194,14 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"name": "edgetrain-score", "version": "1", "extensions": []}
         if path == "/v2/health/live":
             return 200, {"live": True}
+        ready = 200 if model.ready else 503
         if path == "/v2/health/ready":
-            return (200 if model.ready else 503), {"ready": model.ready}
+            return ready, {"ready": model.ready}
         if path == "/metadata":
             return 200, model.metadata
         verb = "infer" if path == "/score" else self._verb(path)
         if verb == "ready":
-            return (200 if model.ready else 503), {"name": model.name, "ready": model.ready}
+            return ready, {"name": model.name, "ready": model.ready}
         if verb:
             raise Refused(405, "use POST")
         self._need_ready()
@@ -314,6 +300,22 @@ def _described(one: Any) -> dict[str, Any]:
     return {"name": one.name, "datatype": OF_ONNX.get(one.type, one.type), "shape": _dims(one.shape)}
 
 
+def _tensors(session: Any, signature: dict[str, Any]) -> dict[str, Any]:
+    """Inputs and outputs, in the recorded shapes. Raises ValueError if the record is of another model."""
+    outputs = [one for one in session.get_outputs() if one.type in OF_ONNX]
+    sides = {"inputs": [*map(_described, session.get_inputs())], "outputs": [*map(_described, outputs)]}
+    for side, tensors in sides.items():
+        said = {one["name"]: one for one in signature.get(side, []) if one.get("type") == "tensor"}
+        for own in tensors:
+            told = {**own, **said.pop(own["name"], {})}
+            if told["datatype"] != own["datatype"] or len(told["shape"]) != len(own["shape"]):
+                raise ValueError(f"the recorded signature of {own['name']} is not the model's")
+            own["shape"] = told["shape"]
+        if said:
+            raise ValueError(f"the model has no {', '.join(sorted(said))}, which its recorded signature names")
+    return sides
+
+
 def _dims(shape: list[Any]) -> list[int]:
     return [side if isinstance(side, int) else -1 for side in shape]
 
@@ -339,11 +341,7 @@ def _flat(data: object, datatype: str, name: str) -> list[Any]:
         if any(not isinstance(item, list) or len(item) != len(level[0]) for item in level):
             raise Refused(400, f"input {name}: the rows differ in length")
         level = [item for inner in level for item in inner]
-    kinds: tuple[type, ...] = (int,)
-    if datatype in {"BOOL", "BYTES"}:
-        kinds = (bool,) if datatype == "BOOL" else (str,)
-    elif datatype.startswith("FP"):
-        kinds = (int, float)
+    kinds = {"BOOL": (bool,), "BYTES": (str,)}.get(datatype, (int, float) if datatype.startswith("FP") else (int,))
     if not isinstance(level, list) or any(type(item) not in kinds for item in level):
         raise Refused(400, f"input {name}: give {datatype} values")
     return level
