@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -149,12 +150,17 @@ def test_weak_isolation_is_a_doubt(name: str) -> None:
 
 
 def test_self_reported_metrics_and_waivers_are_doubts() -> None:
-    waiver = {"code": "E1", "reason": "r", "owner": "o", "expires": "2027-01-01"}
-    egress = {"level": "enforced", "logs": "site", "files": 1, "bytes": 10, "waivers": [waiver]}
+    waiver = {"code": "E613", "path": "a.py", "reason": "why | so", "owner": "@h/ds", "expires": "2027-01-01"}
+    code = {"files": 2, "bytes": 1_500, "digest": "sha256:" + "c0" * 32}
+    egress = {"level": "enforced", "logs": "forge", "files": 1, "bytes": 10, "waivers": [waiver], "code": code}
     run = b.run(egress=egress)
     version = b.version(run, 1)
     found = tell(b.desired(version), b.recorded(run), version, b.facts(run))
     assert doubts(found) == ["Waived", "SelfReported"]
+    text = audit_text(found)
+    assert re.search(r"waiver +E613 in a\.py until 2027-01-01, @h/ds: why \| so\n", text)
+    assert re.search(r"code given +2 files, 1\.5 kB, sha256:c0c0", text)
+    assert "why &#124; so" in audit_markdown(found)
 
 
 def test_a_version_that_does_not_repeat_its_record_is_a_doubt() -> None:
