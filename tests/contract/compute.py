@@ -18,6 +18,7 @@ from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import (
     Compute,
     DataSource,
+    EgressRules,
     InputMount,
     MetricPoint,
     RunLimits,
@@ -25,6 +26,7 @@ from edgetrain.core.ports import (
     RunSpec,
     RunState,
 )
+from edgetrain.providers.folder.datastore import FolderDatastore
 
 DEADLINE = 60.0
 # A script is a list of steps in `steps.json`; this plays them where scripts are real processes.
@@ -58,6 +60,7 @@ class Target(Protocol):
     """One compute target as the tests see it, from outside its port."""
 
     python: str
+    image: str | None  # the base image that its runs need, by digest
 
     def connect(self) -> Compute:
         """A new instance that serves the same target, as another process would make it."""
@@ -117,14 +120,14 @@ class ComputeContract:
     def run(self, target: Target, folder: Path, *steps: Step, **changes: Any) -> tuple[Compute, RunSpec]:
         """Start a run of these steps."""
         compute = target.connect()
-        made = spec(folder, target.python, *steps, **changes)
+        made = spec(folder, target.python, *steps, image=target.image, **changes)
         compute.start(made)
         return compute, made
 
     def test_the_target_is_observed(self, target: Target) -> None:
         status = target.connect().observe()
         assert status.ready
-        assert status.python == target.python
+        assert status.python in ("", target.python)  # empty: each run's image brings its own
         assert "/" in status.platform
         assert set(status.isolation) >= {"network", "hostHidden"}
 
@@ -158,8 +161,8 @@ class ComputeContract:
         data = tmp_path / "site data"
         data.mkdir()
         (data / "a.csv").write_text("1,2")
-        folder = DataSource("folder", str(data))
-        file = DataSource("folder", str(data / "a.csv"))
+        store = FolderDatastore(root=data, cache=tmp_path / "digests")
+        folder, file = store.source("."), store.source("a.csv")
         compute, made = self.run(
             target,
             tmp_path,
@@ -234,7 +237,7 @@ class ComputeContract:
 
     def test_a_cancelled_run_that_never_started_never_starts(self, target: Target, tmp_path: Path) -> None:
         compute = target.connect()
-        made = spec(tmp_path, target.python, ["print", "ran"])
+        made = spec(tmp_path, target.python, ["print", "ran"], image=target.image)
         compute.cancel(made.id, "Superseded")
         compute.start(made)
         state = settle(compute, made.id)
@@ -268,8 +271,8 @@ class ComputeContract:
     def test_environments_are_kept_until_they_are_dropped(self, target: Target, tmp_path: Path) -> None:
         compute, made = self.run(target, tmp_path, ["write", "model.txt", "x"])
         settle(compute, made.id)
-        mine = compute.environment(made.requirements)
-        assert mine != compute.environment(b"another lock")
+        mine = compute.environment(made.requirements, made.image, made.python)
+        assert mine != compute.environment(b"another lock", made.image, made.python)
         (kept,) = compute.environments()
         assert kept.id == mine
         assert kept.built is not None
@@ -312,6 +315,41 @@ class ComputeContract:
         assert "patients" not in harvest.faults[0]
         assert [file.path for file in harvest.files if not file.path.startswith("metrics")] == []
 
+    def test_what_would_leave_is_compared_with_the_inputs(self, target: Target, tmp_path: Path) -> None:
+        data = tmp_path / "private"
+        data.mkdir()
+        rows = [
+            f"{number * 7919 % 9973},{number * 31.7:.2f},{number * 1.37:.3f},ward {number % 5}"
+            for number in range(99)
+        ]
+        (data / "patients.csv").write_text("id,a,b,ward\n" + "\n".join(rows))
+        compute, made = self.run(
+            target,
+            tmp_path,
+            ["write", "model.txt", f"weights {rows[40]} {rows[41]}"],
+            ["write", "out/clean.txt", "weights 0.25 0.5 1.5"],
+            ["print", f"training on {rows[7]} {rows[8]}"],
+            inputs=(InputMount("table", DataSource("folder", str(data)), ""),),
+        )
+        assert settle(compute, made.id).exit_code == 0
+        files = {"model.txt": "custom_model", "out/clean.txt": "custom_model"}
+        found = compute.examine(made.id, EgressRules(files=files))
+        assert found.complete, found.reason
+        assert [(one.code, one.where, one.waived) for one in found.findings] == [("E701", "model.txt", False)]
+        assert found.files == 2
+        assert found.fingerprints > 100
+        assert found.coverage == 1
+        assert "patients" not in repr(found) and rows[40] not in repr(found)
+        found = compute.examine(made.id, EgressRules(files=files, log=True, waived=[("E701", "model.txt")]))
+        assert {(one.where, one.waived) for one in found.findings} == {("model.txt", True), ("log", False)}
+        clean = compute.examine(
+            made.id, EgressRules(files={"out/clean.txt": "custom_model"}, metrics={"auroc": 0.5})
+        )
+        assert (clean.complete, list(clean.findings)) == (True, [])
+        short = compute.examine(made.id, EgressRules(files=files, max_expanded=10))
+        assert not short.complete
+        assert short.reason
+
     @pytest.mark.parametrize("path", ["absent", "../spec.json", "/etc/hostname", "", "a//b"])
     def test_only_outputs_are_fetched(self, target: Target, tmp_path: Path, path: str) -> None:
         compute, made = self.run(target, tmp_path, ["write", "model.txt", "x"])
@@ -322,7 +360,7 @@ class ComputeContract:
 
     def test_what_is_not_served_is_refused(self, target: Target, tmp_path: Path) -> None:
         compute = target.connect()
-        made = spec(tmp_path, target.python, ["print", "x"])
+        made = spec(tmp_path, target.python, ["print", "x"], image=target.image)
         source = DataSource("tape", "/dev/tape")
         for wrong in (
             replace(made, inputs=(InputMount("images", source, ""),)),

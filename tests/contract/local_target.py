@@ -22,6 +22,7 @@ class LocalTarget:
     """A local target over a state folder; `sandbox` False is a machine without bubblewrap that may do without."""
 
     python = this_python()
+    image = None
 
     def __init__(self, state: Path, *, sandbox: bool = True, **capacity: int) -> None:
         self.state = state

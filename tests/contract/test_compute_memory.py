@@ -14,6 +14,7 @@ class MemoryTarget:
     """A world in memory."""
 
     python = PYTHON
+    image = None
 
     def __init__(self) -> None:
         self.world = World()

@@ -27,6 +27,7 @@ PROVIDERS: dict[tuple[str, str], Row] = {
     ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:from_settings"),
     ("compute", "local"): Row("edgetrain.providers.local.provider:from_settings"),
     ("datastore", "azure-blob"): Row("edgetrain.providers.azure_blob.datastore:from_settings"),
+    ("compute", "ssh"): Row("edgetrain.providers.ssh.provider:from_settings"),
     ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:from_settings"),
     ("registry", "oci"): Row("edgetrain.providers.oci.provider:from_settings"),
     ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:from_settings"),

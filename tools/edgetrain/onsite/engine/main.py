@@ -2,6 +2,7 @@
 
     probe          {engine}                           what the engine is: see `probe.probe`
     attempt        {argv, config}                     what a container is kept from, tried: see `probe.attempt`
+    own            {engine}                           the id of a small image of the machine's own Python
     image          {engine, ids}                      the id of these that is here, or ""
     load           {engine, ids, reference} + archive the id
     environment    {id}                               whether it is here and whole
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..vm.fault import Fault, of_disk
-from . import environments, images, probe
+from . import environments, images, own, probe
 
 MAX_REQUEST = 2**22
 
@@ -41,6 +42,10 @@ class Engine:
     def attempt(self, argv: list[str], config: str) -> dict[str, Any]:
         """What a container is kept from."""
         return probe.attempt(argv, config)
+
+    def own(self, engine: str) -> str:
+        """An image to try containers with."""
+        return own.own(engine)
 
     def image(self, engine: str, ids: list[str]) -> str:
         """Which image is here."""
@@ -70,6 +75,7 @@ class Engine:
 VERBS: dict[str, Callable[..., Any]] = {
     "probe": Engine.probe,
     "attempt": Engine.attempt,
+    "own": Engine.own,
     "image": Engine.image,
     "load": Engine.load,
     "environment": Engine.environment,

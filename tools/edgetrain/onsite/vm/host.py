@@ -20,6 +20,8 @@ def facts(work: Path) -> dict[str, Any]:
     machine = platform.machine().lower()
     disk = shutil.disk_usage(work)
     return {
+        "work": str(work.resolve()),
+        "tools": str(Path(__file__).resolve().parent.parent),
         "time": time.time(),
         "boot": boot(),
         "uid": os.geteuid(),

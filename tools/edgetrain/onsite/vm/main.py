@@ -1,22 +1,21 @@
-"""One request, one answer: reads JSON from the first line of stdin, tells JSON (for some verbs, bytes follow).
+"""One request, one answer: JSON on the first line of stdin, JSON out (for some verbs, bytes follow).
 
-Every request has `verb` and `work`, the work folder. An answer is `{"ok": ...}` or `{"error": {kind, message, reason,
-fix}}`. `create` reads the code as a tar stream after the request; after the answer of `logs` come lines, after that
-of `fetch` one file (see `tell.give`).
+Every request has `verb` and `work`, the work folder. An answer is `{"ok": ...}` or `{"error": {kind, message,
+reason, fix}}`. `create` reads the code as a tar stream after the request; after the answer of `logs` come lines,
+after that of `fetch` one file (see `tell.give`).
 
     <work>/tools/<digest>/   these programs, as the runner of that version brought them
     <work>/runs/<run>/       see `runs.py`
-    <work>/views/<run>/      the run's inputs, as `staging` laid them out of its cache
+    <work>/cache/            inputs, as `staging` keeps them
 
-A run's `spec.json`, which the runner writes and the supervisor follows, holds for these verbs: `stop`, commands that
-end what is left of its container when the supervisor is gone; `harvest`, `argv` that reads the outputs inside a
-container (`harvest.py`'s configuration is added as the last argument, `outputs` is their place in there); `examine`,
-`argv` of the content check, which gets its configuration on stdin.
+A run's `spec.json`, which the runner writes and the supervisor follows, holds for these verbs: `data`, digests of
+its inputs; `stop`, commands that end what is left of its container when the supervisor is gone; `harvest`, `argv`
+that reads the outputs inside a container (`harvest.py`'s configuration is added as the last argument, `outputs` is
+their place in there); `examine`, the command of the content check, which gets `seen` and the rules on stdin.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -30,7 +29,7 @@ from typing import Any, BinaryIO
 from ..supervisor.folder import now, write
 from . import host
 from .fault import Fault, of_disk
-from .runs import Runs, read, remove
+from .runs import Runs, read
 from .tell import give, open_output
 from .unpack import unpack
 
@@ -50,7 +49,6 @@ class Machine:
 
     def __init__(self, work: Path, rest: BinaryIO, out: BinaryIO) -> None:
         self.work, self.rest, self.out = work, rest, out
-        self.views = work / "views"
         self.spoken = False
         env = {name: v for name, v in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
         self.runs = Runs(work / "runs", sys.executable, env)
@@ -59,7 +57,7 @@ class Machine:
         """Facts about the machine."""
         return host.facts(self.work)
 
-    def create(self, id: str, spec: dict[str, Any], begin: bool = True) -> dict[str, Any]:  # noqa: A002
+    def create(self, id: str, spec: dict[str, Any], begin: bool = True) -> dict[str, Any]:
         """Make the run's folder, unless it is there, from the specification and the code that follows."""
 
         def fill(fresh: Path) -> None:
@@ -72,22 +70,30 @@ class Machine:
         self.runs.create(id, fill)
         return self.begin(id) if begin else self.runs.inspect(id)
 
-    def bar(self, id: str, by: str, message: str) -> dict[str, Any]:  # noqa: A002
+    def bar(self, id: str, by: str, message: str) -> dict[str, Any]:
         """Let a run that never started be ended, so that it never starts."""
         ended = {"phase": "ended", "ended_by": by, "message": message[:500], "ended": now()}
         self.runs.create(id, lambda fresh: write(fresh / "ended.json", ended))
         return self.runs.inspect(id)
 
-    def begin(self, id: str) -> dict[str, Any]:  # noqa: A002
-        """Start the run's supervisor, unless that was ever done."""
-        self.runs.begin(id)
-        return self.runs.inspect(id)
+    def begin(self, id: str) -> dict[str, Any]:
+        """Start the run's supervisor, unless that was ever done, or there is no such run."""
+        state = self.runs.inspect(id)
+        if state["phase"] == "absent" and self.runs.run(id).exists():
+            self.runs.begin(id)
+            state = self.runs.inspect(id)
+        return state
+
+    def pinned(self) -> list[str]:
+        """The digests of all inputs that runs held here have, or have yet to read."""
+        specs = (read(self.runs.run(name) / "spec.json") for name in self.runs.names())
+        return sorted({digest for spec in specs for digest in spec.get("data", [])})
 
     def inspect(self, ids: list[str]) -> dict[str, Any]:
         """How these runs are now."""
         return {one: self.runs.inspect(one) for one in ids}
 
-    def cancel(self, id: str, reason: str) -> None:  # noqa: A002
+    def cancel(self, id: str, reason: str) -> None:
         """End a run."""
         self.runs.cancel(id, reason)
 
@@ -95,15 +101,12 @@ class Machine:
         """All runs that are held."""
         return self.runs.names()
 
-    def forget(self, id: str, retention: float) -> None:  # noqa: A002
+    def forget(self, id: str, retention: float) -> None:
         """Clear a run away, and those whose time is over."""
         self.runs.forget(id, keep=retention > 0)
-        view = self.views / self.runs.run(id).name
-        if os.path.lexists(view):
-            remove(view)
         self.runs.sweep(retention)
 
-    def harvest(self, id: str, outputs: list[str]) -> Any:  # noqa: A002
+    def harvest(self, id: str, outputs: list[str]) -> Any:
         """What the harvester tells; what it notes about names stays here."""
         run = self.runs.ended(id)
         spec = read(run / "spec.json")
@@ -115,10 +118,11 @@ class Machine:
         self.runs.note(id, [note for note in notes if isinstance(note, str)])
         return found
 
-    def examine(self, id: str, config: dict[str, Any], seconds: float) -> Any:  # noqa: A002
+    def examine(self, id: str, rules: dict[str, Any], limit: float) -> Any:
         """What the content check tells."""
-        run = self.runs.ended(id)
-        return json.loads(self.limited(read(run / "spec.json")["examine"], json.dumps(config).encode(), seconds))
+        spec = read(self.runs.ended(id) / "spec.json")
+        config = {**spec["seen"], "rules": rules}
+        return json.loads(self.limited(spec["examine"], json.dumps(config).encode(), limit))
 
     def limited(self, argv: list[str], stdin: bytes, seconds: float) -> bytes:
         """What a program that reads hostile files says. Raises Fault if it fails or says too much."""
@@ -144,7 +148,7 @@ class Machine:
             answer.seek(0)
             return answer.read()
 
-    def logs(self, id: str, follow: bool) -> None:  # noqa: A002
+    def logs(self, id: str, follow: bool) -> None:
         """Answer, then the log's lines."""
         lines = self.runs.log(id, follow, self.left)
         first = next(lines, None)
@@ -159,7 +163,7 @@ class Machine:
         """Whether the runner has closed its end: there is nobody to tell any more."""
         return bool(select.select([self.rest], [], [], 0)[0])
 
-    def fetch(self, id: str, path: str, offset: int) -> None:  # noqa: A002
+    def fetch(self, id: str, path: str, offset: int) -> None:
         """Answer, then one output's bytes from `offset` on."""
         with open_output(self.runs.ended(id) / "outputs", path) as file:
             self.say({"ok": None})
@@ -172,28 +176,37 @@ class Machine:
         self.out.flush()
 
 
-VERBS: dict[str, Callable[..., Any]] = {
-    name: getattr(Machine, name)
-    for name in "host create bar begin inspect cancel names forget harvest examine logs fetch".split()
-}
+VERB_NAMES = "host create bar begin inspect pinned names cancel forget harvest examine logs fetch"
+VERBS: dict[str, Callable[..., Any]] = {name: getattr(Machine, name) for name in VERB_NAMES.split()}
+
+
+def answered(machine: Machine, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one request."""
+    try:
+        return {"ok": VERBS[request.pop("verb")](machine, **request)}
+    except BrokenPipeError:
+        raise
+    except (Fault, OSError) as error:
+        fault = error if isinstance(error, Fault) else of_disk(error)
+        return {"error": {name: getattr(fault, name) for name in ("kind", "message", "reason", "fix")}}
+
 
 def main() -> None:
-    """Answer the one request."""
+    """Answer the one request; after `serve`, those that follow, a line each, until the runner goes."""
     os.umask(0o077)
     stdin, out = sys.stdin.buffer, sys.stdout.buffer
     request = json.loads(stdin.readline(MAX_REQUEST))
-    verb, work = request.pop("verb"), Path(request.pop("work")).expanduser()
-    machine = Machine(work, stdin, out)
+    machine = Machine(Path(request.pop("work")).expanduser(), stdin, out)
     try:
-        answer = VERBS[verb](machine, **request)
+        if request["verb"] == "serve":
+            while line := stdin.readline(MAX_REQUEST):
+                machine.say(answered(machine, json.loads(line)))
+            return
+        answer = answered(machine, request)
         if not machine.spoken:
-            machine.say({"ok": answer})
+            machine.say(answer)
+        elif "error" in answer:
+            sys.exit(FAILED)
+        out.flush()
     except BrokenPipeError:  # the runner went; it asks again
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-    except (Fault, OSError) as error:
-        if machine.spoken:
-            sys.exit(FAILED)
-        fault = error if isinstance(error, Fault) else of_disk(error)
-        with contextlib.suppress(BrokenPipeError):
-            machine.say({"error": {n: getattr(fault, n) for n in ("kind", "message", "reason", "fix")}})
-    out.flush()

@@ -105,7 +105,9 @@ class Runs:
                 )
         with self._lock(run, wait=True):
             if not begun(run):
-                raise Fault("Transient", f"the supervisor of {run_id} did not start", "", f"see {run}/supervisor.log")
+                raise Fault(
+                    "Transient", f"the supervisor of {run_id} did not start", "", f"see {run}/supervisor.log"
+                )
 
     @contextmanager
     def _lock(self, run: Path, wait: bool = False, shared: bool = False) -> Iterator[int | None]:
@@ -155,8 +157,15 @@ class Runs:
             return
         for argv in read(run / "spec.json").get("stop", []):
             try:
-                subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=dict(self.env), cwd="/",
-                               timeout=STOP_SECONDS, check=True)
+                subprocess.run(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    env=dict(self.env),
+                    cwd="/",
+                    timeout=STOP_SECONDS,
+                    check=True,
+                )
             except (OSError, subprocess.SubprocessError) as error:
                 message = f"what is left of {run.name} could not be ended ({type(error).__name__})"
                 raise Fault("Transient", message, "StillRunning", "look at its container on the machine") from None

@@ -47,7 +47,9 @@ def unpack(stream: BinaryIO, folder: Path) -> None:
                     raise refused("it holds something special")
     except (tarfile.TarError, EOFError) as error:
         # Also what a link that was cut in the middle leaves.
-        raise Fault("Transient", f"the code came in incomplete ({type(error).__name__})", "Unreachable") from None
+        raise Fault(
+            "Transient", f"the code came in incomplete ({type(error).__name__})", "HostUnreachable"
+        ) from None
     for path, target in links:
         path.symlink_to(target)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgetrain.core.errors import ProviderError, Rejected, Transient
 from edgetrain.providers.ssh.login import Route, sign_in, told
-from edgetrain.providers.ssh.loop import wait
+from edgetrain.providers.ssh.loop import later, wait
 
 if TYPE_CHECKING:
     import asyncssh
@@ -38,12 +38,13 @@ class Done:
     stderr: bytes
 
 
-def retried(call: Callable[[], _T]) -> _T:
-    """The answer of `call`, tried again while it raises Transient, within bounds and with pauses by chance."""
+def retried(call: Callable[[], _T], *but: str) -> _T:
+    """The answer of `call`, tried again while it raises Transient (for other reasons than `but`), within bounds
+    and with pauses by chance."""
     import tenacity
 
     trying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Transient),
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, Transient) and e.reason not in but),
         stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_after_delay(PATIENCE),
         wait=tenacity.wait_random_exponential(multiplier=LEAST_PAUSE, max=MOST_PAUSE),
         reraise=True,
@@ -64,9 +65,12 @@ class Session:
         return asyncio.get_running_loop().create_task(work)
 
     async def _read_errors(self) -> None:
-        while part := await self._process.stderr.read(CHUNK):
-            self._errors += part
-            del self._errors[:-MAX_ERRORS]
+        import asyncssh
+
+        with contextlib.suppress(asyncssh.Error, OSError):  # a lost link is told by the output's end
+            while part := await self._process.stderr.read(CHUNK):
+                self._errors += part
+                del self._errors[:-MAX_ERRORS]
 
     def _call(self, work: Any) -> Any:
         import asyncssh
@@ -120,9 +124,9 @@ class Session:
 
     def close(self) -> None:
         """Let go of the command, wherever it stands."""
-        wait(self._close())
+        later(self._close)
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         self._reading.cancel()
         self._process.close()
 
@@ -137,7 +141,7 @@ def _code(process: asyncssh.SSHClientProcess[bytes]) -> int:
 
 
 class Connection:
-    """The connection to one target; safe for many threads, which share it. Nothing is opened before it is needed."""
+    """The connection to one target; many threads share it. Nothing is opened before it is needed."""
 
     def __init__(self, way: Route) -> None:
         self.way = way
@@ -160,7 +164,7 @@ class Connection:
 
     def _drop(self) -> None:
         for part in reversed(self._open):
-            wait(_abort(part))
+            later(part.abort)
         self._open = []
 
     def _fails(self, error: BaseException) -> ProviderError:
@@ -210,7 +214,7 @@ class Connection:
                 # Perhaps the link is dead without a word: the next call is to find out on a new one.
                 self.close()
                 raise Transient(
-                    f"{self.way.target.host} did not answer within {timeout:.0f} s", reason="Unreachable"
+                    f"{self.way.target.host} did not answer within {timeout:.0f} s", reason="HostUnreachable"
                 ) from None
             except (asyncssh.Error, OSError) as error:
                 raise self._fails(error) from None
@@ -237,10 +241,6 @@ class Connection:
                         await feeding
             finally:
                 process.close()
-
-
-async def _abort(part: asyncssh.SSHClientConnection) -> None:
-    part.abort()
 
 
 async def _feed(process: asyncssh.SSHClientProcess[bytes], parts: Iterator[bytes]) -> None:

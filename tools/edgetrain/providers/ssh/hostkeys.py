@@ -1,4 +1,4 @@
-"""Host keys: only those that the manifest pins are taken, and a refusal shows what was seen and what is expected."""
+"""Host keys: only those that the manifest pins are taken; a refusal shows what was seen and what is expected."""
 
 from __future__ import annotations
 

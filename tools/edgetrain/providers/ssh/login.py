@@ -199,14 +199,14 @@ def told(error: BaseException, to: Endpoint) -> ProviderError:
         if error.code in (asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED):
             return Transient(
                 f"the way to {where} is not open from there ({error.reason[:80]})",
-                reason="Unreachable",
+                reason="HostUnreachable",
                 fix="see MaxSessions and AllowTcpForwarding in the sshd_config of the machine and its jump host",
             )
-        return Transient(f"{where} opens no further session", reason="Unreachable")
+        return Transient(f"{where} opens no further session", reason="HostUnreachable")
     what = "does not answer in time" if isinstance(error, TimeoutError) else "can't be reached, or hung up"
     cause = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
     return Transient(
         f"{where} {what}{cause}",
-        reason="Unreachable",
+        reason="HostUnreachable",
         fix="see that it is up, and that the runner has a route to it",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -30,3 +30,8 @@ def wait(work: Coroutine[Any, Any, _T]) -> _T:
     except BaseException:
         future.cancel()
         raise
+
+
+def later(work: Callable[[], object]) -> None:
+    """Call `work` in the loop, and don't wait: for tidying up, also while the process ends."""
+    loop().call_soon_threadsafe(work)

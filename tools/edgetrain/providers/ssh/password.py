@@ -22,12 +22,71 @@ ROWS = (
     "azertyuiop",
 )
 WORDS = (
-    "password passwort passwd secret geheim admin root user login welcome letmein changeme default test "
-    "summer winter spring autumn january february march april june july august september october november "
-    "december monday tuesday friday sunday dragon monkey master football baseball princess sunshine shadow "
-    "iloveyou trustno correct horse battery staple azure stack microsoft ubuntu linux docker server hospital "
-    "edgetrain training machine learning model company london berlin paris"
-).split()
+    "password",
+    "passwort",
+    "passwd",
+    "secret",
+    "geheim",
+    "admin",
+    "root",
+    "user",
+    "login",
+    "welcome",
+    "letmein",
+    "changeme",
+    "default",
+    "test",
+    "summer",
+    "winter",
+    "spring",
+    "autumn",
+    "january",
+    "february",
+    "march",
+    "april",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+    "monday",
+    "tuesday",
+    "friday",
+    "sunday",
+    "dragon",
+    "monkey",
+    "master",
+    "football",
+    "baseball",
+    "princess",
+    "sunshine",
+    "shadow",
+    "iloveyou",
+    "trustno",
+    "correct",
+    "horse",
+    "battery",
+    "staple",
+    "azure",
+    "stack",
+    "microsoft",
+    "ubuntu",
+    "linux",
+    "docker",
+    "server",
+    "hospital",
+    "edgetrain",
+    "training",
+    "machine",
+    "learning",
+    "model",
+    "company",
+    "london",
+    "berlin",
+    "paris",
+)
 CLASSES = (("[a-z]", 26), ("[A-Z]", 26), ("[0-9]", 10), (r"[^A-Za-z0-9]", 33))
 LEET = str.maketrans("013457$@!", "oieastsai")
 
@@ -95,5 +154,4 @@ def _without_rows(text: str) -> tuple[str, int]:
 
 def _without_repetition(text: str) -> tuple[str, int]:
     """Parts that come again at once: `aaaa`, `abcabc`."""
-    found = re.subn(r"([^\0]{1,8}?)\1{2,}|([^\0]{3,}?)\2+", lambda match: match[1] or match[2], text)
-    return found
+    return re.subn(r"([^\0]{1,8}?)\1{2,}|([^\0]{3,}?)\2+", lambda match: match[1] or match[2], text)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -30,6 +31,35 @@ class Remote:
 
     def __init__(self, connection: Connection, work: str) -> None:
         self.connection, self.work = connection, work
+        self._there = False
+        self._asking = threading.Lock()
+        self._server: tuple[ExitStack, Session, Iterator[bytes]] | None = None
+
+    def ask(self, verb: str, **request: Any) -> Any:
+        """As `call`, for verbs that take no time: over a session that is kept for them."""
+        return retried(lambda: self._ask(verb, request))
+
+    def _ask(self, verb: str, request: dict[str, Any]) -> Any:
+        with self._asking:
+            try:
+                if self._server is None:
+                    stack = ExitStack()
+                    session = stack.enter_context(self.session(VM))
+                    self._server = stack, session, session.lines()
+                    session.write(self._line("serve", {}))
+                _, session, lines = self._server
+                session.write(json.dumps({"verb": verb, **request}).encode() + b"\n")
+                line = next((found for found in lines if _answers(found)), None)
+                if line is None:
+                    self.finish(session)
+                    raise no_answer(b"")
+            except BaseException:
+                # Whatever it was: the next answer on this session could be that to another question.
+                if self._server is not None:
+                    self._server[0].close()
+                self._server = None
+                raise
+        return answer(iter([line]))
 
     def call(
         self,
@@ -61,6 +91,7 @@ class Remote:
                 break
             self.deliver()
         self._check(done.code, done.stderr)
+        self._there = True
         return answer(iter(done.stdout.split(b"\n")))
 
     def _line(self, verb: str, request: dict[str, Any]) -> bytes:
@@ -71,14 +102,15 @@ class Remote:
         argv, data = deploy.delivery(self.work)
         done = self.connection.run(argv, data)
         if done.code == deploy.DAMAGED:
-            raise Transient("the programs came to the machine incomplete", reason="Unreachable")
+            raise Transient("the programs came to the machine incomplete", reason="HostUnreachable")
         self._check(done.code, done.stderr)
 
     @contextmanager
     def session(self, module: str) -> Iterator[Session]:
         """One program that is talked with, such as `staging.main`; what goes over it is between the two.
         One attempt."""
-        self.once("inspect", ids=[])
+        if not self._there:
+            self.once("inspect", ids=[])
         with self.connection.open(deploy.program(self.work, module)) as session:
             yield session
 
@@ -111,6 +143,9 @@ class Remote:
                 reason="WorkFolderUnsafe",
                 fix=f"as root there: chown the account on {self.work}, and chmod 700",
             )
+        if code == deploy.MISSING:
+            self._there = False
+            raise Transient(f"the programs on {host} went away", reason="NoAnswer")
         if code < 0:
             raise Transient(f"a program on {host} was killed", reason="Killed", fix="look at the machine's memory")
         raise ProviderError(f"a program on {host} failed: {public(said)[-300:]}", reason="ProgramFailed")

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -73,9 +74,10 @@ def feed(stream: DataStream, channel: Channel, request: Mapping[str, Any], progr
             feeding.send(message["want"])
         return _staged(message)
     except _Unreadable as unreadable:
-        channel.write(_line({"failed": _told(unreadable.error)}))
-        for _ in answers:  # wants that were on their way, then the program's end with the same failure
-            continue
+        with suppress(ProviderError):  # the program ends with the same failure, behind what it still wanted
+            channel.write(_line({"failed": _told(unreadable.error)}))
+            for _ in answers:
+                continue
         raise unreadable.error from None
     except Transient as lost:
         # A program that failed closes its end: what it said last tells more than a broken pipe.
@@ -84,6 +86,12 @@ def feed(stream: DataStream, channel: Channel, request: Mapping[str, Any], progr
         raise lost
     finally:
         feeding.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def ask(channel: Channel, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer to a request of any other verb. Raises ProviderError."""
+    channel.write(_line(request))
+    return next(_answers(channel, None))
 
 
 class _Unreadable(Exception):
