@@ -78,6 +78,7 @@ class BlobServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 2**16  # head and body in one packet, or the kernel waits 40 ms between them
     owner: BlobServer
 
     def do_GET(self) -> None:
