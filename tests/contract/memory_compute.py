@@ -7,14 +7,17 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import (
     EgressLevel,
+    EgressRules,
+    Examination,
     Harvest,
     MetricPoint,
     OutputFile,
@@ -24,6 +27,8 @@ from edgetrain.core.ports import (
     StoredEnvironment,
     TargetStatus,
 )
+from edgetrain.onsite.content.main import examine
+from edgetrain.providers.answers import examination_of
 
 PYTHON = "3.11"
 WHEN = "2026-09-01T10:00:00Z"
@@ -39,6 +44,7 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
     thread: threading.Thread | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
 
     def become(self, state: RunState) -> None:
         """Change the state, unless the run has ended."""
@@ -76,6 +82,7 @@ class MemoryCompute:
         name = self.environment(spec.requirements)
         self.world.environments.setdefault(name, StoredEnvironment(name, len(spec.requirements), WHEN))
         run = self.world[spec.id] = Run(RunState(RunPhase.RUNNING, started=WHEN, level=EgressLevel.ENFORCED))
+        run.inputs = {mount.name: mount.source.location for mount in spec.inputs}
         steps = json.loads((spec.code / "steps.json").read_text())
         run.thread = threading.Thread(target=_play, args=(run, spec, steps), daemon=True)
         run.thread.start()
@@ -135,6 +142,17 @@ class MemoryCompute:
         except ValueError as error:
             faults.append(f"metrics.json: {error}")
         return Harvest(files, metrics, history, faults)
+
+    def examine(self, run_id: str, rules: EgressRules) -> Examination:
+        run = self._ended(run_id)
+        with TemporaryDirectory() as folder:
+            for path, data in run.outputs.items():
+                file = Path(folder, "outputs", path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data or b"")
+            Path(folder, "log").write_text("\n".join(run.log))
+            places = {"outputs": f"{folder}/outputs", "log": f"{folder}/log", "inputs": run.inputs}
+            return examination_of(json.dumps(examine({**places, "rules": asdict(rules)})).encode())
 
     def fetch(self, run_id: str, path: str, into: Path) -> None:
         data = self._held(run_id).outputs.get(path)

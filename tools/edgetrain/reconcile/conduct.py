@@ -23,7 +23,17 @@ from edgetrain.core.template import literal
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
-from edgetrain.reconcile.finish import Kept, Verdict, check, keep, run_record, undecided, verdict_of
+from edgetrain.reconcile.finish import (
+    Kept,
+    Verdict,
+    check,
+    keep,
+    refusal,
+    rules_of,
+    run_record,
+    undecided,
+    verdict_of,
+)
 from edgetrain.reconcile.observe import RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.repo.history import last_change
@@ -223,6 +233,11 @@ def finish(
         if verdict.outcome is None:
             harvest = compute.harvest(name, {key: value["path"] for key, value in facts["outputs"].items()})
             verdict = check(facts, harvest)
+        examination = None
+        if verdict.outcome is None:
+            context.step("examine")
+            examination = compute.examine(name, rules_of(facts, harvest))
+            verdict = refusal(facts, examination)
         kept = Kept()
         if verdict.outcome is None:
             context.step("artifacts")
@@ -243,7 +258,7 @@ def finish(
             decision = undecided(verdict, model)
         context.step("track")
         workspace = track(context, facts, state, decision.outcome, kept, harvest)
-        record = run_record(facts, state, decision, kept, workspace)
+        record = run_record(facts, state, decision, kept, workspace, examination)
         save_log(context, compute, name)
         context.commit_record(
             run_path(facts["experiment"], facts["identity"], facts["attempt"]),

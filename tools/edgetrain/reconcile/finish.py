@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,16 @@ from edgetrain.core.digest import digest_of, tree_digest
 from edgetrain.core.errors import Rejected
 from edgetrain.core.gate import gates_digest
 from edgetrain.core.kinds import Model
-from edgetrain.core.ports import ArtifactStore, Compute, Harvest, OutputFile, RunPhase, RunState
+from edgetrain.core.ports import (
+    ArtifactStore,
+    Compute,
+    EgressRules,
+    Examination,
+    Harvest,
+    OutputFile,
+    RunPhase,
+    RunState,
+)
 from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import API_VERSION, Outcome
 
@@ -29,6 +39,13 @@ ENDINGS: dict[str, tuple[Outcome, str]] = {
     "sandbox": (Outcome.REJECTED, "SandboxFailed"),
     "data": (Outcome.REJECTED, "DataChanged"),
 }
+
+
+# Where the content check may find something beside the outputs.
+PLACES = ("file names", "log", "metric names", "metrics", "metric history")
+_METRIC_FAULT = re.compile(
+    r"(?P<file>metrics\.jsonl?|mlflow\.db): (?P<name>.+) (?P<rest>is not a (?:finite )?number)"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,8 @@ def verdict_of(state: RunState, reason: str = "") -> Verdict:
 def check(facts: Mapping[str, Any], harvest: Harvest) -> Verdict:
     """Whether what the run left may leave the site, and is all that was promised. Names no file of it."""
     if harvest.faults:
-        return Verdict(Outcome.REJECTED, "OutputsRefused", "; ".join(harvest.faults[:5]))
+        faults = [_public(fault, facts["metrics"]) for fault in harvest.faults[:5]]
+        return Verdict(Outcome.REJECTED, "OutputsRefused", "; ".join(faults))
     for name, output in facts["outputs"].items():
         files = files_of(output["path"], harvest)
         if not files:
@@ -83,6 +101,45 @@ def check(facts: Mapping[str, Any], harvest: Harvest) -> Verdict:
     if missing:
         return Verdict(Outcome.FAILED, "MetricMissing", f"not reported: {', '.join(missing)}")
     return Verdict(None)
+
+
+def _public(fault: str, declared: Collection[str]) -> str:
+    """A fault without the name of a metric that nobody declared: a script may write anything there."""
+    found = _METRIC_FAULT.fullmatch(fault)
+    if found is None or found["name"] in declared:
+        return fault
+    return f"{found['file']}: a metric that is not declared {found['rest']}"
+
+
+def rules_of(facts: Mapping[str, Any], harvest: Harvest) -> EgressRules:
+    """What the content check is to look at: exactly what would leave."""
+    outputs, declared = facts["outputs"].values(), set(facts["metrics"])
+    files = {file.path: output["type"] for output in outputs for file in files_of(output["path"], harvest)}
+    finals = final_metrics(harvest)
+    return EgressRules(
+        files=files,
+        metrics={name: finals[name] for name in facts["metrics"]},
+        history=[(point.name, point.value) for point in harvest.history if point.name in declared],
+        log=facts["logs"] != "site",
+        waived=[(waiver["code"], waiver.get("path", "")) for waiver in facts.get("waivers", ())],
+    )
+
+
+def place_of(facts: Mapping[str, Any], where: str) -> str:
+    """A finding's place in words that may leave: an output by its name in the manifest, never a file's name."""
+    for name, output in facts["outputs"].items():
+        if PurePosixPath(where).is_relative_to(PurePosixPath(output["path"])):
+            return f"output {name}"
+    return where if where in PLACES else "the outputs"
+
+
+def refusal(facts: Mapping[str, Any], examination: Examination) -> Verdict:
+    """Whether the content check lets the run's outputs go. Says what and where, never what was there."""
+    refused = [finding for finding in examination.findings if not finding.waived]
+    said = [f"{found.code} in {place_of(facts, found.where)}: {found.what}" for found in refused[:5]]
+    if not examination.complete:
+        said.insert(0, f"E708: the content check was not completed: {examination.reason}")
+    return Verdict(Outcome.REJECTED, "EgressRefused", "; ".join(said)) if said else Verdict(None)
 
 
 def final_metrics(harvest: Harvest) -> dict[str, float]:
@@ -133,9 +190,14 @@ def _store(compute: Compute, run: str, file: OutputFile, artifacts: ArtifactStor
 
 
 def run_record(
-    facts: Mapping[str, Any], state: RunState, decision: Decision, kept: Kept, workspace: Mapping[str, str]
+    facts: Mapping[str, Any],
+    state: RunState,
+    decision: Decision,
+    kept: Kept,
+    workspace: Mapping[str, str],
+    examination: Examination | None = None,
 ) -> dict[str, Any]:
-    """The run record. The same facts and the same end give the same bytes."""
+    """The run record. The same facts and the same end give the same bytes, but for the check's seconds."""
     started, ended = state.started, state.ended
     return {
         "apiVersion": API_VERSION,
@@ -171,6 +233,7 @@ def run_record(
             "files": kept.files,
             "bytes": kept.bytes,
             "waivers": facts.get("waivers", []),
+            **({"check": check_json(facts, examination)} if examination else {}),
             **({"code": facts["code"]} if "code" in facts else {}),
         },
         "workspace": dict(workspace),
@@ -178,6 +241,23 @@ def run_record(
         "edgetrain": facts["edgetrain"],
         **({"signature": facts["signature"]} if "signature" in facts else {}),
         **({"retry": facts["retry"]} if "retry" in facts else {}),
+    }
+
+
+def check_json(facts: Mapping[str, Any], examination: Examination) -> dict[str, Any]:
+    """The content check as the record tells it."""
+    return {
+        "complete": examination.complete,
+        "level": examination.level,
+        "files": examination.files,
+        "bytes": examination.bytes,
+        "fingerprints": examination.fingerprints,
+        "coverage": examination.coverage,
+        "seconds": round(examination.seconds, 1),
+        "findings": [
+            {"code": one.code, "where": place_of(facts, one.where), "what": one.what, "waived": one.waived}
+            for one in examination.findings
+        ],
     }
 
 

@@ -13,7 +13,7 @@ class EgressRules:
     `files` are the output files that would leave (paths of the harvest) with the type of the declared output
     that each belongs to; `texts` what else would leave, by where it would show (`metric names`, `message`);
     `log` whether the log would leave. `waived` are codes that the manifest waives, by output path ("" for all).
-    `maxExpanded` bounds the bytes looked at after decompression, `seconds` the time.
+    `max_expanded` bounds the bytes looked at after decompression, `seconds` the time.
     """
 
     files: Mapping[str, str]
@@ -39,10 +39,12 @@ class EgressFinding:
 
 @dataclass(frozen=True)
 class Examination:
-    """The content check's answer. `complete` is false if a limit cut it short: then nothing may leave.
+    """The content check's answer. `complete` is false if a limit cut it short: then nothing may leave, and
+    `reason` says which.
 
     `files` and `bytes` count what was looked at (after decompression), `fingerprints` what it was compared
-    with; `level` is `enforced` if the check itself ran without a network and rights.
+    with, `coverage` the share of them that could be kept (less than 1 where the data is large); `level` is
+    `enforced` if the check itself ran without a network and rights.
     """
 
     complete: bool
@@ -52,3 +54,5 @@ class Examination:
     fingerprints: int
     level: str
     seconds: float = 0.0
+    reason: str = ""
+    coverage: float = 1.0

@@ -50,5 +50,14 @@ def read(data: Any) -> Table | bytes:
                 columns = 1
             return Table(body, name, order == ">", max(1, columns))
         return bytes(body)
-    except (ValueError, KeyError, TypeError, SyntaxError, IndexError, struct.error, RecursionError, MemoryError) as e:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        SyntaxError,
+        IndexError,
+        struct.error,
+        RecursionError,
+        MemoryError,
+    ) as e:
         raise Unreadable("no sound header") from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import html
+import math
 import quopri
 import re
 import struct
@@ -103,9 +104,10 @@ def rotated(text: str) -> str:
 def of_numbers(values: Sequence[float], bits: bool) -> Iterator[tuple[str, bytes]]:
     """Other readings of numbers: as the codes of signs, as several bytes in one whole number; and with `bits`,
     where they were not raw bytes before, as raw bytes."""
+    values = [value for value in values if math.isfinite(value)]
     if len(values) < 4:
         return
-    whole = [int(value) for value in values if value == value and abs(value) < 2**64 and value == int(value)]
+    whole = [int(value) for value in values if abs(value) < 2**64 and value == int(value)]
     if len(whole) >= max(4, len(values) * 0.9):
         codes = bytes(number for number in whole if 0 <= number < 256)
         if len(codes) >= max(16, len(whole) * 0.9):
@@ -115,13 +117,12 @@ def of_numbers(values: Sequence[float], bits: bool) -> Iterator[tuple[str, bytes
             yield "numbers as signs", text.encode("utf-8", "replace")
         if any(number > 0xFFFF for number in whole):
             for order in ("big", "little"):
-                parts = [abs(n).to_bytes(max(1, (abs(n).bit_length() + 7) // 8), order) for n in whole]  # type: ignore[arg-type]
+                parts = [abs(n).to_bytes(max(1, (abs(n).bit_length() + 7) // 8), order) for n in whole]
                 yield "bytes packed into whole numbers", b"".join(parts)
-    tens = [int(round(value * 256)) for value in values if value == value and 0 <= value < 1]
+    tens = [round(value * 256) for value in values if 0 <= value < 1]
     if len(tens) >= len(values) * 0.95 and len(values) >= 16:
         for scale in (256, 255, 1000, 128, 100):
-            codes = [int(round(value * scale)) for value in values if value == value and 0 <= value * scale < 255.5]
-            data = bytes(codes)
+            data = bytes(min(255, round(value * scale)) for value in values)
             if likely(data):
                 yield "numbers as scaled byte values", data
     if not bits:

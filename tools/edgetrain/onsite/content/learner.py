@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import numbers, words
-from .budget import Budget, Cut
+from .budget import Budget
 from .marks import Marks
 from .opener import MAX_COLUMNS, How, Opener
 
@@ -29,19 +29,19 @@ _NAME = re.compile(r"[^\W\d][\w .:/%()\[\]#-]{0,80}")
 
 def files(root: str) -> Iterator[str]:
     """All regular files below a folder, or the file itself, in a fixed order; links are not followed."""
-    if os.path.isfile(root):
+    if Path(root).is_file():
         yield root
         return
     for folder, below, names in os.walk(root):
         below.sort()
         for name in sorted(names):
-            path = os.path.join(folder, name)
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                yield path
+            path = Path(folder, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                yield str(path)
 
 
 @contextlib.contextmanager
-def mapped(path: str) -> Iterator[Any]:
+def mapped(path: str | Path) -> Iterator[Any]:
     """A file's bytes, without reading them all."""
     with Path(path).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
@@ -88,7 +88,7 @@ class Learner:
             with mapped(path) as data:
                 if len(data):
                     self.delimiter = ""
-                    self.opener.open(data, os.path.basename(path))
+                    self.opener.open(data, Path(path).name)
         most = max(3, self.lines * RARE_SHARE)
         for word in [word for word, count in self.marks.rare.items() if count > most or word in self.marks.public]:
             del self.marks.rare[word]
@@ -172,7 +172,4 @@ class Learner:
 
 def size_of(inputs: dict[str, str]) -> int:
     """Bytes of all inputs."""
-    return sum(os.lstat(path).st_size for root in inputs.values() for path in files(root))
-
-
-__all__ = ["Cut", "Learner", "files", "mapped", "size_of"]
+    return sum(Path(path).lstat().st_size for root in inputs.values() for path in files(root))

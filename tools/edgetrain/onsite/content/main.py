@@ -96,7 +96,7 @@ def findings(scan: Scan, waived: list[Any]) -> Iterator[dict[str, Any]]:
     """What was found, in a fixed order; a waiver holds for a path, or below it, or (empty) everywhere."""
     for (code, where), (what, path) in sorted(scan.findings.items()):
         holds = any(
-            code == rule and (not place or bool(path) and f"{path}/".startswith(place.rstrip("/") + "/"))
+            code == rule and (not place or (bool(path) and f"{path}/".startswith(place.rstrip("/") + "/")))
             for rule, place in waived
         )
         yield {"code": code, "where": where, "what": what, "waived": holds}

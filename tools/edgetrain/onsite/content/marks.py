@@ -144,7 +144,10 @@ class Marks:
         gaps = list(map(sub, values[1:], values))
         even = [at + 2 for at in compress(range(len(gaps) - 1), map(eq, gaps[1:], gaps))]
         fine, coarse = numbers.quantised(values)
-        for grams, packed, size, least in ((self.fine, fine, numbers.FINE, 4), (self.coarse, coarse, numbers.COARSE, 8)):
+        for grams, packed, size, least in (
+            (self.fine, fine, numbers.FINE, 4),
+            (self.coarse, coarse, numbers.COARSE, 8),
+        ):
             tokens = slices(packed, size, size)
             count = Counter(tokens)
             top = math.log2(max(len(tokens), LEAST))

@@ -16,7 +16,10 @@ MODEL = {7: "graph", 14: "entry", 20: "training", 25: "function"}
 NESTED: dict[str, dict[int, str]] = {
     "model": MODEL,
     "training": {1: "graph", 2: "graph", 3: "entry", 4: "entry"},
-    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "quantization", 15: "sparse", 16: "entry"},
+    "graph": {
+        1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "quantization",
+        15: "sparse", 16: "entry",
+    },
     "function": {7: "node", 11: "attribute", 12: "value", 14: "entry"},
     "node": {5: "attribute", 9: "entry"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
@@ -25,7 +28,21 @@ NESTED: dict[str, dict[int, str]] = {
     "external": {}, "entry": {}, "value": {}, "quantization": {},
 }  # fmt: skip
 # TensorProto.DataType to the kinds of `numbers`.
-RAW = {1: "f4", 2: "u1", 3: "i1", 4: "u2", 5: "i2", 6: "i4", 7: "i8", 9: "b1", 10: "f2", 11: "f8", 12: "u4", 13: "u8", 16: "bf2"}
+RAW = {
+    1: "f4",
+    2: "u1",
+    3: "i1",
+    4: "u2",
+    5: "i2",
+    6: "i4",
+    7: "i8",
+    9: "b1",
+    10: "f2",
+    11: "f8",
+    12: "u4",
+    13: "u8",
+    16: "bf2",
+}
 MAX_DEPTH = 40
 
 
@@ -156,7 +173,8 @@ def _field(found: Content, name: str, number: int, kind: int, value: Any, depth:
 
 def _tensor(found: Content, data: Any, depth: int, check: Any) -> None:
     dims: list[int] = []
-    kind_of, raw, loose = 0, None, []
+    kind_of, raw = 0, None
+    loose: list[float] = []
     for number, kind, value in fields(data):
         if number == 1:
             dims += packed(value) if kind == 2 else [value]

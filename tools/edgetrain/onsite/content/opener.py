@@ -102,7 +102,7 @@ class Opener:
                 self.binary(data, how, depth)
 
     def guess(self, data: bytes, how: How, depth: int) -> None:
-        """What may be another reading of something, or nothing at all: taken apart only if it looks like a thing."""
+        """What may be another reading of something, or nothing: taken apart only if it looks like something."""
         if depth > MAX_DEPTH:
             raise Cut("things are packed into each other deeper than is allowed")
         known = packed.STREAMS.match(data) or packed.is_tar(data) or pickles.is_pickle(data)
@@ -199,7 +199,9 @@ class Opener:
         """A pickle, by its opcodes."""
         inner = (*how, "a pickle")
         found = pickles.read(data, self.budget.check)
-        if pickles.KEEPERS.search(data) or pickles.KEEPERS.search("\n".join(found.texts).encode("utf-8", "replace")):
+        if pickles.KEEPERS.search(data) or pickles.KEEPERS.search(
+            "\n".join(found.texts).encode("utf-8", "replace")
+        ):
             self.sink.refuse(KEEPS, "is a kind of model that keeps rows of its training data", how)
         self.words("\n".join(found.texts), inner, depth)
         if found.floats:
@@ -256,7 +258,7 @@ class Opener:
         """Read bytes as numbers of this kind, where the highest bytes look as if they were."""
         size, start = int(kind[1]), None
         ends = [*range(shift, len(data), GATE), len(data)]
-        for at, end in zip(ends, ends[1:]):  # noqa: B905 - as in `marks.tuples`
+        for at, end in zip(ends, ends[1:]):  # noqa: B905, RUF007 - pairwise and strict= are of 3.10
             high = bytes(data[at + size - 1 : end : size])
             passes = len(high) - len(high.translate(None, sane)) >= len(high) * least and len(high) > 2
             if passes and start is None:

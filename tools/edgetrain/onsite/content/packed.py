@@ -20,10 +20,12 @@ from .budget import Budget, Cut
 
 # Packed by what can't be opened here, or encrypted.
 OPAQUE = (
-    b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"Salted__", b"-----BEGIN PGP",
-    b"age-encryption.org/", b"LZIP", b"\x1f\x9d", b"\x1f\xa0", b"xar!", b"\x85\x01\x0c",
+    b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"Salted__",
+    b"-----BEGIN PGP", b"age-encryption.org/", b"LZIP", b"\x1f\x9d", b"\x1f\xa0", b"xar!", b"\x85\x01\x0c",
 )  # fmt: skip
-STREAMS = re.compile(rb"\x1f\x8b\x08|BZh[1-9]1AY&SY|\xfd7zXZ\0|\x5d\0\0[\x80\0-\x04]\0|\x78[\x01\x5e\x9c\xda]|PK\x03\x04")
+STREAMS = re.compile(
+    rb"\x1f\x8b\x08|BZh[1-9]1AY&SY|\xfd7zXZ\0|\x5d\0\0[\x80\0-\x04]\0|\x78[\x01\x5e\x9c\xda]|PK\x03\x04"
+)
 LEAST = 24
 MAX_MEMBERS = 20_000
 STEP = 2**20

@@ -14,6 +14,7 @@ KEEPERS = re.compile(
     rb"|NuSV[CR]|SV[CR]|OneClassSVM|GaussianProcess(Classifier|Regressor)|KernelRidge|LabelPropagation"
     rb"|LabelSpreading|KernelPCA|TSNE|MDS|Isomap|LocallyLinearEmbedding)\b"
 )
+BOOKKEEPING = ("GET", "PUT", "PROTO", "FRAME")
 MAX_OPCODES = 20_000_000
 
 
@@ -51,9 +52,8 @@ def read(data: Any, check: Any) -> Content:
                 found.blobs.append(bytes(value))
             elif isinstance(value, bool) or value is None:
                 continue
-            elif isinstance(value, (int, float)) and "GET" not in opcode.name and "PUT" not in opcode.name:
-                if opcode.name not in ("PROTO", "FRAME"):
-                    found.floats.append(value if isinstance(value, float) or abs(value) < 2**63 else 0.0)
+            elif isinstance(value, (int, float)) and not opcode.name.endswith(BOOKKEEPING):
+                found.floats.append(value if isinstance(value, float) or abs(value) < 2**63 else 0.0)
             found.whole = opcode.name == "STOP"
     except (ValueError, IndexError, EOFError, UnicodeDecodeError, OverflowError, AttributeError, TypeError):
         found.whole = False

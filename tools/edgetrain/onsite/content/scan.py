@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import stat
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from . import encodings, numbers, words
@@ -53,12 +54,12 @@ class Scan:
         """An output file. Raises Cut, OSError."""
         self.where = self.path = path
         self.opener.met.clear()
-        full = os.path.join(root, path)
-        entry = os.lstat(full)
-        if not os.path.isfile(full) or os.path.islink(full) or entry.st_nlink > 1:
+        full = Path(root, path)
+        entry = full.lstat()
+        if not stat.S_ISREG(entry.st_mode) or entry.st_nlink > 1:
             raise Cut("an output is not a file of its own any more")
         with mapped(full) as data:
-            self.opener.open(data, os.path.basename(path))
+            self.opener.open(data, full.name)
 
     def place(self, where: str, text: str) -> None:
         """A text that would show."""
@@ -109,11 +110,10 @@ class Scan:
         plain = words.plain(text)
         if not self.known(ROWS):
             tokens = self.marks.tokens(plain)
-            if self.marks.find_tokens(tokens):
+            keys = words.keys(plain)
+            without = [token for token in tokens if token not in keys] if keys else []
+            if self.marks.find_tokens(tokens) or self.marks.find_tokens(without):
                 self.found(ROWS, how)
-            elif keys := words.keys(plain):
-                if self.marks.find_tokens([token for token in tokens if token not in keys]):
-                    self.found(ROWS, how)
         figures = words.NUMBER.findall(plain)
         if len(figures) > 3:
             values = numbers.floats(map(float, figures))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import Harvest, MetricPoint, OutputFile
+from edgetrain.core.ports import Harvest
+from edgetrain.providers.answers import harvest_of, notes_of
 from edgetrain.providers.contract import MAX_FILES, ROOT
 from edgetrain.providers.durable import CHUNK, open_regular
 from edgetrain.providers.local.sandbox import HARVESTER, Sandbox, arguments, bare, python
@@ -23,9 +21,7 @@ MAX_REPORT = 64 * 2**20
 LEAST_SECONDS = 120
 SLOWEST = 20 * 2**20  # bytes a second
 SCRATCH = 64 * 2**20
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LISTS = ("files", "history", "faults", "notes")
 
 
 def read_outputs(
@@ -62,57 +58,7 @@ def read_outputs(
         data = answer.read(MAX_REPORT + 1)
     if code != 0 or len(data) > MAX_REPORT:
         return Harvest((), {}, faults=("the outputs could not be read within the limits",)), []
-    try:
-        return _checked(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Harvest((), {}, faults=("the reader's answer about the outputs is not sound",)), []
-
-
-def _checked(found: Any) -> tuple[Harvest, list[str]]:
-    """Take the reader's answer for no more than it is; ValueError and its like if it is not sound."""
-    if set(found) != {*_LISTS, "metrics"} or not all(isinstance(found[name], list) for name in _LISTS):
-        raise ValueError("keys")
-    harvest = Harvest(
-        files=[OutputFile(_path(f["path"]), _count(f["size"]), _digest(f["digest"])) for f in found["files"]],
-        metrics={_text(name): _number(value) for name, value in found["metrics"].items()},
-        history=[
-            MetricPoint(_text(name), _number(value), _count(step, least=-(2**53)))
-            for name, value, step in found["history"]
-        ],
-        faults=[_text(fault, 500) for fault in found["faults"]],
-    )
-    return harvest, [_text(note, 2000) for note in found["notes"]]
-
-
-def _text(value: Any, most: int = 120) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
-        raise ValueError("text")
-    return value
-
-
-def _path(value: Any) -> str:
-    parts = _text(value, 4096).split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError("path")
-    return str(value)
-
-
-def _digest(value: Any) -> str:
-    if not _DIGEST.fullmatch(value):
-        raise ValueError("digest")
-    return str(value)
-
-
-def _count(value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 2**53:
-        raise ValueError("count")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("number")
-    return float(value)
+    return harvest_of(data), notes_of(data)
 
 
 def copy_out(folder: Path, path: str, write: Callable[[bytes], None]) -> None:

@@ -166,6 +166,7 @@ def instructions(
         "require": ISOLATION if sandbox else [],
         "environment": environment,
         "bounded": bounded,
+        "inputs": {mount.name: mount.source.location for mount in spec.inputs},
         "limits": {
             "timeout": limits.timeout,
             "grace": grace,

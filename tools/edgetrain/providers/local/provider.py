@@ -20,6 +20,8 @@ from edgetrain.core.ports import (
     DataDigest,
     DataSource,
     EgressLevel,
+    EgressRules,
+    Examination,
     Harvest,
     RunPhase,
     RunSpec,
@@ -33,7 +35,7 @@ from edgetrain.onsite.supervisor.folder import now, write
 from edgetrain.providers.contract import ID
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
 from edgetrain.providers.index import build_environment
-from edgetrain.providers.local import prepare
+from edgetrain.providers.local import content, prepare
 from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
 from edgetrain.providers.local.sandbox import FIX, ISOLATION, SUPERVISOR, Absent, find, python
@@ -268,6 +270,14 @@ class LocalCompute:
             )
             (run / "notes").write_text("".join(f"[edgetrain] {note}\n" for note in notes), encoding="utf-8")
             return harvest
+
+    def examine(self, run_id: str, rules: EgressRules) -> Examination:
+        """Compare what would leave with the run's inputs, inside the sandbox if there is one."""
+        run = self._ended(run_id)
+        with disk(f"checking the outputs of {run_id}"):
+            sandbox = find(self._bwrap())
+            inputs = dict(_read(run / "spec.json")["inputs"])
+            return content.examine(run, inputs, rules, None if isinstance(sandbox, Absent) else sandbox)
 
     def fetch(self, run_id: str, path: str, into: Path) -> None:
         """Copy one output file."""
