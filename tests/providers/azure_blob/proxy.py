@@ -23,11 +23,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What to do instead of forwarding: answer `status`; or, without one, cut the answer after `keep` bytes."""
+    """What to do instead of forwarding: answer `status`; or, without one, cut the answer after `keep` bytes;
+    with `lose` the request is carried out, and the connection closed without an answer."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     keep: int = 0
+    lose: bool = False
 
 
 class RecordingProxy:
@@ -88,6 +90,9 @@ class RecordingProxy:
             data = answer.read()
         finally:
             there.close()
+        if fault is not None and fault.lose:
+            handler.close_connection = True
+            return
         handler.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in {"transfer-encoding", "connection", "content-length"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import secrets
 import sqlite3
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from azure.storage.blob import ContentSettings
 
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.errors import NotFound, Rejected, Transient
@@ -112,10 +114,32 @@ def test_a_file_that_is_a_folder_too_is_refused(azurite: Azurite, tmp_path: Path
 
 def test_names_are_sorted_as_bytes_whatever_the_service_does(azurite: Azurite, tmp_path: Path) -> None:
     # UTF-16, as JavaScript and .NET sort, puts the first before the second; UTF-8 does not.
-    names = ["t/\U0001f600.csv", "t/\uffee.csv", "t/a-b", "t/a/b", "t/a.b", "t/A", "t/é", "t/ leading", "t/100%25"]
+    names = [
+        "t/\U0001f600.csv",
+        "t/\uffee.csv",
+        "t/a-b",
+        "t/a/b",
+        "t/a.b",
+        "t/A",
+        "t/é",
+        "t/ leading",
+        "t/100%25",
+        "t/a?b#c+d&e=f",
+    ]
     store = opened(azurite, new_container(azurite, {name: name.encode() for name in names}), tmp_path)
     expected = tree_digest((name.removeprefix("t/"), digest_bytes(name.encode())) for name in names)
     assert store.digest("t").digest == expected
+
+
+def test_a_blob_with_a_content_encoding_counts_as_it_is_stored(azurite: Azurite, tmp_path: Path) -> None:
+    container = new_container(azurite)
+    data = gzip.compress(b"a,b\n" * 1000)
+    with azurite.client() as service:
+        service.get_blob_client(container, "d/x.csv").upload_blob(
+            data, content_settings=ContentSettings(content_encoding="gzip", content_type="text/csv")
+        )
+    store = opened(azurite, container, tmp_path)
+    assert store.digest("d").digest == tree_digest([("x.csv", digest_bytes(data))])
 
 
 def test_what_was_read_is_not_read_again(azurite: Azurite, tmp_path: Path) -> None:

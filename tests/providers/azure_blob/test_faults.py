@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.digest import digest_bytes
-from edgetrain.core.errors import Denied, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import CheckStatus, Outbound, Settings
+from edgetrain.providers.azure_blob import client
 from edgetrain.providers.azure_blob.account import account_of
 from edgetrain.providers.azure_blob.artifacts import AzureBlobArtifacts
 from edgetrain.providers.azure_blob.datastore import AzureBlobDatastore, from_settings
@@ -161,6 +162,35 @@ def test_an_absent_container_is_not_an_empty_one(azurite: Azurite, tmp_path: Pat
         assert (type(error), error.reason) == (NotFound, "ContainerMissing")
 
 
+@pytest.mark.parametrize("code", ["ContainerBeingDeleted", "BlobImmutableDueToPolicy"])
+def test_a_conflict_of_another_kind_is_not_taken_for_stored(
+    azurite: Azurite, served: str, tmp_path: Path, code: str
+) -> None:
+    answer = {"x-ms-error-code": code}
+    with RecordingProxy(lambda request: Fault(409, answer) if request.method == "PUT" else None) as proxy:
+        settings = declared(azurite, served, tmp_path, outbound=Outbound(proxy=proxy.url))
+        kept = AzureBlobArtifacts(account=account_of(settings))
+        for use in (
+            lambda: kept.put_bytes(b"weights"),
+            lambda: kept.claim("t", b"x"),
+            lambda: kept.lock("m").__enter__(),
+        ):
+            error = fails(use)
+            assert (type(error), error.reason) == (Conflict, code)
+
+
+def test_an_archived_blob_is_not_taken_for_a_changed_one(azurite: Azurite, served: str, tmp_path: Path) -> None:
+    answer = {"x-ms-error-code": "BlobArchived"}
+
+    def archived(request: Request) -> Fault | None:
+        return Fault(409, answer) if request.method == "GET" and "comp" not in request.query else None
+
+    with RecordingProxy(archived) as proxy:
+        settings = declared(azurite, served, tmp_path, outbound=Outbound(proxy=proxy.url))
+        error = fails(lambda: from_settings(settings).digest("cxr"))
+    assert (type(error), error.reason) == (Rejected, "BlobArchived")
+
+
 @pytest.fixture
 def flaky(azurite: Azurite, served: str, tmp_path: Path) -> Iterator[tuple[RecordingProxy, Settings]]:
     with RecordingProxy() as proxy:
@@ -211,6 +241,48 @@ def test_no_redirect_is_followed(flaky: tuple[RecordingProxy, Settings]) -> None
 def test_a_host_without_need_of_a_proxy_is_reached_straight(azurite: Azurite, served: str, tmp_path: Path) -> None:
     nowhere = Outbound(proxy="http://127.0.0.1:9", no_proxy=("127.0.0.1", ".example"))
     assert from_settings(declared(azurite, served, tmp_path, outbound=nowhere)).digest("cxr").files == 1
+
+
+def test_an_answer_that_is_lost_after_the_write_changes_nothing(
+    flaky: tuple[RecordingProxy, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BLOCK", 2**20)
+    proxy, settings = flaky
+    lost: set[tuple[str, str]] = set()
+
+    def lose_first(request: Request) -> Fault | None:
+        kind = (request.method, request.query.get("comp", ""))
+        if request.method != "PUT" or kind in lost:
+            return None
+        lost.add(kind)
+        return Fault(lose=True)
+
+    proxy.meddle = lose_first
+    kept = AzureBlobArtifacts(account=account_of(settings))
+    data = bytes(3 * 2**20)
+    assert kept.size(kept.put_bytes(data)) == len(data)
+    assert kept.claim("ticket", b"mine") == b"mine"
+    with kept.lock("m"):
+        pass
+    assert {("PUT", ""), ("PUT", "block"), ("PUT", "blocklist"), ("PUT", "lease")} == lost
+    assert list(kept.digests()) == [(digest_bytes(data), len(data))]
+
+
+def test_a_store_that_fails_before_the_last_block_shows_nothing(
+    flaky: tuple[RecordingProxy, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BLOCK", 2**20)
+    proxy, settings = flaky
+    kept = AzureBlobArtifacts(account=account_of(settings), retries=0)
+    data = bytes(3 * 2**20)
+    for step in ("block", "blocklist"):
+        proxy.meddle = lambda request, step=step: Fault(500) if request.query.get("comp") == step else None
+        error = fails(lambda: kept.put_bytes(data))
+        assert (type(error), error.reason) == (Transient, "StoreFault")
+        assert kept.size(digest_bytes(data)) is None
+        assert list(kept.digests()) == []
+    proxy.meddle = lambda _: None
+    assert kept.size(kept.put_bytes(data)) == len(data)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ BLOCK = 8 * 2**20
 _READ = 4 * 2**20
 _PARALLEL = 4
 _SCOPE_LIFE = 300
+# How the service says that a blob is there already.
+_THERE = {"BlobAlreadyExists", "ConditionNotMet", "LeaseIdMissing"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ class Container:
                 client.get_blob_properties(**same)  # nothing to read, but still to be there unchanged
                 return
             got = 0
-            for chunk in client.download_blob(offset=offset, length=blob.size - offset, **same).chunks():
+            # Without `decompress` a blob with a content encoding would come as other bytes than are stored.
+            length = blob.size - offset
+            for chunk in client.download_blob(offset=offset, length=length, decompress=False, **same).chunks():
                 got += len(chunk)
                 yield chunk
         if got != blob.size - offset:
@@ -194,7 +198,9 @@ class Container:
                 self._client.get_blob_client(name).upload_blob(
                     source, length=size, overwrite=False, max_concurrency=_PARALLEL
                 )
-        except Conflict:
+        except Conflict as error:
+            if error.reason not in _THERE:
+                raise
             return False
         except Rejected as error:
             # Another writer's commit throws away the blocks that it did not name.

@@ -206,7 +206,7 @@ class BlobStream:
         try:
             yield from self._container.read(self.blob(entry), offset)
         except (Conflict, NotFound) as error:
-            if error.reason == "ContainerMissing":
+            if error.reason not in {"ConditionNotMet", "BlobMissing"}:
                 raise
             raise Rejected(
                 f"a blob in {shown(self._path)} was changed or deleted since it was listed",

@@ -44,8 +44,11 @@ def provider_error(error: Any, what: str, kind: str, given: Given | None = None)
         if code == "ContainerNotFound":
             return NotFound(message, reason="ContainerMissing", fix="create the container, or correct its name")
         return NotFound(message, reason="BlobMissing", fix="check that what is named is still in the store")
+    if code in {"BlobArchived", "BlobBeingRehydrated"}:
+        return Rejected(message, reason=code, fix="bring the data back from the archive tier, then apply again")
     if status in {409, 412}:
-        return Conflict(message, reason=code or "Conflict", fix="apply again")
+        reason = code or ("ConditionNotMet" if status == 412 else "Conflict")
+        return Conflict(message, reason=reason, fix="apply again")
     if status in {408, 429} or status >= 500:
         return Transient(message, reason="StoreBusy" if status in {429, 503} else "StoreFault", fix=_LATER)
     about = f"{getattr(error, 'additional_info', {}).get('headername', '')} {error}".lower()

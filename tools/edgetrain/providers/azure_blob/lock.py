@@ -67,7 +67,9 @@ class LeaseLock:
                     raise
                 self._container.create(self._place, io.BytesIO(), 0)
                 continue
-            except Conflict:
+            except Conflict as error:
+                if not error.reason.startswith("Lease"):
+                    raise
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise Conflict(
