@@ -77,8 +77,9 @@ def has(top: Path, name: str) -> bool:
     return bool(mark(place(top, name)))
 
 
-def receive(top: Path, name: str, digest: str, stream: BinaryIO) -> None:
-    """Take an environment in from a tar stream with this digest, unless it is here. Raises Fault if not sound."""
+def receive(top: Path, name: str, digest: str, size: int, stream: BinaryIO) -> None:
+    """Take an environment in from a tar stream of this digest and size, unless it is here. Raises Fault if not
+    sound: Transient if only its end is missing."""
     folder = place(top, name)
     with held(folder, wait=True):
         if mark(folder):
@@ -91,20 +92,23 @@ def receive(top: Path, name: str, digest: str, stream: BinaryIO) -> None:
         fresh.mkdir(mode=0o755)
         reader = Reader(stream)
         try:
-            size = unpack(reader, fresh)
+            try:
+                held_bytes = unpack(reader, fresh)
+            except (tarfile.TarError, EOFError):
+                held_bytes = 0  # the digest tells whether it was cut or changed
             while reader.read(CHUNK):
                 continue
+            if reader.size < size:
+                raise Fault("Transient", "the environment came in incomplete", "Unreachable")
             if "sha256:" + reader.hash.hexdigest() != digest:
                 raise unsound("it is not the one that was to come")
             clear(folder)
             fresh.chmod(0o755)
             fresh.rename(folder)
-        except (tarfile.TarError, EOFError):
-            raise Fault("Transient", "the environment came in incomplete", "Unreachable") from None
         finally:
             clear(fresh)
         os.sync()
-        write(folder.with_name(name + ".json"), {"digest": digest, "size": size, "built": now()})
+        write(folder.with_name(name + ".json"), {"digest": digest, "size": held_bytes, "built": now()})
 
 
 def unsound(why: str) -> Fault:

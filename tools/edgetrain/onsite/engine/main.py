@@ -59,9 +59,9 @@ class Engine:
         """Whether an environment is here."""
         return environments.has(self.top, id)
 
-    def receive(self, id: str, digest: str) -> None:
+    def receive(self, id: str, digest: str, size: int) -> None:
         """Take an environment in."""
-        environments.receive(self.top, id, digest, self.rest)
+        environments.receive(self.top, id, digest, size, self.rest)
 
     def environments(self) -> list[dict[str, Any]]:
         """What is kept."""

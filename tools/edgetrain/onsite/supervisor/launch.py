@@ -28,6 +28,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
+NEW_USER = 0x10000000
+# System calls by machine: `arch` as the kernel's audit names it, those that are refused (to make or enter
+# namespaces, to mount, to trace, and to load programs into the kernel), `clone` and `clone3`.
+CALLS = {
+    "x86_64": (0xC000003E, (101, 165, 166, 155, 272, 308, 298, 321, 323, 248, 249, 250), 56, 435),
+    "aarch64": (0xC00000B7, (117, 40, 39, 41, 97, 268, 241, 280, 282, 217, 218, 219), 220, 435),
+}
 PR_SET_CHILD_SUBREAPER = 36
 REFUSED = 125
 # Addresses that are kept for documentation: connecting a datagram socket only looks for a route.
@@ -93,7 +102,7 @@ def without_privileges() -> bool:
     """Whether no capability is held or can be gained, and the kernel's settings can't be written."""
     with Path("/proc/self/status").open(encoding="utf-8") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    caps = [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
+    caps = [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
     return status["NoNewPrivs"] == "1" and not any(caps) and not any(os.access(path, os.W_OK) for path in KERNEL)
 
 
@@ -171,7 +180,7 @@ def observe_container(config: dict[str, Any]) -> dict[str, Any]:
     """The same and more, with what is needed to explain it. A limit counts if it is as asked or stricter."""
     isolation, limits, strange = observe(config), figures(), unexpected(config)
     isolation["hostHidden"] = isolation["hostHidden"] and not strange
-    isolation.update(notRoot=without_root(), seccomp=seccomp())
+    isolation.update(notRoot=without_root(), seccomp=config["filtered"], noNamespaces=without_namespaces())
     for name, asked in config["asked"].items():
         if name == "gpus":
             isolation["gpus"] = gpus() >= asked
@@ -198,12 +207,49 @@ def become(command: str, env: dict[str, str] | None = None) -> NoReturn:
     os.execve("/bin/sh", ["/bin/sh", "-c", command], os.environ if env is None else env)  # noqa: S606 - the contract
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, pointer: Any = 0) -> None:
     """The system call; OSError if it fails."""
     import ctypes
 
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, pointer, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def close_kernel() -> None:
+    """Refuse system calls that no training needs, for this process and all that it starts: podman's own filter lets
+    a script be root of a namespace of its own. Where that can't be done, what is observed tells so."""
+    import ctypes
+    import platform
+    import struct
+
+    arch, refused, clone, clone3 = CALLS[platform.machine()]
+    load, equal, above, has, give = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: LD|W|ABS, JEQ, JGE, JSET, RET
+    # In the end: the look at `clone`, then allow, "not permitted", "not there" (the library then takes `clone`).
+    first = 4 + len(refused) + 2
+    allow, deny, absent = first + 2, first + 3, first + 4
+    lines = [(load, 0, 0, 4), (equal, 0, deny - 2, arch), (load, 0, 0, 0), (above, deny - 4, 0, 0x40000000)]
+    for number in refused:
+        lines.append((equal, deny - len(lines) - 1, 0, number))
+    lines.append((equal, absent - len(lines) - 1, 0, clone3))
+    lines.append((equal, 0, allow - len(lines) - 1, clone))
+    lines += [(load, 0, 0, 16), (has, 1, 0, NEW_USER), (give, 0, 0, 0x7FFF0000)]
+    lines += [(give, 0, 0, 0x00050000 | 1), (give, 0, 0, 0x00050000 | 38)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(lines), ctypes.addressof(code)))
+    prctl(PR_SET_SECCOMP, 2, program)
+
+
+def without_namespaces() -> bool:
+    """Whether no process can be made root of a namespace of its own; tried."""
+    try:
+        import ctypes
+
+        child = os.fork()
+        if child == 0:
+            os._exit(int(ctypes.CDLL(None).unshare(NEW_USER) == 0))
+        return os.waitpid(child, 0)[1] == 0
+    except (ImportError, OSError, AttributeError):
+        return False
 
 
 def end_children() -> None:
@@ -254,6 +300,7 @@ def stand_over(command: str, env: dict[str, str]) -> NoReturn:
     """Run the command below this process, a container's first: hand on SIGTERM, which the first process of a
     namespace would not feel, and end everything when the command ends or the standard input does."""
     with contextlib.suppress(ImportError, OSError, AttributeError):
+        prctl(PR_SET_DUMPABLE, 0)  # the command must not be able to trace, and so to halt, this process
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # the first process may be one of the engine's
     asked = threading.Event()
 
@@ -304,6 +351,9 @@ def line_of_input() -> bytes:
 def main_by_stdio() -> None:
     """Report, wait for leave, stand over the command; all on the standard streams."""
     config = json.loads(line_of_input())
+    config["filtered"] = seccomp()  # the engine's own filter; ours comes next
+    with contextlib.suppress(ImportError, OSError, AttributeError, KeyError):
+        close_kernel()
     found = observe_container(config)
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()

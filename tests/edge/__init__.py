@@ -1,0 +1,1 @@
+"""The edge, with its real parts."""
