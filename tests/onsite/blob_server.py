@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, query: Mapping[str, str]) -> None:
         first = int(query.get("marker", "0"))
-        count = int(query["maxresults"])
+        count = int(query.get("maxresults", PAGE))
         found, more = self.owner.page(query.get("prefix", ""), first, count)
         blobs = "".join(
             f"<Blob><Name>{escape(name)}</Name><Properties><Last-Modified>Mon, 23 Nov 2026 10:00:00 GMT"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import http.client
 import secrets
@@ -12,16 +13,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import ContentSettings
+from azure.storage.blob import BlobProperties, ContentSettings
 
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.errors import NotFound, Rejected, Transient
-from edgetrain.core.ports import CheckStatus, Outbound
+from edgetrain.core.ports import CheckStatus, Outbound, Settings
+from edgetrain.core.secret import Secret
 from edgetrain.providers.azure_blob.account import account_of
+from edgetrain.providers.azure_blob.client import PAGE
 from edgetrain.providers.azure_blob.datastore import AzureBlobDatastore, from_settings
 from edgetrain.providers.azure_blob.names import Tree
 from edgetrain.providers.azure_blob.sas import container_sas, sign
 from testbed.azurite import Azurite
+from tests.onsite.blob_server import SAS, BlobServer
 
 from .proxy import Fault, RecordingProxy, Request
 from .stores import declared, new_container
@@ -140,6 +144,34 @@ def test_a_blob_with_a_content_encoding_counts_as_it_is_stored(azurite: Azurite,
         )
     store = opened(azurite, container, tmp_path)
     assert store.digest("d").digest == tree_digest([("x.csv", digest_bytes(data))])
+
+
+def test_a_listing_is_read_a_page_at_a_time(tmp_path: Path) -> None:
+    count = 2 * PAGE + 1
+
+    def names(_prefix: str, first: int, most: int) -> tuple[list[tuple[str, int, str]], bool]:
+        last = min(first + most, count)
+        return [(f"{n:07}.dcm", 0, f"0x{n:X}") for n in range(first, last)], last < count
+
+    server = BlobServer()
+    server.names = names
+    with server.running():
+        location = server.source()["location"]
+        block = {
+            "endpoint": location.removesuffix("/data"),
+            "container": "data",
+            "credential": {"sas": {"secret": "s"}},
+        }
+        stream = from_settings(Settings("s", block, tmp_path, secret=lambda _: Secret(SAS))).source(".").stream
+        assert stream is not None
+        server.served.clear()
+        alive = 0
+        for n, _ in enumerate(stream.entries()):
+            assert server.served["list"] == n // PAGE + 1
+            if n % PAGE == PAGE // 2:
+                alive = max(alive, sum(type(thing) is BlobProperties for thing in gc.get_objects()))
+        assert n == count - 1
+        assert 0 < alive < 1.5 * PAGE  # the page before is not kept
 
 
 def test_what_was_read_is_not_read_again(azurite: Azurite, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BLOCK = 8 * 2**20
 _READ = 4 * 2**20
+PAGE = 5000  # the most that the service lists at once
 _PARALLEL = 4
 _SCOPE_LIFE = 300
 # How the service says that a blob is there already.
@@ -153,7 +154,7 @@ class Container:
             next(pages, None)
         return Answer(seen[-1].headers.get("x-ms-version", ""), service_time(seen[-1]))
 
-    def blobs(self, prefix: str, page: int | None = None) -> Iterator[Blob]:
+    def blobs(self, prefix: str, page: int = PAGE) -> Iterator[Blob]:
         """All blobs whose names start with `prefix`, in the service's order, read a page at a time."""
         with self._faults("listing the container"):
             for found in self._client.list_blobs(

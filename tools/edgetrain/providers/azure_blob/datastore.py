@@ -155,7 +155,7 @@ class AzureBlobDatastore:
 
     def _find(self, path: str) -> _Found:
         whole = self._account.prefix + "/".join(parts_of(path))
-        if not whole or whole == self._account.prefix:
+        if whole == self._account.prefix:
             return _Found(whole, None)
         below = any(not blob.folder for blob in self._container.blobs(f"{whole}/", page=20))
         blob = self._container.look(whole)
