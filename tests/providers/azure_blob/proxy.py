@@ -33,11 +33,14 @@ class Fault:
 
 
 class RecordingProxy:
-    """Forwards plain HTTP. `meddle` sees each request first, in a thread of the proxy, and may answer a fault."""
+    """Forwards plain HTTP, whatever the host to the address `to` if that is given.
 
-    def __init__(self, meddle: Callable[[Request], Fault | None] = lambda _: None) -> None:
+    `meddle` sees each request first, in a thread of the proxy, and may answer a fault."""
+
+    def __init__(self, meddle: Callable[[Request], Fault | None] = lambda _: None, to: str = "") -> None:
         self.requests: list[Request] = []
         self.meddle = meddle
+        self.to = to
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,7 +85,7 @@ class RecordingProxy:
                 handler.send_header(name, value)
             handler.end_headers()
             return
-        there = http.client.HTTPConnection(target.netloc, timeout=30)
+        there = http.client.HTTPConnection(self.to or target.netloc, timeout=30)
         try:
             sent = {name: value for name, value in handler.headers.items() if name.lower() != "proxy-connection"}
             there.request(handler.command, f"{target.path}?{target.query}".rstrip("?"), body or None, sent)

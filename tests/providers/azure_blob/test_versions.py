@@ -156,3 +156,23 @@ def test_the_endpoint_names_the_account(azurite: Azurite, tmp_path: Path) -> Non
         with pytest.raises(Rejected) as caught:
             datastore.account_of(declared(azurite, "c", tmp_path, endpoint=endpoint))
         assert caught.value.reason == "EndpointWithoutAccount"
+
+
+@pytest.mark.parametrize("host", ["blob.st-anna.azurestack.example", "blob.core.windows.net"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_hosts_of_azure_stack_hub_and_azure_are_signed_for(
+    azurite: Azurite, tmp_path: Path, host: str, version: str
+) -> None:
+    container = new_container(azurite, {"a/x.csv": b"1"})
+    with RecordingProxy(to=f"{azurite.near}:{azurite.port}") as proxy:
+        block = {"endpoint": f"http://{azurite.account}.{host}", "apiVersion": version}
+        settings = declared(azurite, container, tmp_path, outbound=Outbound(proxy=proxy.url), **block)
+        source = datastore.from_settings(settings).source("a")
+        assert source.location == f"http://{azurite.account}.{host}/{container}"
+        assert artifacts.from_settings(settings).claim("t", b"mine") == b"mine"
+        with_sas = declared(
+            azurite, container, tmp_path, "sas", source.access["sas"], Outbound(proxy=proxy.url), **block
+        )
+        assert datastore.from_settings(with_sas).digest("a").files == 1
+    assert {request.headers["host"] for request in proxy.requests} == {f"{azurite.account}.{host}"}
+    assert {request.headers["x-ms-version"] for request in proxy.requests} == {version}
