@@ -89,7 +89,7 @@ class OciRegistry:
         }
         config = Descriptor("", digest_bytes(image.config), len(image.config))
         blobs[config.digest] = (config, partial(io.BytesIO, image.config))
-        self._push_blobs(path, list(blobs.values()))
+        self._push_blobs(path, sorted(blobs.values(), key=lambda one: -one[0].size))
         if self._client.digest(path, digest) is None:
             self._client.put_manifest(path, digest, image.manifest, image.media_type)
         return digest

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -93,16 +94,14 @@ class Transport:
         self.host = host
         self.url = f"{'http' if plain_http else 'https'}://{host}"
         self._outbound = outbound
-        settings: dict[str, Any] = {
-            "maxsize": 8,
-            "blocksize": BLOCK,
-            "timeout": TIMEOUT,
-            "retries": False,
-            # Also for a registry without TLS, whose token server may have it.
-            "ssl_context": _trust(outbound.ca_bundle, ca_bundle),
-        }
-        self._direct = urllib3.PoolManager(**settings)
-        self._proxied = urllib3.ProxyManager(outbound.proxy, **settings) if outbound.proxy else self._direct
+        self._ca_bundle = ca_bundle
+        for path in filter(None, (outbound.ca_bundle, ca_bundle)):
+            if not Path(path).expanduser().is_file():
+                raise NotFound(
+                    f"no CA bundle at {path}", reason="CaBundleMissing", fix="correct caBundle in edgetrain.yaml"
+                )
+        self._making = threading.Lock()
+        self._pools: dict[tuple[bool, bool], urllib3.PoolManager] = {}
 
     def own(self, url: str) -> bool:
         """Whether the URL is of the registry itself, so that it may see its credentials."""
@@ -152,9 +151,8 @@ class Transport:
 
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> Answer:
         host = urlsplit(url).netloc
-        pool = self._direct if self._reached_directly(url) else self._proxied
         try:
-            return pool.request(
+            return self._pool(url).request(
                 method,
                 url,
                 body=body,
@@ -165,6 +163,19 @@ class Transport:
             )
         except (broken.HTTPError, OSError) as error:
             raise fault(error, host) from None
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections to be used; the authorities to trust are read when they are needed."""
+        proxy = "" if self._reached_directly(url) else self._outbound.proxy
+        secure = url.startswith("https:") or proxy.startswith("https:")
+        with self._making:
+            if (secure, bool(proxy)) not in self._pools:
+                settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "timeout": TIMEOUT, "retries": False}
+                if secure:
+                    settings["ssl_context"] = _trust(self._outbound.ca_bundle, self._ca_bundle)
+                made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+                self._pools[secure, bool(proxy)] = made
+            return self._pools[secure, bool(proxy)]
 
     def _reached_directly(self, url: str) -> bool:
         host = (urlsplit(url).hostname or "").lower()
@@ -198,11 +209,6 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 def _trust(instead: str, beside: str) -> ssl.SSLContext:
     """The machine's authorities, or those of the file `instead`; and those of the file `beside`."""
-    for path in filter(None, (instead, beside)):
-        if not Path(path).expanduser().is_file():
-            raise NotFound(
-                f"no CA bundle at {path}", reason="CaBundleMissing", fix="correct caBundle in edgetrain.yaml"
-            )
     try:
         context = ssl.create_default_context(cafile=str(Path(instead).expanduser()) if instead else None)
         if beside:

@@ -21,7 +21,8 @@ from edgetrain.providers.oci import auth
 from edgetrain.providers.oci.client import Client, RemoteBlob
 from edgetrain.providers.oci.transport import ATTEMPTS, BLOCK, Answer, discard, refusal
 
-CHUNK = 32 * 2**20
+# Registries write each chunk to their disk before they answer: small ones cost time, large ones more to send again.
+CHUNK = 128 * 2**20
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
 
 
