@@ -6,12 +6,13 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Image, Layer
+from edgetrain.core.ports import BaseImage, Check, CheckStatus, Image, Layer
+from edgetrain.providers.diagnosis import tried
 
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"(?=.{{1,255}}$){_PART}(/{_PART})*")
@@ -25,6 +26,12 @@ class MemoryRegistry:
         self._blobs: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._manifests: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._tags: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def diagnose(self, repositories: Sequence[str]) -> Sequence[Check]:
+        return [
+            Check("registry", CheckStatus.PASS, "it answers"),
+            *(tried("registry-push", f"{name} takes a push", partial(_check, name)) for name in repositories),
+        ]
 
     def base(self, reference: str) -> BaseImage:
         repository, _, digest = reference.partition("@")
@@ -90,6 +97,10 @@ class MemoryRegistry:
 
     def where(self, repository: str) -> str:
         return f"memory:{_named(repository)}"
+
+
+def _check(repository: str) -> None:
+    _named(repository)
 
 
 def _named(repository: str) -> str:

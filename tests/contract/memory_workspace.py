@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import Check, CheckStatus, TrackedRun, WorkspaceModel, WorkspaceVersion
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -24,6 +24,9 @@ class MemoryWorkspace:
     def __init__(self) -> None:
         self.runs: dict[str, TrackedRun] = {}
         self._models: dict[str, _Model] = {}
+
+    def diagnose(self) -> Sequence[Check]:
+        return [Check("workspace", CheckStatus.PASS, "it answers")]
 
     def observe(self, models: Sequence[str]) -> Mapping[str, WorkspaceModel]:
         return {

@@ -12,7 +12,7 @@ import pytest
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import NotFound, ProviderError, Rejected
-from edgetrain.core.ports import BaseImage, Image, Layer, Registry
+from edgetrain.core.ports import BaseImage, CheckStatus, Image, Layer, Registry
 from edgetrain.image.assembly import About, assemble
 from edgetrain.image.layer import LayerFile
 
@@ -60,6 +60,12 @@ def everything(layer: Layer) -> bytes:
 
 class RegistryContract:
     """The contract of `core.ports.Registry`."""
+
+    def test_a_diagnosis_looks_at_each_repository_and_leaves_nothing(self, registry: Registry) -> None:
+        checks = registry.diagnose([REPOSITORY, "other"])
+        assert [check.name for check in checks] == ["registry", "registry-push", "registry-push"]
+        assert {check.status for check in checks} == {CheckStatus.PASS}
+        assert registry.tags(REPOSITORY) == {}
 
     def test_an_absent_repository_is_empty(self, registry: Registry) -> None:
         assert registry.tags(REPOSITORY) == {}

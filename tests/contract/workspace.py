@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import MetricPoint, TrackedRun, Workspace
+from edgetrain.core.ports import CheckStatus, MetricPoint, TrackedRun, Workspace
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
@@ -54,6 +54,13 @@ class WorkspaceContract(ABC):
     @pytest.fixture
     def workspace(self, tmp_path: Path) -> Workspace:
         return self.make(tmp_path / "site state")
+
+    def test_a_diagnosis_passes_and_tracks_nothing(self, workspace: Workspace) -> None:
+        assert {check.status for check in workspace.diagnose()} == {CheckStatus.PASS}
+        workspace.track(RUN)
+        before = self.seen(workspace, "digits")
+        assert {check.status for check in workspace.diagnose()} == {CheckStatus.PASS}
+        assert self.seen(workspace, "digits") == before
 
     def test_a_run_is_tracked_whole(self, workspace: Workspace) -> None:
         assert workspace.track(RUN)

@@ -16,6 +16,7 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("edgetrain.cli.validate:validate", "Check every manifest, reference and record."),
     "plan": Verb("edgetrain.cli.plan:plan", "Show what apply would do."),
     "apply": Verb("edgetrain.cli.apply:apply", "Bring the world to what main says."),
+    "doctor": Verb("edgetrain.cli.doctor:doctor", "Look at everything that a site needs."),
     "run": Verb("edgetrain.cli.runs:run", "Try an experiment here, uncommitted code and all."),
     "runs": Verb("edgetrain.cli.runs:runs", "List runs and how they ended."),
     "logs": Verb("edgetrain.cli.runs:logs", "Show what a run's script printed, at the site."),

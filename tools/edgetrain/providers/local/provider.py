@@ -17,6 +17,7 @@ from typing import Any
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Transient
 from edgetrain.core.ports import (
+    Check,
     DataDigest,
     DataSource,
     EgressLevel,
@@ -36,6 +37,8 @@ from edgetrain.providers.contract import ID
 from edgetrain.providers.durable import CHUNK, disk, incoming, make_folder, sync_folder
 from edgetrain.providers.index import build_environment
 from edgetrain.providers.local import content, prepare
+from edgetrain.providers.local.diagnosis import diagnose
+from edgetrain.providers.local.disk import remove, sync
 from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
 from edgetrain.providers.local.sandbox import FIX, ISOLATION, SUPERVISOR, Absent, find, python
@@ -299,6 +302,10 @@ class LocalCompute:
                 if left.name not in ("forgotten", "lock"):
                     remove(left)
 
+    def diagnose(self, sources: Sequence[DataSource] = (), cheap: bool = False) -> Sequence[Check]:
+        """Look at all that a run needs; nothing of it takes long."""
+        return diagnose(find(self._bwrap()), self.allow_unsandboxed, self.state, self.capacity, sources)
+
     def runs(self) -> Sequence[str]:
         """The ids of all runs that are still held here."""
         with disk("listing runs"):
@@ -339,25 +346,6 @@ class LocalCompute:
         if phase is not RunPhase.ENDED or not (run / "outputs").is_dir():
             raise Conflict(f"{run_id} is {phase.value}: it has no outputs to read", fix="wait for its end")
         return run
-
-
-def remove(path: Path) -> None:
-    """Remove a folder that a script may have filled: with deep nesting, or folders without rights."""
-    arguments = ["--", str(path)]
-    if path.is_dir() and not path.is_symlink():
-        subprocess.run(["chmod", "-R", "u+rwX", *arguments], capture_output=True, check=False)
-    done = subprocess.run(["rm", "-rf", *arguments], capture_output=True, check=False)
-    if done.returncode != 0:
-        raise OSError(f"could not remove {path.name}")
-
-
-def sync(path: Path) -> None:
-    """Make the file's bytes survive a power cut: a start that is done again takes the folder as it is."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cancelled(reason: str) -> dict[str, Any]:

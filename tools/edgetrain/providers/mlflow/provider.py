@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +16,9 @@ from filelock import FileLock
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import Check, Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.providers.diagnosis import tried
+from edgetrain.providers.durable import disk, make_folder
 from edgetrain.providers.mlflow.client import DATABASE, load, open_client
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ OUTCOME_TAG = "edgetrain.outcome"
 COMPLETE_TAG = "edgetrain.complete"
 VERSION_TAG = "edgetrain.version"
 DIGEST_TAG = "edgetrain.digest"
+DOCTOR_TAG = "edgetrain.doctor"
 
 _STATUS = {"candidate": "FINISHED", "not_better": "FINISHED", "cancelled": "KILLED"}
 _SCHEMES = {"http", "https", "postgresql", "mysql", "mssql"}
@@ -70,6 +74,32 @@ class MlflowWorkspace:
             return f"MLflow at {self._state / DATABASE}"
         parts = urlsplit(self._uri)
         return f"MLflow at {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def diagnose(self) -> Sequence[Check]:
+        """Whether the folder of database and lock can be written, and MLflow answers and takes a note.
+
+        The note is a tag of the newest experiment, always the same: a server tells only so that we may write.
+        """
+        return [
+            tried("workspace-folder", "the site's state can be written", self._write_folder),
+            tried("workspace", f"{self.where()} answers", self._ask),
+            tried("workspace-write", "what is tracked can be written", self._note),
+        ]
+
+    def _write_folder(self) -> None:
+        with disk("writing the site's state"):
+            make_folder(self._state)
+            with TemporaryFile(dir=self._state) as file:
+                file.write(b"doctor")
+
+    def _ask(self) -> None:
+        with self._client() as client:
+            client.search_registered_models(max_results=1)
+
+    def _note(self) -> None:
+        with self._client() as client:
+            for experiment in client.search_experiments(max_results=1):
+                client.set_experiment_tag(experiment.experiment_id, DOCTOR_TAG, "seen")
 
     def observe(self, models: Sequence[str]) -> Mapping[str, WorkspaceModel]:
         """What MLflow holds of these models."""

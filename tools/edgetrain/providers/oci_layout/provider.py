@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Image, Settings
+from edgetrain.core.ports import BaseImage, Check, Image, Settings
 from edgetrain.core.problem import shown
+from edgetrain.providers.diagnosis import tried
+from edgetrain.providers.durable import disk
 from edgetrain.providers.image_spec import (
     Descriptor,
     base_of,
@@ -98,6 +101,21 @@ class OciLayoutRegistry:
             return False
         return all(layout.size(blob.digest) == blob.size for blob in blobs)
 
+    def diagnose(self, repositories: Sequence[str]) -> Sequence[Check]:
+        """Whether the folder can be written, and each repository read and written."""
+        return [
+            tried("registry", "the folder of images can be written", lambda: _write(self._root)),
+            *(
+                tried("registry-push", f"{shown(name)} takes a push", partial(self._takes, name))
+                for name in repositories
+            ),
+        ]
+
+    def _takes(self, repository: str) -> None:
+        layout = self._layout(repository)
+        layout.entries()
+        _write(layout.folder)
+
     def where(self, repository: str) -> str:
         """As skopeo names it."""
         return f"oci:{self._layout(repository).folder}"
@@ -120,6 +138,13 @@ class OciLayoutRegistry:
         # Hidden names: no repository's name begins with a dot.
         lock = self._root / ".locks" / (hashlib.sha256(repository.encode()).hexdigest() + ".lock")
         return Layout(self._root.joinpath(*parts), lock, self._root / ".incoming")
+
+
+def _write(folder: Path) -> None:
+    """Try to write there, or where the folder would be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with disk("writing the folder of images"), TemporaryFile(dir=there) as file:
+        file.write(b"doctor")
 
 
 def _entry(manifest: Descriptor, tag: str | None = None) -> dict[str, Any]:

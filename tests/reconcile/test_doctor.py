@@ -1,0 +1,252 @@
+"""`edgetrain doctor` on a real small site: what is well, what is broken, and how it is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgetrain.core.errors import Denied, UsageError
+from edgetrain.core.ports import Check, CheckStatus
+from edgetrain.providers.local.provider import LocalCompute
+from edgetrain.reconcile.doctor import examine, guarded
+from edgetrain.reconcile.report import Event
+from edgetrain.render.doctor import (
+    Diagnosis,
+    Part,
+    doctor_annotations,
+    doctor_json,
+    doctor_markdown,
+    doctor_text,
+)
+from tests.apply.site import SmallSite
+from tests.cli.command import edgetrain
+
+KEY = """\
+  machine: {name: m, email: m@example.org, signingKey: {secret: key}}
+  secrets: {key: {source: {file: FILE}}}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SmallSite:
+    return SmallSite(tmp_path / "a site").make()
+
+
+def look(site: SmallSite, target: str | None = None, events: list[Event] | None = None) -> Diagnosis:
+    """What doctor finds there."""
+    return examine(site.clone, target, None, ([] if events is None else events).append)
+
+
+def failing(found: Diagnosis) -> dict[tuple[str, str], str]:
+    """The reasons of the checks that failed, by part and check."""
+    return {
+        (part.title, check.name): check.reason
+        for part in found.parts
+        for check in part.checks
+        if check.status is CheckStatus.FAIL
+    }
+
+
+def statuses(found: Diagnosis, name: str) -> set[CheckStatus]:
+    """How the checks of a name went."""
+    return {check.status for part in found.parts for check in part.checks if check.name == name}
+
+
+def test_a_sound_site_passes_and_is_left_as_it_was(site: SmallSite) -> None:
+    events: list[Event] = []
+    found = look(site, events=events)
+    assert failing(found) == {}
+    assert [part.title for part in found.parts] == [
+        "git", "artifacts", "workspace", "registry local", "datastore store", "target runner",
+    ]  # fmt: skip
+    assert statuses(found, "signing-key") == {CheckStatus.WARN}
+    assert statuses(found, "isolation-network") == {CheckStatus.PASS}
+    assert len([event for event in events if event.kind == "Examined"]) == len(found.parts)
+    left = {file.relative_to(site.state).parts[0] for file in site.state.rglob("*") if file.is_file()}
+    assert left <= {"mlflow.db", "mlflow.lock", "artifacts"}, left
+    assert not list(site.state.glob("artifacts/sha256/**/*"))
+    assert look(site, "runner").parts[-1].name == "runner"
+
+
+def test_missing_data_is_told_by_store_and_target(site: SmallSite) -> None:
+    shutil.rmtree(site.data / "table")
+    found = failing(look(site))
+    assert ("datastore store", "data-path") in found
+    assert any(part == "target runner" for part, _ in found)
+    ended = edgetrain("doctor", "runner", "--format", "json", cwd=site.clone)
+    assert ended.code == 3
+    assert ended.json["good"] is False
+    assert ended.json["counts"]["fail"] == len(found)
+
+
+def test_a_remote_that_is_gone_fails_and_the_rest_is_looked_at(site: SmallSite) -> None:
+    site.remote.rename(site.remote.with_name("gone"))
+    found = look(site)
+    assert failing(found) == {("git", "git-branch"): "RemoteUnreachable"}
+    assert statuses(found, "data-path") == {CheckStatus.PASS}
+
+
+def test_without_a_remote_records_are_committed_here(site: SmallSite) -> None:
+    subprocess.run(["git", "remote", "remove", "origin"], cwd=site.clone, check=True)
+    assert failing(look(site)) == {}
+
+
+def test_a_push_that_is_refused_is_told(site: SmallSite) -> None:
+    subprocess.run(["git", "remote", "set-url", "--push", "origin", "/no/such/place"], cwd=site.clone, check=True)
+    assert failing(look(site)) == {("git", "git-push"): "PushRefused"}
+
+
+def keyed(site: SmallSite, folder: Path) -> tuple[Path, str]:
+    """A signing key, named in edgetrain.yaml; answers its file and its public half."""
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    site.edit(
+        "edgetrain.yaml", "  allowUnsandboxed: true\n", "  allowUnsandboxed: true\n" + KEY.replace("FILE", str(key))
+    )
+    site.push("Sign records")
+    return key, " ".join((folder / "key.pub").read_text().split()[:2])
+
+
+def test_the_signing_key_must_be_there_private_and_listed(site: SmallSite, tmp_path: Path) -> None:
+    key, public = keyed(site, tmp_path)
+    assert failing(look(site)) == {("git", "signing-key"): "SignerMissing"}
+    site.write(".github/allowed_signers", f"other@example.org {public}\n\nm@example.org ssh-ed25519 AAAA\n")
+    site.push("List others")
+    assert failing(look(site)) == {("git", "signing-key"): "SignerMissing"}
+    site.write(".github/allowed_signers", f"m@example.org {public}\n")
+    assert failing(look(site)) == {("git", "signing-key"): "SignerMissing"}, (
+        "main's list counts, not the work tree's"
+    )
+    site.push("List it")
+    assert failing(look(site)) == {}
+    key.chmod(0o644)
+    assert failing(look(site)) == {("git", "signing-key"): "KeyNotPrivate"}
+    key.chmod(0o600)
+    key.write_text("no key\n")
+    assert failing(look(site)) == {("git", "signing-key"): "KeyNotReadable"}
+    key.unlink()
+    found = look(site)
+    assert failing(found) == {("git", "git"): "SecretMissing"}
+    assert statuses(found, "git-push") == {CheckStatus.PASS}
+
+
+def test_a_workspace_that_is_a_link_and_images_in_a_file_fail(site: SmallSite) -> None:
+    database = site.state / "mlflow.db"
+    database.rename(site.state / "else.db")
+    database.symlink_to(site.state / "else.db")
+    (site.state / "images").write_text("a file")
+    found = failing(look(site))
+    assert found["workspace", "workspace"] == "Symlink"
+    assert found["workspace", "workspace-write"] == "Symlink"
+    assert {check for part, check in found if part == "registry local"} == {"registry", "registry-push"}
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(True, CheckStatus.WARN), (False, CheckStatus.FAIL)])
+def test_a_runner_without_a_sandbox(tmp_path: Path, allowed: bool, status: CheckStatus) -> None:
+    plain = LocalCompute(name="r", state=tmp_path, allow_unsandboxed=allowed, capacity={}, bwrap=lambda: None)
+    [check] = [check for check in plain.diagnose() if check.name == "sandbox"]
+    assert (check.status, check.reason) == (status, "SandboxMissing")
+
+
+def test_declared_capacity_is_held_against_the_machine(tmp_path: Path) -> None:
+    capacity = {"cpus": 100_000, "memory": 2**60, "gpus": 1, "slots": 1}
+    large = LocalCompute(name="r", state=tmp_path / "not yet", allow_unsandboxed=True, capacity=capacity)
+    bad = {check.name: check.reason for check in large.diagnose() if check.status is CheckStatus.FAIL}
+    assert bad == {"cpus": "CapacityTooHigh", "memory": "CapacityTooHigh", "gpus": "GpuNotServed"}
+    assert not (tmp_path / "not yet").exists()
+
+
+def test_an_unknown_target_is_named(site: SmallSite) -> None:
+    with pytest.raises(UsageError, match='did you mean "runner"'):
+        look(site, "runer")
+    assert edgetrain("doctor", "runer", cwd=site.clone).code == 2
+    assert edgetrain("doctor", "--site", "there", cwd=site.clone).code == 2
+
+
+def raising(error: Exception) -> Callable[[], Iterator[Check]]:
+    """A look that tells one check and raises then."""
+
+    def look_() -> Iterator[Check]:
+        yield GOOD
+        raise error
+
+    return look_
+
+
+GOOD = Check("first", CheckStatus.PASS, "well")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Denied("no", reason="KeyRefused", fix="another key"), "KeyRefused"),
+        (PermissionError(13, "no"), "StorageDenied"),
+        (ZeroDivisionError("secret in it"), "Unexpected"),
+    ],
+)
+def test_what_raises_is_a_check_that_failed(error: Exception, reason: str) -> None:
+    first, second = guarded("target", raising(error))
+    assert first == GOOD
+    assert second.status is CheckStatus.FAIL
+    assert second.fix
+    assert "secret" not in second.message
+    if reason != "StorageDenied":
+        assert second.reason == reason
+
+
+FOUND = Diagnosis(
+    "here",
+    (
+        Part("git", "", (GOOD,)),
+        Part(
+            "target",
+            "gpu | 1",
+            (
+                Check(
+                    "host-key", CheckStatus.FAIL, "seen SHA256:x\n::error::forged", "HostKeyChanged", "look | <b>"
+                ),
+                Check("clock", CheckStatus.WARN, "off by 3 s", "ClockSkew", "run ntp"),
+            ),
+        ),
+    ),
+)
+
+
+def test_text() -> None:
+    assert doctor_text(FOUND) == (
+        "Doctor of site here: 1 passed, 1 warning, 1 failed\n\n"
+        "git\n  pass  first     well\n\n"
+        "target gpu | 1\n"
+        "  FAIL  host-key  seen SHA256:x\\x0a::error::forged (HostKeyChanged)\n"
+        "                fix: look | <b>\n"
+        "  WARN  clock     off by 3 s (ClockSkew)\n"
+        "                fix: run ntp\n"
+    )
+
+
+def test_markdown_has_what_failed_first_and_is_not_broken_out_of() -> None:
+    rows = doctor_markdown(FOUND).splitlines()[4:]
+    assert [row.split(" | ")[0] for row in rows] == ["| FAIL", "| WARN", "| pass"]
+    assert all(row.count(" | ") == 5 for row in rows)
+    assert "<b>" not in rows[0]
+
+
+def test_json_and_annotations() -> None:
+    told = json.loads(doctor_json(FOUND))
+    assert (told["kind"], told["good"], told["counts"]) == ("Diagnosis", False, {"pass": 1, "warn": 1, "fail": 1})
+    lines = doctor_annotations(FOUND).splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::notice"]
+    assert not any(line.startswith("::error::forged") for line in lines)
+
+
+@pytest.mark.parametrize("format_", ["text", "json", "markdown", "github"])
+def test_every_format_on_standard_output_and_progress_on_the_other(site: SmallSite, format_: str) -> None:
+    ended = edgetrain("doctor", "--format", format_, cwd=site.clone)
+    assert ended.code == 0
+    assert "Examined" in ended.err
+    assert "passed" in ended.out or '"pass"' in ended.out

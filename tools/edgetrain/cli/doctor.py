@@ -1,0 +1,37 @@
+"""`edgetrain doctor`: looks at everything that a site needs, before anything is submitted."""
+
+from __future__ import annotations
+
+import click
+
+from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.session import Session, format_option, pass_session
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--site", metavar="NAME", help="The site; needed if there are several and no target is given.")
+@format_option("text", "json", "markdown", "github")
+@pass_session
+@click.pass_context
+def doctor(context: click.Context, session: Session, target: str | None, site: str | None) -> None:
+    """Look at everything that a site needs: git, stores, workspace, registries, data, and TARGET or all targets.
+
+    Run it on the site's runner. Nothing is started or released; each check passes, warns or fails, with the
+    reason and the fix. Exit code 3 if one fails.
+    """
+    from edgetrain.cli.progress import Progress
+    from edgetrain.reconcile.doctor import examine
+    from edgetrain.render import doctor as render
+
+    progress = Progress(session)
+    with progress.shown_live():
+        found = examine(session.root, target, site, progress)
+    written = {
+        "json": render.doctor_json,
+        "markdown": render.doctor_markdown,
+        "github": render.doctor_annotations,
+        "text": render.doctor_text,
+    }[session.format](found)
+    session.show(written)
+    context.exit(0 if found.good else EXIT_REFUSED)

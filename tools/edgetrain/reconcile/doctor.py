@@ -1,0 +1,218 @@
+"""Looks at everything that a site needs before anything is submitted; changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.errors import EdgetrainError, RepositoryError, UsageError
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds.configuration import Configuration
+from edgetrain.core.ports import Check, CheckStatus, DataSource
+from edgetrain.core.problem import did_you_mean, shown
+from edgetrain.providers.durable import storage_error
+from edgetrain.reconcile.judge import ALLOWED_SIGNERS
+from edgetrain.reconcile.planning import checked, open_site
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import State, read_work_tree, secret_file
+from edgetrain.render.doctor import Diagnosis, Part
+from edgetrain.repo.command import without_credentials
+from edgetrain.repo.git import REMOTE, Git
+
+SIDE_BY_SIDE = 8
+SECONDS = 60
+
+
+def examine(root: Path, target: str | None, asked: str | None, report: Report) -> Diagnosis:
+    """Look at a site's parts, and at one of its targets or all. `asked` is the site where that is not clear.
+
+    Raises InvalidFiles, UsageError, RepositoryError; what a provider says or raises is a check.
+    """
+    state = checked(read_work_tree(Git.find(root)))
+    desired = state.desired
+    if target is not None and target not in desired.targets:
+        raise UsageError(
+            f"no compute target {shown(target)!r}{did_you_mean(target, desired.targets)}",
+            fix=f"one of: {', '.join(sorted(desired.targets)) or 'make one: edgetrain new compute NAME'}",
+        )
+    if target is not None:
+        asked = asked or desired.targets[target].site
+    site = open_site(state, asked)
+    if target is not None and desired.targets[target].site != site.name:
+        raise UsageError(
+            f"{target} is at site {desired.targets[target].site}, not {site.name}", fix="leave --site out"
+        )
+    targets = [t for n, t in sorted(desired.targets.items()) if t.site == site.name and target in (None, n)]
+    looks = [*_common(state, site, report), *_targets(desired, site, targets, report)]
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
+        return Diagnosis(site.name, tuple(pool.map(lambda look: look(), looks)))
+
+
+def _part(kind: str, name: str, report: Report, look: Callable[[], Iterable[Check]]) -> Callable[[], Part]:
+    def looked() -> Part:
+        report(Event("Examining", f"{kind} {name}".strip()))
+        part = Part(kind, name, tuple(guarded(kind, look)))
+        bad = sum(check.status is CheckStatus.FAIL for check in part.checks)
+        report(Event("Examined", part.title, f"{bad} failed" if bad else "good"))
+        return part
+
+    return looked
+
+
+def guarded(name: str, look: Callable[[], Iterable[Check]]) -> list[Check]:
+    """The checks; what raises is one that failed, after those that were told before."""
+    found: list[Check] = []
+
+    def failed(message: str, reason: str, fix: str) -> None:
+        found.append(Check(name, CheckStatus.FAIL, message, reason, fix))
+
+    try:
+        found.extend(look())
+    except EdgetrainError as error:
+        failed(error.message, error.reason, error.fix)
+    except OSError as error:
+        told = storage_error(error, "looking at it")
+        failed(told.message, told.reason, told.fix)
+    except Exception as error:
+        # A fault of the provider's is told like any other: the rest of the site is worth knowing.
+        what = f"the provider failed in a way that it should not ({type(error).__name__})"
+        failed(what, "Unexpected", "report it as a fault of edgetrain")
+    return found
+
+
+def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], Part]]:
+    desired, configuration = state.desired, state.desired.configuration
+    yield _part("git", "", report, lambda: git_checks(state.git, configuration))
+    # Opening them may fail, so that is part of the look.
+    yield _part("artifacts", "", report, lambda: site.artifacts.diagnose())  # noqa: PLW0108
+    yield _part("workspace", "", report, lambda: site.workspace.diagnose())  # noqa: PLW0108
+    for name in sorted(configuration.registries):
+        repositories = sorted(
+            {
+                model.image.repository
+                for model in desired.models.values()
+                if not model.metadata.retired and configuration.registry(model.image.registry) == name
+            }
+        )
+        look = lambda name=name, wanted=repositories: site.registry(name).diagnose(wanted)  # noqa: E731
+        yield _part("registry", name, report, look)
+    for name in sorted(site.settings.datastores):
+        paths = sorted(
+            {
+                data.path
+                for experiment in _experiments(desired, site)
+                for data in experiment.data.values()
+                if data.datastore == name
+            }
+        )
+        look = lambda name=name, wanted=paths: site.datastore(name).diagnose(wanted)  # noqa: E731
+        yield _part("datastore", name, report, look)
+
+
+def _experiments(desired: Desired, site: Site) -> list[Experiment]:
+    """The experiments that may run at the site."""
+    return [
+        experiment
+        for _, experiment in sorted(desired.experiments.items())
+        if not experiment.metadata.retired
+        and any(target.site == site.name for target in desired.targets_for(experiment))
+    ]
+
+
+def _targets(
+    desired: Desired, site: Site, targets: Sequence[ComputeTarget], report: Report
+) -> Iterator[Callable[[], Part]]:
+    for target in targets:
+        look = lambda target=target: _target(desired, site, target)  # noqa: E731
+        yield _part("target", target.metadata.name, report, look)
+
+
+def _target(desired: Desired, site: Site, target: ComputeTarget) -> list[Check]:
+    """The target's own checks, with every data input that its experiments read."""
+    wanted = sorted(
+        {
+            (data.datastore, data.path)
+            for experiment in _experiments(desired, site)
+            if target in desired.targets_for(experiment)
+            for data in experiment.data.values()
+        }
+    )
+    sources: list[DataSource] = []
+    found: list[Check] = []
+    for store, path in wanted:
+        try:
+            sources.append(site.datastore(store).source(path))
+        except EdgetrainError as error:
+            what = f"{store}:{path}: {error.message}"
+            found.append(Check("data-source", CheckStatus.FAIL, what, error.reason, error.fix))
+    return [*site.compute(target).diagnose(sources), *found]
+
+
+def git_checks(git: Git, configuration: Configuration) -> Iterator[Check]:
+    """Whether main can be read and pushed to, and records be signed so that others believe them."""
+    branch = configuration.branch
+    tip: str | None = None
+    try:
+        tip = git.tip(branch)
+    except RepositoryError as error:
+        yield Check("git-branch", CheckStatus.FAIL, error.message, error.reason, error.fix)
+    else:
+        yield Check("git-branch", CheckStatus.PASS, f"{branch} can be read")
+    if not git.has_remote():
+        yield Check("git-push", CheckStatus.PASS, "there is no remote: records are committed here")
+    elif tip is not None:
+        yield _push(git, branch, tip)
+    if git.is_shallow():
+        fix = "git fetch --unshallow; in a workflow: fetch-depth: 0"
+        yield Check("git-history", CheckStatus.WARN, "the clone is shallow", "Shallow", fix)
+    yield from _signing(git, configuration, tip)
+
+
+def _push(git: Git, branch: str, tip: str) -> Check:
+    """Offer the remote what it has: it asks for our credentials and changes nothing."""
+    options = ("--dry-run", "--porcelain", "--no-verify", "--end-of-options")
+    done = git.attempt("push", *options, REMOTE, f"{tip}:refs/heads/{branch}", timeout=SECONDS)
+    if done.code == 0:
+        return Check("git-push", CheckStatus.PASS, f"{REMOTE} lets us push (branch protection is seen only then)")
+    fix = f"let the machine push to {branch} and edgetrain/*: a deploy key or token with write access"
+    return Check("git-push", CheckStatus.FAIL, shown(without_credentials(done.err), 300), "PushRefused", fix)
+
+
+def _signing(git: Git, configuration: Configuration, tip: str | None) -> Iterator[Check]:
+    name = configuration.machine.signing_key
+    if name is None:
+        fix = "name a key in edgetrain.yaml (spec.machine.signingKey), and list it in .github/allowed_signers"
+        yield Check("signing-key", CheckStatus.WARN, "records are not signed", "Unsigned", fix)
+        return
+    key = secret_file(configuration.secrets, name)
+    if key.stat().st_mode & 0o077:
+        what = f"the key of secret {name} can be read by others on this machine"
+        yield Check("signing-key", CheckStatus.FAIL, what, "KeyNotPrivate", "chmod 600 the key's file")
+        return
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        fix = "Install OpenSSH's ssh-keygen (package openssh-client)."
+        yield Check("signing-key", CheckStatus.FAIL, "there is no ssh-keygen here", "ProgramMissing", fix)
+        return
+    command = [program, "-y", "-P", "", "-f", str(key)]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)
+    public = done.stdout.decode("utf-8", "replace").split()[:2]
+    if done.returncode != 0 or len(public) != 2:
+        what = f"the key of secret {name} can't be read by ssh-keygen"
+        fix = "make one: ssh-keygen -t ed25519 -N '' -f FILE"
+        yield Check("signing-key", CheckStatus.FAIL, what, "KeyNotReadable", fix)
+        return
+    signers = git.show(tip, ALLOWED_SIGNERS) if tip else None
+    email = configuration.machine.email
+    lines = [line.split() for line in (signers or b"").decode("utf-8", "replace").splitlines()]
+    if any(public[1] in words and email in words[0].split(",") for words in lines):
+        yield Check("signing-key", CheckStatus.PASS, f"records are signed, and {ALLOWED_SIGNERS} lists the key")
+    else:
+        what = f"{configuration.branch}'s {ALLOWED_SIGNERS} does not list the key for {email}"
+        fix = f"add the line: {email} {' '.join(public)}"
+        yield Check("signing-key", CheckStatus.FAIL, what, "SignerMissing", fix)
