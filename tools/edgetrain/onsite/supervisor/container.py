@@ -57,6 +57,8 @@ class Container:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self.pid}/cgroup").read_text(encoding="utf-8").splitlines():
                 _, names, path = line.split(":", 2)
+                if path == "/":  # where the kernel moves those that have ended: the machine's own figures
+                    continue
                 for name in names.split(",") if names else [""]:
                     self.files[name] = CGROUPS / name / path.lstrip("/")
 

@@ -91,6 +91,8 @@ class Run:
         """What the command used; without what the build of its environment did."""
         if self.before is None:
             return {}
+        if self.container:  # what is not known, of a run of a moment, is left out
+            return {name: round(value, 3) for name, value in self.top.items() if value}
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = spent.ru_utime + spent.ru_stime - self.before.ru_utime - self.before.ru_stime
         memory = spent.ru_maxrss * 1024.0 if spent.ru_maxrss > self.before.ru_maxrss else 0.0
