@@ -31,6 +31,8 @@ def deploy(work: Path, digest: str) -> None:
     data = sys.stdin.buffer.read(MOST)
     if hashlib.sha256(data).hexdigest() != digest:
         sys.exit(DAMAGED)
+    # Read in containers by a user without rights; the work folder above lets nobody else of this machine in.
+    os.umask(0o022)
     fresh = tools / (".new-" + secrets.token_hex(8))
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:

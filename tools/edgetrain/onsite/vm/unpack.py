@@ -32,7 +32,8 @@ def unpack(stream: BinaryIO, folder: Path) -> None:
                     raise refused("a name leads outside")
                 path = folder.joinpath(*parts)
                 if member.isdir():
-                    path.mkdir(mode=0o755)
+                    path.mkdir()
+                    path.chmod(0o755)
                 elif member.issym():
                     links.append((path, member.linkname))
                 elif member.isreg():
