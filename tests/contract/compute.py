@@ -329,7 +329,7 @@ class ComputeContract:
             ["write", "model.txt", f"weights {rows[40]} {rows[41]}"],
             ["write", "out/clean.txt", "weights 0.25 0.5 1.5"],
             ["print", f"training on {rows[7]} {rows[8]}"],
-            inputs=(InputMount("table", DataSource("folder", str(data)), ""),),
+            inputs=(InputMount("table", FolderDatastore(root=data, cache=tmp_path / "digests").source("."), ""),),
         )
         assert settle(compute, made.id).exit_code == 0
         files = {"model.txt": "custom_model", "out/clean.txt": "custom_model"}

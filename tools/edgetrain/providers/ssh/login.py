@@ -109,12 +109,13 @@ def _credentials(to: Endpoint) -> dict[str, Any]:
         fix = "give an unencrypted OpenSSH or PEM private key, made for this use: `ssh-keygen -t ed25519 -N ''`"
         try:
             key = asyncssh.import_private_key(to.key().reveal())
-        except asyncssh.KeyEncryptionError:
-            message = f"the private key for {to.host} is protected by a passphrase, and no one is there to type it"
-            raise Denied(message, reason="KeyHasPassphrase", fix=fix) from None
-        except (asyncssh.KeyImportError, ValueError):
-            message = f"the secret for {to.host} is not a private key"
-            raise Denied(message, reason="InvalidKey", fix=fix) from None
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
+            if "passphrase" in str(error).lower():
+                message = (
+                    f"the private key for {to.host} is protected by a passphrase, and no one is there to type it"
+                )
+                raise Denied(message, reason="KeyHasPassphrase", fix=fix) from None
+            raise Denied(f"the secret for {to.host} is not a private key", reason="InvalidKey", fix=fix) from None
         return {**none, "client_keys": [key], "public_key_auth": True}
     if to.secret is not None:
         value = to.secret()
@@ -165,9 +166,14 @@ async def _connect(
             )
     except asyncssh.HostKeyNotVerifiable:
         raise hostkeys.mismatch(to.host, seen[0] if seen else None, keys) from None
-    except asyncssh.KeyExchangeFailed:
-        # It has no key of a pinned type, most likely: look which one it has, to tell it.
-        raise hostkeys.mismatch(to.host, await _look(way, to, place, tunnel), keys) from None
+    except asyncssh.PermissionDenied as error:
+        raise told(error, to) from None
+    except asyncssh.DisconnectError as error:
+        # A server without a key of a pinned type hangs up, or we do: look which one it has, to tell it.
+        shows = await _look(way, to, place, tunnel)
+        if shows is not None and shows not in keys:
+            raise hostkeys.mismatch(to.host, shows, keys) from None
+        raise told(error, to) from None
     except (asyncssh.Error, OSError, TimeoutError) as error:
         raise told(error, to) from None
 
@@ -194,6 +200,12 @@ def told(error: BaseException, to: Endpoint) -> ProviderError:
             f"{where} refuses to let {to.username} in with the declared secret",
             reason="LoginRefused",
             fix="put the public key into the account's authorized_keys, and see that the account is not locked",
+        )
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return Rejected(
+            f"{where} and the runner have no algorithm in common",
+            reason="NoCommonAlgorithm",
+            fix="update the machine's OpenSSH, and leave its defaults",
         )
     if isinstance(error, asyncssh.ChannelOpenError):
         if error.code in (asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, asyncssh.OPEN_CONNECT_FAILED):

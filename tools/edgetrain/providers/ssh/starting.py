@@ -165,7 +165,7 @@ def ensure_environment(machine: Machine, requirements: bytes, image: str, python
     ask = partial(machine.remote.call, module=ENGINE)
     if not ask("environment", id=name):
         made = environment.ensure(machine.settings.state, requirements, image, python, platform)
-        ask("receive", made.parts, LOAD_SECONDS, id=name, digest=made.digest)
+        ask("receive", made.parts, LOAD_SECONDS, id=name, digest=made.digest, size=made.size)
     return name
 
 
