@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all parts lint format bench docs lock clean
+.PHONY: help setup demo demo-edge test test-all parts lint format bench docs lock clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: setup ## Walk the main job on real data, in a scratch folder
 	@$(BIN)/python tools/demo/demo.py
+
+demo-edge: setup parts ## Walk it over the real parts of a site: blob store, VM, registry (root on Debian)
+	@$(BIN)/python tools/demo/edge.py
 
 parts: ## Set up the system parts of the tests where this user may (sandbox, registry, VM, Azurite)
 	@tests/parts

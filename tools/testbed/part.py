@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 PREFIX = "edgetrain-testbed-"
+CGROUPS = Path("/sys/fs/cgroup")
 LIFELINE = Path(__file__).with_name("lifeline.py")
 READY = 60.0  # seconds a part may take to answer; a deadline, not a wait
 ATTEMPTS = 5  # a free port may be taken by another process before the part listens on it
@@ -44,7 +45,19 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():
+            sweep_cgroups(folder / "disk")
             remove(folder)
+
+
+def sweep_cgroups(disk: Path) -> None:
+    """Remove the groups that the containers of a VM's disk leave behind when the VM is powered off."""
+    for stored in disk.glob("containers/storage/overlay-containers/*"):
+        for pattern in (f"libpod_parent/*{stored.name}*", f"*/libpod_parent/*{stored.name}*"):
+            for group in CGROUPS.glob(pattern):
+                inner = sorted((folder for folder in group.rglob("*") if folder.is_dir()), reverse=True)
+                for folder in [*inner, group]:
+                    with contextlib.suppress(OSError):  # a process may just be ending in it
+                        folder.rmdir()
 
 
 def remove(folder: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from testbed.part import READY, Part, PartFailed, until
+from testbed.part import READY, Part, PartFailed, sweep_cgroups, until
 from testbed.vm_disk import prepare
 
 NETWORK = ipaddress.ip_network("198.51.100.0/24")
@@ -30,7 +30,6 @@ INIT = Path(__file__).with_name("vm_init.py")
 CHECKOUT = Path(__file__).parents[2]
 HOST_ADDRESSES = tuple(str(next(net.hosts())) for net in NETWORK.subnets(new_prefix=30))
 COMMANDS = ("ip", "nsenter", "openssl", "podman", "runc", "ssh-keygen", "sshd", "unshare")
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Vm(Part):
@@ -81,7 +80,6 @@ class Vm(Part):
 
     def stop(self) -> None:
         """Power off at once: all processes and mounts are gone, the disk stays."""
-        containers = self._containers()
         if self._unshare is not None:
             with contextlib.suppress(ProcessLookupError):
                 if self._pid:
@@ -93,8 +91,7 @@ class Vm(Part):
                     pipe.close()
             self._unshare.wait(READY)
             self._unshare, self._pid = None, 0
-        for container in containers:
-            _remove_cgroups(container)
+        sweep_cgroups(self.disk)
 
     def reboot(self) -> None:
         """Power off at once and boot again: same address, host keys and disk, another boot id."""
@@ -248,11 +245,6 @@ class Vm(Part):
             drop_in.parent.mkdir(parents=True, exist_ok=True)
             drop_in.write_text(f'[[registry]]\nlocation = "{name}"\ninsecure = true\n')
 
-    def _containers(self) -> list[str]:
-        return [
-            folder.name for folder in self.disk.glob("containers/storage/overlay-containers/*") if folder.is_dir()
-        ]
-
 
 @cache
 def works() -> str:
@@ -283,15 +275,3 @@ def _checked(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise PartFailed(f"{' '.join(command)}: {done.stderr.strip()}")
-
-
-def _remove_cgroups(container: str) -> None:
-    """Remove the groups that a container leaves behind when its VM is powered off."""
-    for pattern in (f"libpod_parent/*{container}*", f"*/libpod_parent/*{container}*"):
-        for group in CGROUPS.glob(pattern):
-            for inner in sorted(group.rglob("*"), reverse=True):
-                if inner.is_dir():
-                    with contextlib.suppress(OSError):
-                        inner.rmdir()
-            with contextlib.suppress(OSError):
-                group.rmdir()
