@@ -34,7 +34,6 @@ class EdgeSite(SmallSite):
         spec = bed.configuration(self.state, image=image)
         spec["sites"][SITE]["datastores"]["site-data"]["container"] = self.name
         spec["artifacts"].update(container=self.name, prefix="edgetrain")
-        spec["artifacts"].pop("requireEgress")
         spec["sites"][SITE]["datastores"]["site-data"]["prefix"] = "data"
         self.put({"table/a.txt": b"1 2 3\n"})
         self.manifest("edgetrain.yaml", "Configuration", None, spec)
