@@ -12,6 +12,7 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Rejected
 from edgetrain.core.ports import CheckStatus, Outbound
 from edgetrain.providers.azure_blob import artifacts, client, datastore
+from edgetrain.providers.azure_blob.account import account_of
 from testbed.azurite import Azurite
 
 from .proxy import RecordingProxy
@@ -119,7 +120,7 @@ def test_blocks_are_committed_only_if_nothing_is_there(
     container = new_container(azurite)
     with RecordingProxy() as proxy:
         settings = declared(azurite, container, tmp_path, outbound=Outbound(proxy=proxy.url))
-        made = client.Container(artifacts.account_of(settings))
+        made = client.Container(account_of(settings))
         assert made.create("large", io.BytesIO(bytes(3 * 2**20)), 3 * 2**20)
         assert not made.create("large", io.BytesIO(b"x" * 3 * 2**20), 3 * 2**20)
     commits = [request for request in proxy.requests if request.query.get("comp") == "blocklist"]
@@ -151,10 +152,10 @@ def test_the_endpoint_names_the_account(azurite: Azurite, tmp_path: Path) -> Non
         ("http://127.0.0.1:10000/devstoreaccount1", "devstoreaccount1"),
         ("https://[fd00::1]:10000/edge", "edge"),
     ):
-        assert datastore.account_of(declared(azurite, "c", tmp_path, endpoint=endpoint)).name == name
+        assert account_of(declared(azurite, "c", tmp_path, endpoint=endpoint)).name == name
     for endpoint in ("http://127.0.0.1:10000", "https://localhost", "https://a.example/b/c"):
         with pytest.raises(Rejected) as caught:
-            datastore.account_of(declared(azurite, "c", tmp_path, endpoint=endpoint))
+            account_of(declared(azurite, "c", tmp_path, endpoint=endpoint))
         assert caught.value.reason == "EndpointWithoutAccount"
 
 
