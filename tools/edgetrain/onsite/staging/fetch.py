@@ -20,15 +20,15 @@ from .task import Fetched, Task
 
 AHEAD = 8
 TICK = 0.5
+IDLE = 0.05
 
 
 class Job(NamedTuple):
-    """What a thread does next: a whole blob, or one piece (-1: none is left to fetch, only to hash)."""
+    """A blob to fetch: whole, or in pieces."""
 
     entry: Entry
     key: str
-    pieces: Pieces | None = None
-    number: int = 0
+    pieces: Pieces | None
 
 
 class Crew:
@@ -38,7 +38,7 @@ class Crew:
         self.container, self.task = container, task
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[Fetched | Exception | None] = queue.SimpleQueue()
-        self.large: dict[str, Pieces] = {}
+        self.large: dict[str, Job] = {}
         self.names = itertools.count()
         self.moved, self.before = [0] * task.parallel, task.moved
         self.threads = [
@@ -62,8 +62,9 @@ class Crew:
             with suppress(Exception):  # after a failure: keep what was ready too
                 while True:
                     self._settle(self.results.get_nowait())
-            for pieces in self.large.values():
-                pieces.close()
+            for job in self.large.values():
+                if job.pieces is not None:
+                    job.pieces.close()
 
     def _lead(self) -> None:
         under_way, jobs, most = 0, self._jobs(), AHEAD * len(self.threads)
@@ -83,21 +84,19 @@ class Crew:
 
     def _jobs(self) -> Iterator[Job]:
         for entry in self.task.wanted():
-            key = key_of(self.task.location, entry)
-            if entry.size <= PIECE or not self.task.store:
-                yield Job(entry, key)
-                continue
-            pieces = self.large[key] = Pieces(self.task.cache.partial, key, entry.size)
-            for number in pieces.left() or [-1]:
-                yield Job(entry, key, pieces, number)
+            key, pieces = key_of(self.task.location, entry), None
+            if entry.size > PIECE and self.task.store:
+                pieces = Pieces(self.task.cache.partial, key, entry.size)
+                self.large[key] = Job(entry, key, pieces)
+            yield Job(entry, key, pieces)
 
     def _settle(self, result: Fetched | Exception | None) -> None:
         self._tally()
         if isinstance(result, Exception):
             raise result
         if result is not None:
-            pieces = self.large.pop(result.key, None)
-            self.task.take(result._replace(path=pieces.finish()) if pieces else result)
+            job = self.large.pop(result.key, None)
+            self.task.take(result._replace(path=job.pieces.finish()) if job and job.pieces else result)
 
     def _tally(self) -> None:
         self.task.moved = self.before + sum(self.moved)
@@ -105,21 +104,34 @@ class Crew:
 
     def _work(self, number: int) -> None:
         session = self.container.session()
-        while True:
-            job = self.jobs.get()
-            if job is None or self.container.stop.is_set():
-                break
+        while not self.container.stop.is_set():
             try:
-                if job.pieces is None:
-                    self.results.put(self._whole(session, number, job))
-                else:
-                    self.results.put(self._piece(session, number, job, job.pieces))
+                job = self._next()
+                if job is None:
+                    break
+                result = self._whole(session, number, job) if job.pieces is None else None
+                if job.pieces is not None:
+                    result = self._pieces(session, number, job, job.pieces)
+                if result is not None:
+                    self.results.put(result)
             except Stopped:
                 break
             except Exception as error:
                 self.results.put(error)
                 break
         session.close()
+
+    def _next(self) -> Job | None:
+        """A blob that nobody fetches yet; if there is none, a large one of which pieces are left. None: the end."""
+        while True:
+            try:
+                return self.jobs.get_nowait()
+            except queue.Empty:
+                for job in list(self.large.values()):
+                    if job.pieces is not None and 0 in job.pieces.claimed:
+                        return job
+            with suppress(queue.Empty):
+                return self.jobs.get(timeout=IDLE)
 
     def _whole(self, session: Session, number: int, job: Job) -> Fetched:
         entry, hasher, path = job.entry, hashlib.sha256(), None
@@ -146,18 +158,22 @@ class Crew:
             os.close(file)
         return Fetched(entry, job.key, hasher.hexdigest(), path)
 
-    def _piece(self, session: Session, number: int, job: Job, pieces: Pieces) -> Fetched | None:
-        if job.number >= 0:
-            start, stop = pieces.span(job.number)
-            position = start
+    def _pieces(self, session: Session, number: int, job: Job, pieces: Pieces) -> Fetched | None:
+        """Fetch pieces until none is left. The thread that hashes the last one has the result."""
+        digest = pieces.hash_on()
+        while digest is None:
+            piece = pieces.claim()
+            if piece is None:
+                return None
+            start, stop = pieces.span(piece)
+            position, hashing = start, pieces.begin(piece)
 
-            def written(data: memoryview) -> None:
+            def written(data: memoryview, hashing: bool = hashing) -> None:
                 nonlocal position
                 self.moved[number] += len(data)
-                pieces.write(data, position)
+                pieces.write(data, position, hashing)
                 position += len(data)
 
             session.read(job.entry, start, stop, written)
-            pieces.done(job.number)
-        digest = pieces.hash_on()
-        return Fetched(job.entry, job.key, digest, None) if digest else None
+            digest = pieces.done(piece, hashing)
+        return Fetched(job.entry, job.key, digest, None)

@@ -30,6 +30,7 @@ class Pieces:
         self.file = os.open(self.path, OPEN, 0o600)
         self.marks = os.open(self.marks_path, OPEN, 0o600)
         self.there = self._resume()
+        self.claimed = bytearray(self.there)
         self.hasher, self.hashed, self.hashing = hashlib.sha256(), 0, False
         self.lock = threading.Lock()
 
@@ -44,25 +45,47 @@ class Pieces:
         os.pwrite(self.marks, self.head + b"\0" * self.count, 0)
         return bytearray(self.count)
 
-    def left(self) -> list[int]:
-        """The pieces that are still to come."""
-        return [number for number in range(self.count) if not self.there[number]]
+    def claim(self) -> int | None:
+        """The first piece that is still to come and that nobody else took, for the caller to fetch."""
+        with self.lock:
+            number = self.claimed.find(0)
+            if number < 0:
+                return None
+            self.claimed[number] = 1
+            return number
+
+    def gap(self) -> int:
+        """Where the first piece begins that is still to come; the size if none is."""
+        number = self.there.find(0)
+        return self.size if number < 0 else self.span(number)[0]
 
     def span(self, number: int) -> tuple[int, int]:
         """Where the piece begins, and where the next would."""
         return number * PIECE, min(self.size, (number + 1) * PIECE)
 
-    def write(self, data: memoryview, position: int) -> None:
-        """Write bytes of a piece."""
+    def begin(self, number: int) -> bool:
+        """Whether the piece is the next to be hashed: then `write` hashes it, and nothing is read back."""
+        with self.lock:
+            mine = not self.hashing and self.hashed == number
+            self.hashing = self.hashing or mine
+            return mine
+
+    def write(self, data: memoryview, position: int, hashing: bool) -> None:
+        """Write bytes of a piece; `hashing` as `begin` said. A piece's bytes come in order, once each."""
+        if hashing:
+            self.hasher.update(data)
         while data:
             count = os.pwrite(self.file, data, position)
             data, position = data[count:], position + count
 
-    def done(self, number: int) -> None:
-        """The piece is written whole."""
+    def done(self, number: int, hashing: bool) -> str | None:
+        """The piece is written whole. Answers as `hash_on`."""
         os.pwrite(self.marks, b"\1", len(self.head) + number)
         with self.lock:
             self.there[number] = 1
+            if hashing:
+                self.hashed, self.hashing = self.hashed + 1, False
+        return self.hash_on()
 
     def hash_on(self) -> str | None:
         """Hash the pieces that are there without a gap, read back while the kernel still has them in memory.

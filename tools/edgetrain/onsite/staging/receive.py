@@ -105,8 +105,7 @@ class Stream:
             key, pieces, offset = key_of(task.location, entry), None, 0
             if task.store and entry.size > PIECE:
                 pieces = Pieces(task.cache.partial, key, entry.size)
-                left = pieces.left()
-                offset = pieces.span(left[0])[0] if left else entry.size
+                offset = pieces.gap()
             asked.append(Want(entry, key, pieces, offset))
             length += len(entry.name)
             name = entry.name[self.start() :].decode("utf-8", "surrogateescape")
@@ -138,19 +137,19 @@ class Stream:
 
     def _large(self, task: Task, want: Want, pieces: Pieces) -> Fetched:
         """A file with pieces; those that were there already are sent again only behind the first gap."""
-        position, digest = want.offset, None
+        position, digest, hashing = want.offset, pieces.hash_on(), False
         for data in self._bytes(task, want):
             rest = data
             while rest:
                 number = position // PIECE
-                stop = pieces.span(number)[1]
+                start, stop = pieces.span(number)
+                if position == start:
+                    hashing = pieces.begin(number)
                 part, rest = rest[: stop - position], rest[stop - position :]
-                pieces.write(part, position)
+                pieces.write(part, position, hashing)
                 position += len(part)
                 if position == stop:
-                    pieces.done(number)
-                    digest = pieces.hash_on()
-        digest = digest or pieces.hash_on()
+                    digest = pieces.done(number, hashing) or digest
         if digest is None:
             raise changed("is shorter than its listing says")
         return Fetched(want.entry, want.key, digest, pieces.finish())
