@@ -201,3 +201,20 @@ def test_the_handlers_are_put_back() -> None:
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert caught == []
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_the_egress_guard_finds_is_told_by_plan_and_stops_validate(ready: Path) -> None:
+    script = ready / "experiments/mine/train.py"
+    script.write_text(script.read_text() + "import socket\n")
+    assert edgetrain("validate", cwd=ready).code == 1
+    ended = edgetrain("plan", cwd=ready)
+    assert ended.code == 3
+    assert ended.out.startswith("Plan: no changes.")
+    assert "E611 uses the network module socket" in ended.out
+    manifest = ready / "experiments/mine/experiment.yaml"
+    waiver = '{code: E611, reason: a check, owner: "@example/ds", expires: "2999-01-01"}'
+    manifest.write_text(manifest.read_text() + f"  egress:\n    waivers: [{waiver}]\n")
+    assert edgetrain("validate", cwd=ready).code == 0
+    ended = edgetrain("plan", "--format", "markdown", cwd=ready)
+    assert ended.code == 0
+    assert "E611 until 2999-01-01" in ended.out
