@@ -26,9 +26,9 @@ KINDS: dict[str, Any] = {
     "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
     "random forest": lambda: RandomForestClassifier(n_estimators=30, random_state=0),
     "gradient boosting": lambda: GradientBoostingClassifier(n_estimators=20, random_state=0),
-    "nearest neighbours": lambda: KNeighborsClassifier(),
+    "nearest neighbours": KNeighborsClassifier,
     "nearest neighbours, scaled": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),
-    "support vectors": lambda: SVC(),
+    "support vectors": SVC,
 }
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import csv
-import hashlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,12 +15,12 @@ from typing import Any
 
 import onnxruntime
 import pytest
-import uv
 import yaml
-from filelock import FileLock
 
 from edgetrain.core.quantity import bytes_of
 from edgetrain.core.template import render
+
+from .environment import built
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
@@ -37,22 +35,8 @@ NAME_COLUMNS = ("fake_first_name", "fake_last_name", "clinic_name")
 
 @pytest.fixture(scope="session")
 def environment() -> Path:
-    """The experiments' own environment, as a target builds it; kept for the next session in a cache."""
-    lock = (EXPERIMENTS / "digits" / "requirements.lock").read_bytes()
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = ROOT / ".edgetrain" / "cache" / f"test-environment-{python}-{hashlib.sha256(lock).hexdigest()[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock", timeout=600):
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            tool = uv.find_uv_bin()
-            subprocess.run([tool, "venv", "-q", "--python", sys.executable, str(folder)], check=True, timeout=120)
-            install = [tool, "pip", "install", "-q", "--python", str(folder / "bin" / "python")]
-            options = ["--compile-bytecode", "--require-hashes", "--only-binary", ":all:", "--no-deps"]
-            lock_file = str(EXPERIMENTS / "digits" / "requirements.lock")
-            subprocess.run([*install, *options, "-r", lock_file], check=True, timeout=600)
-            (folder / "complete").touch()
-    return folder
+    """The experiments' own environment."""
+    return built()
 
 
 @pytest.fixture(scope="session")

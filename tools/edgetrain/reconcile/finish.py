@@ -116,10 +116,12 @@ def rules_of(facts: Mapping[str, Any], harvest: Harvest) -> EgressRules:
     outputs, declared = facts["outputs"].values(), set(facts["metrics"])
     files = {file.path: output["type"] for output in outputs for file in files_of(output["path"], harvest)}
     finals = final_metrics(harvest)
+    points = [point for point in harvest.history if point.name in declared]
     return EgressRules(
         files=files,
         metrics={name: finals[name] for name in facts["metrics"]},
-        history=[(point.name, point.value) for point in harvest.history if point.name in declared],
+        # A step is a number that leaves, too.
+        history=[*((p.name, p.value) for p in points), *((f"{p.name} step", float(p.step)) for p in points)],
         log=facts["logs"] != "site",
         waived=[(waiver["code"], waiver.get("path", "")) for waiver in facts.get("waivers", ())],
     )

@@ -17,7 +17,7 @@ HEX = re.compile(r"(?:[0-9a-fA-F]{2}[\s:,-]{0,2}(?:0x|\\x)?){24,}")
 # Lines may be wrapped, and short: a metric's name holds a hundred characters.
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:[\s\"',]{1,8}[A-Za-z0-9+/_-]{8,})*={0,2}")
 BASE32 = re.compile(r"[A-Z2-7]{24,}(?:\s{1,2}[A-Z2-7]{8,})*={0,6}")
-BASE85 = re.compile(r"[!-u\s]{60,}")
+BASE85 = re.compile(r"[!-~\s]{60,}")
 ESCAPES = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3}))")
 INTEGERS = re.compile(r"(?:\b\d{1,3}\b[\s,;\[\]()]{1,4}){16,}\d{1,3}")
 BITS = re.compile(r"(?:[01]{8}\W{0,2}){16,}")
@@ -122,7 +122,7 @@ def of_numbers(values: Sequence[float], bits: bool) -> Iterator[tuple[str, bytes
     tens = [round(value * 256) for value in values if 0 <= value < 1]
     if len(tens) >= len(values) * 0.95 and len(values) >= 16:
         for scale in (256, 255, 1000, 128, 100):
-            data = bytes(min(255, round(value * scale)) for value in values)
+            data = bytes(max(0, min(255, round(value * scale))) for value in values)
             if likely(data):
                 yield "numbers as scaled byte values", data
     if not bits:

@@ -20,10 +20,10 @@ from typing import Any
 
 from . import numbers, words
 
-KS = (4, 8, 16, 32)
+KS = (4, 6, 8, 16, 32)
 # Bits that a gram must tell to be kept, and that a match must show by itself.
 ENOUGH, SHOWN, DISTINCT = 48.0, 32.0, 4
-LEAST = 4096
+LEAST = 2**14
 COMMON = 8
 CAP = 1_200_000
 WINDOW = 32
@@ -55,6 +55,8 @@ class Grams:
     def learn(self, hashes: Iterable[int], k: int) -> None:
         """Keep these fingerprints of length `k`, but for common ones."""
         count = Counter(hashes)
+        if not count:
+            return
         self.ks.add(k)
         self.seen += sum(count.values())
         rare = {mark for mark, times in count.items() if times <= COMMON}
@@ -70,9 +72,10 @@ class Grams:
         return not self.kept.isdisjoint(hashes)
 
 
-def choose(total: float, count: int) -> int:
-    """The least length of which the average gram tells enough."""
-    return next((k for k in KS if total * k >= 1.25 * ENOUGH * count), KS[-1])
+def lengths(total: float, count: int, least: int) -> list[int]:
+    """The lengths to keep grams of: up to the one at which the average gram tells enough."""
+    enough = next((k for k in KS if total * k >= 1.25 * ENOUGH * count), KS[-1])
+    return [k for k in KS if least <= k <= max(enough, least) and k <= count]
 
 
 class Marks:
@@ -121,9 +124,9 @@ class Marks:
         for at in compress(range(1, len(tokens)), map(eq, tokens[1:], tokens)):
             told[at] = 0.0
         sums = [0.0, *accumulate(told)]
-        k = min(choose(sums[-1], len(tokens)), max(KS[0], len(tokens)))
-        enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
-        self.rows.learn(map(hash, compress(tuples(tokens, k), enough)), k)
+        for k in lengths(sums[-1], len(tokens), KS[0]):
+            enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
+            self.rows.learn(map(hash, compress(tuples(tokens, k), enough)), k)
 
     def find_tokens(self, tokens: list[str]) -> bool:
         """Whether rows of the data are among these tokens."""
@@ -146,7 +149,7 @@ class Marks:
         fine, coarse = numbers.quantised(values)
         for grams, packed, size, least in (
             (self.fine, fine, numbers.FINE, 4),
-            (self.coarse, coarse, numbers.COARSE, 8),
+            (self.coarse, coarse, numbers.COARSE, 6),
         ):
             tokens = slices(packed, size, size)
             count = Counter(tokens)
@@ -158,9 +161,9 @@ class Marks:
             if gaps[0] == 0:
                 told[1] = 0.0
             sums = [0.0, *accumulate(told)]
-            k = max(least, choose(sums[-1], len(tokens)))
-            enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
-            grams.learn(map(hash, compress(slices(packed, k * size, size), enough)), k)
+            for k in lengths(sums[-1], len(tokens), least):
+                enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
+                grams.learn(map(hash, compress(slices(packed, k * size, size), enough)), k)
 
     def find_numbers(self, values: array[float]) -> bool:
         """Whether rows of the data are among these numbers."""
