@@ -39,8 +39,9 @@ ANSWER_SIZE = 2**20
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds, whatever the registry asks for
 REDIRECTS = 5
-# Seconds. A registry may hash a layer of gigabytes before it answers.
-TIMEOUT = urllib3.Timeout(connect=10, read=300)
+# Seconds without a byte. A registry may hash a layer of gigabytes before it answers a PUT.
+TIMEOUT = urllib3.Timeout(connect=10, read=60)
+SLOW = urllib3.Timeout(connect=10, read=300)
 _CODE = re.compile(r"[A-Z][A-Z_]{0,39}")
 _PASSING = {408, 425, 429}
 _backoff = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
@@ -158,6 +159,7 @@ class Transport:
                 body=body,
                 headers={"User-Agent": "edgetrain", **headers},
                 redirect=False,
+                timeout=SLOW if method == "PUT" else TIMEOUT,
                 preload_content=False,
                 decode_content=False,
             )
@@ -170,7 +172,7 @@ class Transport:
         secure = url.startswith("https:") or proxy.startswith("https:")
         with self._making:
             if (secure, bool(proxy)) not in self._pools:
-                settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "timeout": TIMEOUT, "retries": False}
+                settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "retries": False}
                 if secure:
                     settings["ssl_context"] = _trust(self._outbound.ca_bundle, self._ca_bundle)
                 made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
