@@ -72,8 +72,8 @@ def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
     commit = _merged(context, version)
     info = context.state.git.commit_info(commit)
     spec = version.spec
-    registry = context.site.registry(context.site.configuration.registry(model.image.registry))
-    base = None if model.image.base == "scratch" else registry.base(model.image.base)
+    image = model.image
+    base = None if image.base == "scratch" else context.site.base(image.base, image.registry)
     about = About(
         title=model.name,
         version=str(version.number),

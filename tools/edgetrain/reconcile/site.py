@@ -94,14 +94,14 @@ class Site:
         registry: Registry = self._once("registry", block["type"], self._settings(name, block))
         return registry
 
-    def base(self, reference: str) -> BaseImage:
+    def base(self, reference: str, registry: str | None = None) -> BaseImage:
         """A base image by `host/repository@sha256:...` from the registry of that host; a reference without a
-        host is in the default registry."""
-        host, _, rest = reference.partition("/")
+        host is in the named registry, or the default one."""
+        host = reference.partition("/")[0]
         for name, block in self.configuration.registries.items():
             if block.get("host") == host:
-                return self.registry(name).base(rest)
-        return self.registry(self.configuration.registry(None)).base(reference)
+                return self.registry(name).base(reference)
+        return self.registry(self.configuration.registry(registry)).base(reference)
 
     def datastore(self, name: str) -> Datastore:
         """A datastore by its name in `edgetrain.yaml`."""
