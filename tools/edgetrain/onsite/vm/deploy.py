@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path
 
 MOST = 16 * 2**20
-UNSAFE, DAMAGED = 95, 94
+UNSAFE, DAMAGED, FORBIDDEN = 95, 94, 93
 
 
 def deploy(work: Path, digest: str) -> None:
@@ -47,4 +47,7 @@ def deploy(work: Path, digest: str) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-deploy(Path(sys.argv[2]).expanduser(), sys.argv[3])
+try:
+    deploy(Path(sys.argv[2]).expanduser(), sys.argv[3])
+except PermissionError:
+    sys.exit(FORBIDDEN)

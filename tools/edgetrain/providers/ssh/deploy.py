@@ -9,7 +9,7 @@ import tarfile
 
 from edgetrain.onsite import ONSITE
 
-TOO_OLD, UNSAFE, MISSING, DAMAGED = 96, 95, 97, 94
+TOO_OLD, UNSAFE, MISSING, DAMAGED, FORBIDDEN = 96, 95, 97, 94, 93
 NOT_FOUND = (126, 127)
 PYTHON = "python3"
 # One line without quotes or signs that some login shell would read. Arguments: work folder, digest, module.

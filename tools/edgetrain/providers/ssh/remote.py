@@ -143,6 +143,12 @@ class Remote:
                 reason="WorkFolderUnsafe",
                 fix=f"as root there: chown the account on {self.work}, and chmod 700",
             )
+        if code == deploy.FORBIDDEN:
+            raise Denied(
+                f"the account may not make the work folder on {host}",
+                reason="NoPermission",
+                fix=f"as root there: install -d -m 700 -o <account> {self.work}",
+            )
         if code == deploy.MISSING:
             self._there = False
             raise Transient(f"the programs on {host} went away", reason="NoAnswer")
