@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgetrain.core.digest import digest_bytes
 from edgetrain.core.ports import DataSource, Examination, InputMount, RunLimits
-from edgetrain.egress.scan import Piece, scan
 from edgetrain.reconcile.finish import check, refusal, rules_of
 from tests.contract.compute import settle, spec
 from tests.contract.local_target import LocalTarget
@@ -75,13 +73,6 @@ class Attempt:
     def source(self) -> str:
         """The whole script."""
         return PRELUDE + textwrap.dedent(self.script)
-
-    @property
-    def before(self) -> str:
-        """The codes that the look at the code finds before the run."""
-        content = self.source.encode()
-        piece = Piece("python", digest_bytes(content), "py", lambda: content)
-        return ", ".join(sorted({found.code for found in scan([piece])[piece.key]}))
 
 
 @dataclass(frozen=True)

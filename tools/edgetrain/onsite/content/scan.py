@@ -25,6 +25,7 @@ MAX_UNWRAPPED = 3
 NUMBERS = "numbers"
 TURNED = 4 * 2**20
 CAREFUL = 2 * 2**20
+BACKWARDS = 2**17
 
 
 class Scan:
@@ -130,7 +131,7 @@ class Scan:
         if not self.known(ROWS):
             if self.marks.find_numbers(values):
                 self.found(ROWS, how)
-            elif len(values) <= CAREFUL and self.marks.find_numbers(encodings.backwards(values)):
+            elif len(values) <= BACKWARDS and self.marks.find_numbers(encodings.backwards(values)):
                 self.found(ROWS, (*how, "reversed order"))
             elif columns > 1 and len(values) > columns:
                 turned = array("f")
