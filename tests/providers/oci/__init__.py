@@ -1,0 +1,1 @@
+"""Tests of the registry provider over HTTP, with the real registry."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 import subprocess
 import sys
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.needs("registry")
 
 CHUNK = 256 * 1024
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def repository() -> str:
-    return f"faults/{secrets.token_hex(8)}"
 
 
 def first(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +23,6 @@ pytestmark = pytest.mark.needs("registry")
 
 SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SBOM = "application/vnd.cyclonedx+json"
-
-
-@pytest.fixture
-def repository() -> str:
-    return f"referrers/{secrets.token_hex(8)}"
 
 
 @pytest.fixture(params=["fallback tag", "api"])

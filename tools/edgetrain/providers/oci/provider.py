@@ -61,6 +61,8 @@ class OciRegistry:
         self._client = Client(transport, credential, sleep=sleep, now=now)
         self._prefix = prefix
         self._chunk = chunk
+        # What this process pushed: its tags need not fetch the manifest again.
+        self._pushed: dict[tuple[str, str], tuple[bytes, str]] = {}
 
     def base(self, reference: str) -> BaseImage:
         """The image `repository@sha256:...`, or `host/repository@sha256:...` with the repository's full path.
@@ -92,6 +94,7 @@ class OciRegistry:
         self._push_blobs(path, sorted(blobs.values(), key=lambda one: -one[0].size))
         if self._client.digest(path, digest) is None:
             self._client.put_manifest(path, digest, image.manifest, image.media_type)
+        self._pushed = {(path, digest): (image.manifest, image.media_type)}
         return digest
 
     def _push_blobs(self, path: str, blobs: Sequence[tuple[Descriptor, Callable[[], BinaryIO]]]) -> None:
@@ -129,7 +132,7 @@ class OciRegistry:
         if digest is None:
             self._untag(path, tag)
         elif self._client.digest(path, tag) != check_digest(digest):
-            data, media_type = self._client.manifest(path, digest)
+            data, media_type = self._pushed.get((path, digest)) or self._client.manifest(path, digest)
             self._client.put_manifest(path, tag, data, media_type)
 
     def _untag(self, path: str, tag: str) -> None:
