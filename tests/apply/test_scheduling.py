@@ -81,3 +81,12 @@ def test_the_capacity_that_is_declared_is_not_passed(site: SmallSite) -> None:
     assert sorted(r.status for r in first.results) == [Status.UNDER_WAY, Status.WAITING]
     [busy] = [row for row in list_runs(site.clone).rows if row.state == "under way"]
     cancel(site.clone, busy.id)
+
+
+def test_a_target_that_fails_a_cheap_check_gets_no_run(site: SmallSite) -> None:
+    site.write("compute/runner.yaml", TARGET.replace("slots: 2", "slots: 2, cpus: 4096"))
+    site.push("Promise too much")
+    result = site.apply()
+    assert not result.results
+    assert {problem.code for problem in result.plan.problems} == {"P503"}
+    assert all("4096 CPUs are declared" in problem.what for problem in result.plan.problems)

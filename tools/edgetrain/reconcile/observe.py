@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from edgetrain.core.desired import Desired
 from edgetrain.core.document import Document
 from edgetrain.core.errors import ProviderError
+from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.kinds.experiment import LATEST
 from edgetrain.core.observation import Observation
 from edgetrain.core.planner.proposals import BRANCH_PREFIX
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
-from edgetrain.core.ports import ArtifactStore, DataDigest, EgressLevel, TargetStatus
+from edgetrain.core.ports import ArtifactStore, CheckStatus, DataDigest, EgressLevel, TargetStatus
 from edgetrain.core.record import SETTLED, Outcome, Recorded
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.site import Site
@@ -23,6 +26,7 @@ from edgetrain.repo.reader import read
 
 TICKETS = "tickets/"
 RETRIES = "retries/"
+MAX_ASKED = 16
 
 
 def observe(
@@ -75,24 +79,39 @@ def _here(desired: Desired, want: Wanted, site: Site) -> bool:
 
 
 def _targets(desired: Desired, wanted: Sequence[Wanted], site: Site) -> dict[str, TargetStatus]:
-    """Each target that a run may need; one that can't be asked is not ready, and the rest goes on."""
-    found: dict[str, TargetStatus] = {}
-    for want in wanted:
-        for target in desired.targets_for(want.experiment):
-            if target.site != site.name or target.metadata.name in found:
-                continue
-            try:
-                found[target.metadata.name] = site.compute(target).observe()
-            except ProviderError as error:
-                found[target.metadata.name] = TargetStatus(
-                    ready=False,
-                    egress=EgressLevel.ADVISORY,
-                    python="",
-                    platform="",
-                    reason=error.reason,
-                    message=f"{error.message} {error.fix}".strip(),
-                )
-    return found
+    """Each target that a run may need, side by side; one that can't be asked is not ready, and the rest goes on."""
+    targets = {
+        target.metadata.name: target
+        for want in wanted
+        for target in desired.targets_for(want.experiment)
+        if target.site == site.name
+    }
+    if not targets:
+        return {}
+    with ThreadPoolExecutor(max_workers=MAX_ASKED, thread_name_prefix="observe") as pool:
+        return dict(zip(targets, pool.map(lambda target: _status(site, target), targets.values()), strict=True))
+
+
+def _status(site: Site, target: ComputeTarget) -> TargetStatus:
+    """How the target is; one that fails a cheap check of `edgetrain doctor` gets no run."""
+    try:
+        compute = site.compute(target)
+        status = compute.observe()
+        if status.ready:
+            for check in compute.diagnose(cheap=True):
+                if check.status is CheckStatus.FAIL:
+                    message = "; ".join(filter(None, (check.message, check.fix)))
+                    return replace(status, ready=False, reason=check.reason, message=message)
+        return status
+    except ProviderError as error:
+        return TargetStatus(
+            ready=False,
+            egress=EgressLevel.ADVISORY,
+            python="",
+            platform="",
+            reason=error.reason,
+            message="; ".join(filter(None, (error.message, error.fix))),
+        )
 
 
 def _data(
