@@ -19,6 +19,7 @@ import yaml
 
 from edgetrain.core.quantity import bytes_of
 from edgetrain.core.template import render
+from tests.onsite.content import codes, run
 
 from .environment import built
 
@@ -110,6 +111,17 @@ def test_a_script_keeps_the_contract_and_repeats_itself(
     assert len(left["model.onnx"]) < bytes_of(spec["outputs"]["model"]["maxSize"])
     session = onnxruntime.InferenceSession(left["model.onnx"], providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["label", "probabilities"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_script_leaves_passes_the_content_check(
+    name: str, environment: Path, data: Path, tmp_path: Path
+) -> None:
+    metrics = train(name, environment, data, tmp_path / "left", CASES[name][0])
+    inputs = [value["path"] for value in manifest(name)["inputs"].values() if isinstance(value, dict)]
+    report = run(tmp_path / "left", data / inputs[0], metrics=metrics)
+    assert codes(report) == set()
+    assert report["coverage"] == 1
 
 
 def test_digits_tells_its_history(environment: Path, data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import unicodedata
 TOKEN = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|\d+\.?\d*|[^\W\d_]+")
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?(?!\w)")
 KEY = re.compile(r"""["']([^"'\n]{1,80})["']\s*:""")
-RUNS = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{5,}")
+RUNS = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){6,}")
+ACCENTS = re.compile("[\u0300-\u036f]+")
 # Signs that nobody sees: joiners, marks of direction, soft hyphens.
 HIDDEN = dict.fromkeys([0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
                         *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0080)])  # fmt: skip
@@ -19,7 +20,7 @@ def plain(text: str) -> str:
     """In lower case, without what only dresses letters up."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(HIDDEN))
-        text = "".join(sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign))
+        text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
     return text.lower()
 
 
