@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,31 +62,39 @@ def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
     digest = "sha256:" + hasher.hexdigest()
 
     def read() -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(_Chunks(_tar(given, mtime)), _CHUNK))
+        return cast(BinaryIO, _Chunks(_tar(given, mtime)))
 
     return Layer(digest=digest, size=size, media_type=MEDIA_TYPE, diff_id=digest, open=read)
 
 
-class _Chunks(io.RawIOBase):
-    """A stream of what an iterator gives."""
+class _Chunks(io.BufferedIOBase):
+    """A stream of what an iterator gives. A chunk that fits goes on as it is: large models are not copied about."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._rest = memoryview(b"")
+        self._chunk = b""
+        self._position = 0
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
+    def read1(self, size: int = -1, /) -> bytes:
+        while self._position == len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
-                return 0
-            self._rest = memoryview(chunk)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+                return b""
+            self._chunk, self._position = chunk, 0
+        end = len(self._chunk) if size < 0 else min(self._position + size, len(self._chunk))
+        data = self._chunk[self._position : end]  # of a whole chunk Python makes no copy
+        self._position = end
+        return data
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        parts, left = [], sys.maxsize if size is None or size < 0 else size
+        while left and (data := self.read1(left)):
+            parts.append(data)
+            left -= len(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _tar(files: Sequence[LayerFile], mtime: int) -> Iterator[bytes]:

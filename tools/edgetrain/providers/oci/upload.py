@@ -136,7 +136,8 @@ class _Source:
         with disk("reading a layer"):
             if self._stream is None:
                 self._stream = self._opener()
-            data = self._stream.read(size)
+            # One read of what is below, without copying several together.
+            data = getattr(self._stream, "read1", self._stream.read)(size)
         if not data:
             raise self._other()
         self._position += len(data)
