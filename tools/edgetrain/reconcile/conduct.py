@@ -259,7 +259,7 @@ def finish(
         context.step("track")
         workspace = track(context, facts, state, decision.outcome, kept, harvest)
         record = run_record(facts, state, decision, kept, workspace, examination)
-        save_log(context, compute, name)
+        save_log(context, compute, name, facts["target"])
         context.commit_record(
             run_path(facts["experiment"], facts["identity"], facts["attempt"]),
             record,
@@ -319,8 +319,11 @@ def track(
     return {"type": context.site.configuration.workspace["type"], "run": number}
 
 
-def save_log(context: Context, compute: Compute, name: str) -> None:
-    """Keep the script's output at the site, one file a run."""
+def save_log(context: Context, compute: Compute, name: str, target_name: str) -> None:
+    """Keep the script's output at the site, one file a run, unless it stays where it was said."""
+    target = context.state.desired.targets.get(target_name)
+    if target is not None and target.keeps_logs:
+        return
     folder = context.site.state / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{name}.partial"

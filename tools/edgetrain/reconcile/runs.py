@@ -203,8 +203,11 @@ def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
         return _live(started[name].compute(state), name, follow)
     if name in tried:
         return _trial_log(git.root, name, follow)
-    site = str(recorded[name].data["target"].get("site", ""))
-    return _kept(state, name, site)
+    where = recorded[name].data["target"]
+    target = state.desired.targets.get(str(where.get("name", "")))
+    if target is not None and target.keeps_logs:
+        return Site(state.desired.configuration, target.site, git.root).compute(target).logs(name)
+    return _kept(state, name, str(where.get("site", "")))
 
 
 def trial_runs(checkout: Path) -> list[str]:

@@ -68,6 +68,11 @@ class ComputeTarget:
         return self.type in CONTAINERS
 
     @property
+    def keeps_logs(self) -> bool:
+        """Whether what scripts say stays on the target, for as long as it keeps it."""
+        return self.type in CONTAINERS
+
+    @property
     def reads(self) -> frozenset[str]:
         """The types of datastore that it can read."""
         return READS.get(self.type, frozenset({"folder"}))

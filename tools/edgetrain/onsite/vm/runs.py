@@ -31,6 +31,8 @@ MAX_LINE = 64 * 1024
 MAX_JSON = 2**22
 DAY = 24 * 3600.0
 PARENT = Path(__file__).resolve().parent.parent
+# What stays of a run whose log is kept.
+KEPT = ("log", "notes", "ended.json")
 GOING = ("preparing", "running")
 FACTS = ("exit_code", "ended_by", "message", "started", "ended", "level", "isolation", "usage")
 
@@ -192,7 +194,11 @@ class Runs:
     def log(self, run_id: str, follow: bool = False, left: Callable[[], bool] = lambda: False) -> Iterator[str]:
         """The script's output; after a harvest, what was found wrong follows, with the names of files.
         With `follow` until the run ends, or `left()` says that nobody reads on."""
-        run = self.held(run_id)
+        run = self.run(run_id)
+        if not (run / "log").exists():
+            raise Fault(
+                "NotFound", f"the log of {run_id} is not kept here any more", "LogGone", "see `edgetrain runs`"
+            )
         with (run / "log").open("rb") as file:
             while True:
                 going = follow and not left() and self.inspect(run_id)["phase"] in GOING
@@ -214,7 +220,7 @@ class Runs:
         (self.held(run_id) / "notes").write_text(text, encoding="utf-8")
 
     def forget(self, run_id: str, keep: bool = False) -> None:
-        """Remove all but a mark that the run was started; with `keep` the folder's contents stay until `sweep`.
+        """Remove all but a mark that the run was started; with `keep` its log stays, too, until `sweep`.
         Raises Conflict while it runs."""
         run = self.run(run_id)
         if not run.exists():
@@ -223,13 +229,12 @@ class Runs:
             raise Fault("Conflict", f"{run_id} still runs", "StillRunning", "cancel it first")
         if not (run / "forgotten").exists():
             write(run / "forgotten", {"at": now(), "time": time.time()})
-        if not keep:
-            self._clear(run)
+        self._clear(run, KEPT if keep else ())
 
     @staticmethod
-    def _clear(run: Path) -> None:
+    def _clear(run: Path, keep: Sequence[str] = ()) -> None:
         for left in run.iterdir():
-            if left.name not in ("forgotten", "lock"):
+            if left.name not in ("forgotten", "lock", *keep):
                 remove(left)
 
     def sweep(self, retention: float) -> None:

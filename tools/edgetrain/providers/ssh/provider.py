@@ -38,9 +38,8 @@ from edgetrain.providers.ssh.starting import ENGINE, Machine
 from edgetrain.providers.ssh.states import state_of
 
 WORK = "~/.edgetrain"
+RETENTION = "30d"
 GRACE_SECONDS = 10.0
-CANCEL_SECONDS = 180.0
-HARVEST_SECONDS = 3600.0
 SPARE_SECONDS = 120.0
 
 
@@ -51,7 +50,7 @@ class SshCompute:
         self.settings = settings
         block = settings.block
         work = str(block.get("workFolder", WORK)).rstrip("/")
-        self._retention = float(seconds_of(block.get("runRetention", "0s")))
+        self._retention = float(seconds_of(block.get("runRetention", RETENTION)))
         self._limit = bytes_of(block["cacheSize"]) if "cacheSize" in block else None
         self._grace = grace
         self.remote = Remote(Connection(route(settings)), work)
@@ -100,7 +99,7 @@ class SshCompute:
 
     def cancel(self, run_id: str, reason: str) -> None:
         """End the run and its container."""
-        self.remote.call("cancel", seconds=CANCEL_SECONDS, id=_checked(run_id), reason=reason)
+        self.remote.ask("cancel", id=_checked(run_id), reason=reason)
 
     def logs(self, run_id: str, follow: bool = False) -> Iterator[str]:
         """The script's output; after a harvest, what was found wrong follows, with the names of files."""
@@ -109,15 +108,13 @@ class SshCompute:
     def harvest(self, run_id: str, outputs: Mapping[str, str]) -> Harvest:
         """Read what an ended run left, in a container of its own there."""
         paths = list(outputs.values())
-        found = self.remote.call("harvest", seconds=HARVEST_SECONDS, id=_checked(run_id), outputs=paths)
+        found = self.remote.ask("harvest", id=_checked(run_id), outputs=paths)
         return harvest_of(json.dumps(found).encode())
 
     def examine(self, run_id: str, rules: EgressRules) -> Examination:
         """Compare what would leave with the run's inputs, in a container of its own there."""
-        seconds = rules.seconds + SPARE_SECONDS
-        found = self.remote.call(
-            "examine", seconds=2 * seconds, id=_checked(run_id), rules=asdict(rules), limit=seconds
-        )
+        limit = rules.seconds + SPARE_SECONDS
+        found = self.remote.ask("examine", id=_checked(run_id), rules=asdict(rules), limit=limit)
         return examination_of(json.dumps(found).encode(), self.inspect(run_id).level)
 
     def fetch(self, run_id: str, path: str, into: Path) -> None:
@@ -125,8 +122,9 @@ class SshCompute:
         transfer.fetch(self.remote, _checked(run_id), path, into)
 
     def forget(self, run_id: str) -> None:
-        """Clear the run away, when its retention is over; its data stays in the cache while there is room."""
-        self.remote.call("forget", id=_checked(run_id), retention=self._retention)
+        """Clear the run away but for its log, which goes when the retention is over; its data stays in the cache
+        while there is room."""
+        self.remote.ask("forget", id=_checked(run_id), retention=self._retention)
 
     def diagnose(self, sources: Sequence[DataSource] = (), cheap: bool = False) -> Sequence[Check]:
         """Look at all that a run needs."""
