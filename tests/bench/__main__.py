@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.bench.runner import ROOT, markdown, run
 
-NAMES = ("start", "validate", "reconcile", "training", "data", "image", "push", "scheduler", "staging")
+NAMES = ("start", "validate", "reconcile", "training", "data", "image", "push", "scheduler", "staging", "edge")
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks

@@ -22,6 +22,7 @@ SMALL = {f"{number:03}": os.urandom(200) for number in range(600)}
 PIECE = 16 * 2**20
 LARGE = {"large": os.urandom(5 * PIECE + 5)}
 KEPT = 256  # files that count together
+UNDER_WAY = 128  # files that are handed out at a time
 
 
 def digest_of(data: dict[str, bytes]) -> str:
@@ -59,7 +60,7 @@ def converges(program: Program, store: BlobServer, most: int) -> None:
 def test_killed_among_small_blobs(program: Program, store: BlobServer, request_number: int) -> None:
     store.blobs = SMALL
     kill_at(program, store, request_number)
-    batches = max(0, request_number - 64) // KEPT  # at most 64 are under way
+    batches = max(0, request_number - UNDER_WAY) // KEPT
     converges(program, store, 200 * (len(SMALL) - batches * KEPT))
 
 

@@ -1,7 +1,7 @@
 """The cache's folders, its locks, and how a content comes into it: on the disk for good before it counts.
 
 Locks are flocks, gone with their holder. `locks/use` is held shared by each staging and alone by who cleans up;
-`locks/<3 hex>` while a file whose key begins so is fetched, so that two stagings never fetch the same file.
+`locks/files` has a byte for each file, locked while it is fetched, so that two stagings never fetch the same one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,9 +46,9 @@ class Cache:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def blob(self, digest: str) -> Path:
+    def blob(self, digest: str) -> str:
         """Where the content with this digest (hex) lies."""
-        return self.blobs / digest[:2] / digest
+        return f"{self.blobs}/{digest[:2]}/{digest}"
 
     def has(self, digest: str, size: int) -> bool:
         """Whether the content is there as it was stored."""
@@ -57,15 +58,17 @@ class Cache:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_mtime == STAMP
 
-    def keep(self, path: Path, digest: str, size: int) -> None:
+    def keep(self, path: str, digest: str, size: int) -> None:
         """Move a file that is on the disk for good to its place, unless the content is there."""
         if self.has(digest, size):
-            path.unlink()
+            Path(path).unlink()
             return
         os.utime(path, (time.time(), STAMP))
-        final = self.blob(digest)
-        final.parent.mkdir(exist_ok=True)
-        path.replace(final)
+        try:
+            os.rename(path, self.blob(digest))  # noqa: PTH104 a thousand times: pathlib costs more than the call
+        except FileNotFoundError:
+            Path(self.blob(digest)).parent.mkdir(exist_ok=True)
+            Path(path).rename(self.blob(digest))
 
     def sync(self) -> None:
         """Wait until all that was written to the cache's file system is on its disk."""
@@ -117,41 +120,34 @@ class Cache:
 
 
 class Claims:
-    """Which files this process fetches; another one that wants the same finds them claimed."""
+    """Which files this process fetches; another one that wants the same finds them claimed.
+
+    Each is a lock of one byte of one file, at a place that the key gives: locks of the open file description
+    (fcntl(2)), so they go with the process, and cost one call each."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.held: dict[str, list[int]] = {}
+        self.handle = os.open(folder / "files", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def take(self, key: str) -> bool:
         """Claim; False if another process holds it."""
-        stripe = key[:3]
-        held = self.held.get(stripe)
-        if held:
-            held[1] += 1
-            return True
-        handle = os.open(self.folder / stripe, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._set(key, fcntl.F_WRLCK)
         except BlockingIOError:
-            os.close(handle)
             return False
-        self.held[stripe] = [handle, 1]
         return True
 
     def give(self, key: str) -> None:
         """Let go of one claim."""
-        held = self.held[key[:3]]
-        held[1] -= 1
-        if not held[1]:
-            os.close(held[0])
-            del self.held[key[:3]]
+        self._set(key, fcntl.F_UNLCK)
 
-    def give_all(self) -> None:
+    def close(self) -> None:
         """Let go of everything."""
-        for handle, _ in self.held.values():
-            os.close(handle)
-        self.held.clear()
+        os.close(self.handle)
+
+    def _set(self, key: str, kind: int) -> None:
+        place = int(key[:15], 16)
+        # struct flock: type, whence, start, length, pid (none).
+        fcntl.fcntl(self.handle, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, place, 1, 0))
 
 
 def key_of(location: str, entry: Entry) -> str:

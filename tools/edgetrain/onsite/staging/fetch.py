@@ -18,17 +18,18 @@ from .pieces import PIECE, Pieces
 from .store import Container, Session
 from .task import Fetched, Task
 
-AHEAD = 8
+AHEAD = 2
+GROUP = 8
+SMALL = 2**18
 TICK = 0.5
 IDLE = 0.05
 
 
 class Job(NamedTuple):
-    """A blob to fetch: whole, or in pieces."""
+    """What a thread does next: a few small blobs with their keys, or help with a large one that has pieces."""
 
-    entry: Entry
-    key: str
-    pieces: Pieces | None
+    blobs: list[tuple[Entry, str]]
+    pieces: Pieces | None = None
 
 
 class Crew:
@@ -37,7 +38,7 @@ class Crew:
     def __init__(self, container: Container, task: Task) -> None:
         self.container, self.task = container, task
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[Fetched | Exception | None] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[tuple[list[Fetched], Exception | None]] = queue.SimpleQueue()
         self.large: dict[str, Job] = {}
         self.names = itertools.count()
         self.moved, self.before = [0] * task.parallel, task.moved
@@ -59,9 +60,10 @@ class Crew:
                 self.jobs.put(None)
             for thread in self.threads:
                 thread.join()
-            with suppress(Exception):  # after a failure: keep what was ready too
-                while True:
-                    self._settle(self.results.get_nowait())
+            while not self.results.empty():  # after a failure: keep what was ready too
+                left = self.results.get()
+                with suppress(Exception):  # the first failure is the one to tell
+                    self._settle(*left)
             for job in self.large.values():
                 if job.pieces is not None:
                     job.pieces.close()
@@ -80,23 +82,33 @@ class Crew:
                 self._tally()
                 continue
             under_way -= 1
-            self._settle(result)
+            self._settle(*result)
 
     def _jobs(self) -> Iterator[Job]:
+        # A few blobs at a time cost less to hand out; but with few blobs, each thread gets its share.
+        most = max(1, min(GROUP, self.task.count // (GROUP * len(self.threads))))
+        group: list[tuple[Entry, str]] = []
         for entry in self.task.wanted():
-            key, pieces = key_of(self.task.location, entry), None
+            key = key_of(self.task.location, entry)
             if entry.size > PIECE and self.task.store:
-                pieces = Pieces(self.task.cache.partial, key, entry.size)
-                self.large[key] = Job(entry, key, pieces)
-            yield Job(entry, key, pieces)
+                job = Job([(entry, key)], Pieces(self.task.cache.partial, key, entry.size))
+                self.large[key] = job
+                yield job
+                continue
+            group.append((entry, key))
+            if len(group) == most or entry.size > SMALL:
+                yield Job(group)
+                group = []
+        if group:
+            yield Job(group)
 
-    def _settle(self, result: Fetched | Exception | None) -> None:
+    def _settle(self, result: list[Fetched], error: Exception | None) -> None:
         self._tally()
-        if isinstance(result, Exception):
-            raise result
-        if result is not None:
-            job = self.large.pop(result.key, None)
-            self.task.take(result._replace(path=job.pieces.finish()) if job and job.pieces else result)
+        for fetched in result:
+            job = self.large.pop(fetched.key, None)
+            self.task.take(fetched._replace(path=job.pieces.finish()) if job and job.pieces else fetched)
+        if error is not None:
+            raise error
 
     def _tally(self) -> None:
         self.task.moved = self.before + sum(self.moved)
@@ -109,15 +121,14 @@ class Crew:
                 job = self._next()
                 if job is None:
                     break
-                result = self._whole(session, number, job) if job.pieces is None else None
-                if job.pieces is not None:
-                    result = self._pieces(session, number, job, job.pieces)
-                if result is not None:
-                    self.results.put(result)
+                if job.pieces is None:
+                    self._group(session, number, job)
+                else:
+                    self._pieces(session, number, job, job.pieces)
             except Stopped:
                 break
             except Exception as error:
-                self.results.put(error)
+                self.results.put(([], error))
                 break
         session.close()
 
@@ -133,8 +144,19 @@ class Crew:
             with suppress(queue.Empty):
                 return self.jobs.get(timeout=IDLE)
 
-    def _whole(self, session: Session, number: int, job: Job) -> Fetched:
-        entry, hasher, path = job.entry, hashlib.sha256(), None
+    def _group(self, session: Session, number: int, job: Job) -> None:
+        """One result for one job, with what was whole before a failure."""
+        done: list[Fetched] = []
+        try:
+            for entry, key in job.blobs:
+                done.append(self._whole(session, number, entry, key))
+        except Exception as error:
+            self.results.put((done, error))
+            raise Stopped from None
+        self.results.put((done, None))
+
+    def _whole(self, session: Session, number: int, entry: Entry, key: str) -> Fetched:
+        hasher, path = hashlib.sha256(), None
         if not self.task.store:
 
             def hashed(data: memoryview) -> None:
@@ -142,8 +164,8 @@ class Crew:
                 hasher.update(data)
 
             session.read(entry, 0, entry.size, hashed)
-            return Fetched(entry, job.key, hasher.hexdigest(), None)
-        path = self.task.work / str(next(self.names))
+            return Fetched(entry, key, hasher.hexdigest(), None)
+        path = f"{self.task.work}/{next(self.names)}"
         file = os.open(path, NEW, READ_ONLY)
         try:
 
@@ -156,15 +178,16 @@ class Crew:
             session.read(entry, 0, entry.size, written)
         finally:
             os.close(file)
-        return Fetched(entry, job.key, hasher.hexdigest(), path)
+        return Fetched(entry, key, hasher.hexdigest(), path)
 
-    def _pieces(self, session: Session, number: int, job: Job, pieces: Pieces) -> Fetched | None:
+    def _pieces(self, session: Session, number: int, job: Job, pieces: Pieces) -> None:
         """Fetch pieces until none is left. The thread that hashes the last one has the result."""
+        entry, key = job.blobs[0]
         digest = pieces.hash_on()
         while digest is None:
             piece = pieces.claim()
             if piece is None:
-                return None
+                return
             start, stop = pieces.span(piece)
             position, hashing = start, pieces.begin(piece)
 
@@ -174,6 +197,6 @@ class Crew:
                 pieces.write(data, position, hashing)
                 position += len(data)
 
-            session.read(job.entry, start, stop, written)
+            session.read(entry, start, stop, written)
             digest = pieces.done(piece, hashing)
-        return Fetched(job.entry, job.key, digest, None)
+        self.results.put(([Fetched(entry, key, digest, None)], None))

@@ -112,12 +112,12 @@ class Pieces:
                 position += count
             self.hashed += 1
 
-    def finish(self) -> Path:
+    def finish(self) -> str:
         """Close the whole file; where it is. Its marks go."""
         os.fchmod(self.file, READ_ONLY)
         self.marks_path.unlink()
         self.close()
-        return self.path
+        return str(self.path)
 
     def close(self) -> None:
         """Close; what is there stays for another try. Safe to call twice."""

@@ -120,7 +120,7 @@ class Stream:
             return self._large(task, want, want.pieces)
         path, file = None, -1
         if task.store:
-            path = task.work / str(self.count)
+            path = f"{task.work}/{self.count}"
             self.count += 1
             file = os.open(path, NEW, READ_ONLY)
         hasher = hashlib.sha256()

@@ -53,8 +53,8 @@ def _staged(request: Mapping[str, Any], source: Source, task: Task) -> tuple[dic
     if not tree or (wanted and not touch(view_path(cache, tree))):
         # Without a view, data that does not fit is hashed as it streams by.
         task.store = wanted or limit is None or size <= limit
-        count, missing = index.plan(cache.has if wanted else None)
-        if count:
+        task.count, missing = index.plan(cache.has if wanted else None)
+        if task.count:
             if task.store:
                 cache.need(missing)  # now rather than after hours
             task.run(source)

@@ -24,7 +24,7 @@ class Fetched(NamedTuple):
     entry: Entry
     key: str
     digest: str
-    path: Path | None
+    path: str | None
 
 
 class Source(Protocol):
@@ -46,7 +46,7 @@ class Source(Protocol):
 
 
 class Task:
-    """What is to be fetched into `work`, and kept in the cache if `store`."""
+    """What is to be fetched into `work`, and kept in the cache if `store`: `count` files."""
 
     def __init__(
         self, cache: Cache, index: Index, work: Path, location: str, parallel: int, say: Callable[[object], None]
@@ -57,7 +57,7 @@ class Task:
         self.waiting: list[Fetched] = []
         self.since = self.told = time.monotonic()
         self.skipped = False
-        self.files = self.bytes = self.moved = 0
+        self.count = self.files = self.bytes = self.moved = 0
 
     def run(self, source: Source) -> None:
         """Fetch everything that is marked; files that another staging fetches are waited for."""
@@ -74,7 +74,7 @@ class Task:
                 self.commit()
             raise
         finally:
-            self.claims.give_all()
+            self.claims.close()
 
     def wanted(self) -> Iterator[Entry]:
         """What to fetch now; each one is claimed."""

@@ -11,6 +11,7 @@ import io
 import re
 import socket
 import ssl
+import struct
 import urllib.parse
 from collections.abc import Mapping
 
@@ -19,7 +20,7 @@ from .errors import Failure, Passing, bad_request
 LINE = 2**16
 HEADERS = 200
 BUFFER = 2**16
-CONNECT, READ = 15.0, 60.0
+CONNECT, READ = 15, 60
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r?\n)")
 
 
@@ -58,7 +59,10 @@ class Address:
         except (OSError, http.client.HTTPException) as error:
             raise Passing(f"no connection ({type(error).__name__})") from None
         sock: socket.socket = connection.sock
-        sock.settimeout(READ)
+        # The kernel's own time-out: Python's would cost a poll before each read and write.
+        sock.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", READ, 0))
         return sock
 
     def target(self, path: str) -> str:
