@@ -181,7 +181,7 @@ def test_changed_data_ends_the_run_before_it_starts(target: SshTarget, tmp_path:
     assert compute.runs() == []
 
 
-def test_a_forgotten_run_is_kept_for_its_retention(vm: Vm, base_image: Base, tmp_path: Path) -> None:
+def test_the_log_of_a_forgotten_run_is_kept_for_its_retention(vm: Vm, base_image: Base, tmp_path: Path) -> None:
     target = SshTarget(vm, base_image, tmp_path / "state", f"/srv/{tmp_path.name}", runRetention="1d")
     compute = target.connect()
     made, other = script(target, tmp_path, ONCE), script(target, tmp_path, ONCE)
@@ -190,13 +190,15 @@ def test_a_forgotten_run_is_kept_for_its_retention(vm: Vm, base_image: Base, tmp
         settle(compute, one.id)
     compute.forget(made.id)
     assert compute.runs() == [other.id]
-    with pytest.raises(NotFound):
-        list(compute.logs(made.id))
-    assert (target.folder(made.id) / "outputs" / "model.txt").read_text() == "weights"
+    assert compute.inspect(made.id).phase is RunPhase.LOST
+    assert list(compute.logs(made.id)) == list(compute.logs(other.id))
+    assert not (target.folder(made.id) / "outputs").exists()
     mark = target.folder(made.id) / "forgotten"
     mark.write_text(json.dumps({**json.loads(mark.read_text()), "time": 0}))
     compute.forget(other.id)
     assert sorted(path.name for path in target.folder(made.id).iterdir()) == ["forgotten", "lock"]
+    with pytest.raises(NotFound):
+        list(compute.logs(made.id))
     assert (target.folder(other.id) / "log").exists()
 
 
@@ -213,6 +215,16 @@ def test_a_full_disk_is_told_and_the_next_start_succeeds(target: SshTarget, tmp_
     target.vm.run(["umount", f"{target.work}/runs"])
     compute.start(made)
     assert settle(compute, made.id).exit_code == 0
+
+
+def test_an_environment_that_was_removed_meanwhile_is_brought_again(target: SshTarget, tmp_path: Path) -> None:
+    compute, other = target.connect(), target.connect()
+    for _ in range(2):
+        made = script(target, tmp_path, ONCE)
+        compute.start(made)
+        assert settle(compute, made.id).exit_code == 0
+        (kept,) = other.environments()
+        other.drop_environment(kept.id)
 
 
 def test_a_work_folder_that_others_can_write_is_not_used(target: SshTarget, tmp_path: Path) -> None:
@@ -297,8 +309,8 @@ def test_doctor_tells_what_is_wrong_and_how_to_mend_it(vm: Vm, base_image: Base,
     assert found["user"].status is CheckStatus.WARN
     assert {"address", "host-key", "login", "engine", "isolation", "limits", "disk"} <= set(found)
     assert all(check.fix and check.reason for check in found.values() if check.status is not CheckStatus.PASS)
-    (refused,) = (check for check in checks(username="edgetrain").values() if check.name == "machine")
-    assert refused.reason == "NoPermission"
+    assert checks(username="edgetrain")["machine"].reason == "WorkFolderUnsafe"  # it is root's
+    assert checks(username="edgetrain", workFolder="/srv/not-mine")["machine"].reason == "NoPermission"
     found = checks(username="edgetrain", workFolder=f"/home/edgetrain/{tmp_path.name}")
     assert found["user"].status is CheckStatus.PASS
     assert checks(hostKeys=OTHER_KEY)["host-key"].reason == "HostKeyMismatch"

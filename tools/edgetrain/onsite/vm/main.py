@@ -16,6 +16,8 @@ their place in there); `examine`, the command of the content check, which gets `
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import select
@@ -37,6 +39,7 @@ MAX_REQUEST = 16 * 2**20
 MAX_REPORT = 64 * 2**20
 MAX_FILES = 10_000
 FAILED = 1
+GONE = "NeedsGone"
 LEAST_SECONDS = 120
 SLOWEST = 20 * 2**20  # bytes a second
 # Of the session's own variables, those that engines need; the rest is of the connection, which ends before the run.
@@ -57,18 +60,22 @@ class Machine:
         """Facts about the machine."""
         return host.facts(self.work)
 
-    def create(self, id: str, spec: dict[str, Any], begin: bool = True) -> dict[str, Any]:
-        """Make the run's folder, unless it is there, from the specification and the code that follows."""
+    def create(self, id: str, spec: dict[str, Any], needs: list[str], code: str | None = None) -> dict[str, Any]:
+        """Make the run's folder, unless it is there, from the specification and the code, a tar stream in base64 or
+        else what follows; then begin. `needs` are files that must be there."""
+        stream = self.rest if code is None else io.BytesIO(base64.b64decode(code))
 
         def fill(fresh: Path) -> None:
+            if not all(Path(path).exists() for path in needs):
+                raise Fault("Conflict", "what the run needs was removed meanwhile", GONE, "apply again")
             (fresh / "code").mkdir(mode=0o755)
-            unpack(self.rest, fresh / "code")
+            unpack(stream, fresh / "code")
             for name in ("outputs", "home", "tmp"):
                 (fresh / name).mkdir(mode=0o700)
             write(fresh / "spec.json", spec)
 
         self.runs.create(id, fill)
-        return self.begin(id) if begin else self.runs.inspect(id)
+        return self.begin(id)
 
     def bar(self, id: str, by: str, message: str) -> dict[str, Any]:
         """Let a run that never started be ended, so that it never starts."""

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgetrain.providers.ssh.connection import Connection, Session, retried
 
 VM = "vm.main"
 SECONDS = 120.0
+SERVERS = 4
 # What a login shell may say before our program does.
 MAX_GREETING = 100
 _KINDS = {
@@ -26,40 +28,67 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class _Server:
+    """A session that answers one request after another."""
+
+    stack: ExitStack
+    session: Session
+    lines: Iterator[bytes]
+
+
 class Remote:
     """The programs on one machine. `work` is its work folder, absolute or below `~`."""
 
     def __init__(self, connection: Connection, work: str) -> None:
         self.connection, self.work = connection, work
         self._there = False
-        self._asking = threading.Lock()
-        self._server: tuple[ExitStack, Session, Iterator[bytes]] | None = None
+        self._idle: list[_Server] = []
+        self._counting = threading.Lock()
 
     def ask(self, verb: str, **request: Any) -> Any:
-        """As `call`, for verbs that take no time: over a session that is kept for them."""
+        """The answer of a verb of the machine (`vm.main`) that takes nothing but the request; over sessions that
+        are kept, so that it costs no start of a program there. Tried again while the link fails.
+
+        Raises what the machine answers, and provider errors of the link."""
         return retried(lambda: self._ask(verb, request))
 
     def _ask(self, verb: str, request: dict[str, Any]) -> Any:
-        with self._asking:
-            try:
-                if self._server is None:
-                    stack = ExitStack()
-                    session = stack.enter_context(self.session(VM))
-                    self._server = stack, session, session.lines()
-                    session.write(self._line("serve", {}))
-                _, session, lines = self._server
-                session.write(json.dumps({"verb": verb, **request}).encode() + b"\n")
-                line = next((found for found in lines if _answers(found)), None)
-                if line is None:
-                    self.finish(session)
-                    raise no_answer(b"")
-            except BaseException:
-                # Whatever it was: the next answer on this session could be that to another question.
-                if self._server is not None:
-                    self._server[0].close()
-                self._server = None
-                raise
+        server = self._server()
+        try:
+            server.session.write(json.dumps({"verb": verb, **request}).encode() + b"\n")
+            line = next((found for found in server.lines if _answers(found)), None)
+            if line is None:
+                self.finish(server.session)
+                raise no_answer(b"")
+        except BaseException:
+            # Whatever it was: the next answer on this session could be that to another question, and the others
+            # have most likely gone the same way.
+            with self._counting:
+                gone, self._idle = [server, *self._idle], []
+            for one in gone:
+                one.stack.close()
+            raise
+        with self._counting:
+            keep = len(self._idle) < SERVERS
+            if keep:
+                self._idle.append(server)
+        if not keep:
+            server.stack.close()
         return answer(iter([line]))
+
+    def _server(self) -> _Server:
+        with self._counting:
+            if self._idle:
+                return self._idle.pop()
+        stack = ExitStack()
+        try:
+            session = stack.enter_context(self.session(VM))
+            session.write(self._line("serve", {}))
+        except BaseException:
+            stack.close()
+            raise
+        return _Server(stack, session, session.lines())
 
     def call(
         self,

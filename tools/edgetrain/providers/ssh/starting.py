@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from edgetrain.core.errors import ProviderError, Rejected
+from edgetrain.core.errors import Conflict, ProviderError, Rejected
 from edgetrain.core.ports import EgressLevel, InputMount, RunSpec, TargetSettings
+from edgetrain.onsite.vm.main import GONE
 from edgetrain.providers.contract import check_words
 from edgetrain.providers.ssh import environment
 from edgetrain.providers.ssh.container import ISOLATION, Site, instructions, probe_argv, probe_config
@@ -18,7 +19,7 @@ from edgetrain.providers.ssh.engine import Engine
 from edgetrain.providers.ssh.image import RunImage, archive, check_reference, describe
 from edgetrain.providers.ssh.inputs import PULLED, Inputs
 from edgetrain.providers.ssh.remote import Remote
-from edgetrain.providers.ssh.transfer import packed
+from edgetrain.providers.ssh.transfer import packed, small
 
 ENGINE = "engine.main"
 LOAD_SECONDS = 1800.0
@@ -54,12 +55,13 @@ class Machine:
         self._engine: Engine | None = None
         self._images: dict[str, RunImage] = {}
         self._tried: dict[str, Tried] = {}
+        self.environments: set[str] = set()  # seen there; `create` looks again
 
     def host(self, anew: bool = False) -> dict[str, Any]:
         """Its facts (see `onsite/vm/host.py`)."""
         with self._looking:
             if self._host is None or anew:
-                self._host = self.remote.call("host")
+                self._host = self.remote.ask("host")
             return self._host
 
     def engine(self, anew: bool = False) -> Engine:
@@ -107,7 +109,7 @@ class Machine:
         """Look at everything anew: the machine may have changed."""
         with self._looking:
             self._host = self._engine = None
-            self._images, self._tried = {}, {}
+            self._images, self._tried, self.environments = {}, {}, set()
 
 
 def start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None:
@@ -115,9 +117,19 @@ def start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None
     check_words(spec)
     for mount in spec.inputs:
         check_input(mount)
-    remote = machine.remote
-    if remote.ask("begin", id=spec.id)["phase"] != "absent":
+    if machine.remote.ask("begin", id=spec.id)["phase"] != "absent":
         return
+    try:
+        _start(spec, machine, inputs, grace)
+    except Conflict as error:
+        if error.reason != GONE:
+            raise
+        machine.forget()
+        _start(spec, machine, inputs, grace)
+
+
+def _start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None:
+    remote = machine.remote
     image = machine.image(spec.image)
     tried = machine.tried(image)
     if spec.require_enforced and tried.level is not EgressLevel.ENFORCED:
@@ -142,7 +154,7 @@ def start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None
             if error.reason != "DataChanged":
                 raise
             # It never starts; whoever waits for it finds why, and records it.
-            remote.call("bar", id=spec.id, by="data", message=f"input {mount.name}: {error.message}")
+            remote.ask("bar", id=spec.id, by="data", message=f"input {mount.name}: {error.message}")
             return
         views[mount.name] = f"{staged.view}/{file_name(mount)}" if mount.single_file else str(staged.view)
     site = Site(f"{host['work']}/runs/{spec.id}", f"{host['work']}/environments/{name}", host["tools"], views)
@@ -155,7 +167,13 @@ def start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None
         grace=grace,
     )
     written["data"] = [PurePosixPath(view).name for view in views.values()]
-    remote.call("create", partial(packed, spec.code), CREATE_SECONDS, id=spec.id, spec=written)
+    needs = [f"{site.environment}.json", *views.values()]
+    whole = small(spec.code)
+    if whole is not None:
+        remote.ask("create", id=spec.id, spec=written, needs=needs, code=whole)
+    else:
+        code = partial(packed, spec.code)
+        remote.call("create", code, CREATE_SECONDS, id=spec.id, spec=written, needs=needs)
 
 
 def ensure_environment(machine: Machine, requirements: bytes, image: str, python: str) -> str:
@@ -163,9 +181,10 @@ def ensure_environment(machine: Machine, requirements: bytes, image: str, python
     platform = machine.host()["platform"]
     name = environment.environment_id(requirements, image, python, platform)
     ask = partial(machine.remote.call, module=ENGINE)
-    if not ask("environment", id=name):
+    if name not in machine.environments and not ask("environment", id=name):
         made = environment.ensure(machine.settings.state, requirements, image, python, platform)
         ask("receive", made.parts, LOAD_SECONDS, id=name, digest=made.digest, size=made.size)
+    machine.environments.add(name)
     return name
 
 

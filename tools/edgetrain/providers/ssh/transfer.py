@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tarfile
 import tempfile
@@ -15,6 +16,7 @@ from edgetrain.providers.ssh.connection import ATTEMPTS, MAX_LINE, retried
 from edgetrain.providers.ssh.remote import Remote
 
 IN_MEMORY = 8 * 2**20
+SMALL = 2**20
 
 
 def packed(folder: Path) -> Iterator[bytes]:
@@ -36,6 +38,16 @@ def packed(folder: Path) -> Iterator[bytes]:
         file.seek(0)
         while chunk := file.read(CHUNK):
             yield chunk
+
+
+def small(folder: Path) -> str | None:
+    """The tar stream in base64, if it is small enough to go with a request."""
+    found = b""
+    for part in packed(folder):
+        found += part
+        if len(found) > SMALL:
+            return None
+    return base64.b64encode(found).decode("ascii")
 
 
 def log_lines(remote: Remote, run_id: str, follow: bool) -> Iterator[str]:
