@@ -1,0 +1,1 @@
+"""Tests of the ssh compute target that need no machine."""
