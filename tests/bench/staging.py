@@ -26,8 +26,8 @@ NOTE = (
     "The same {parallel} connections for all. curl is told the names and writes plain files; edgetrain also lists, "
     "hashes (SHA-256), makes all of it durable (`syncfs`) and shows it as a folder of hard links, and its time has "
     "the start of Python in it. The SDK row lists, and downloads {parallel} blobs at a time with "
-    "azure-storage-blob, of which `az storage blob download-batch` is made: it stands for it, without the CLI's own "
-    "start. {who}"
+    "azure-storage-blob, of which `az storage blob download-batch` is made: it stands for it, without the start of "
+    "the CLI. {who}"
 )
 WHO = {
     "Azurite": "Azurite itself is the limit here: one core of node.",
