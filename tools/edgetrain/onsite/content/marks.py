@@ -31,6 +31,8 @@ WINDOWS_ENOUGH = 3
 WHOLE = 48
 RARE_WORDS = 25
 CHUNK = 2**20
+MAX_TOKENS = 600_000
+STRETCH = re.compile(rb"\x01{4,}")
 
 
 def slices(tokens: bytes, width: int, size: int) -> list[bytes]:
@@ -51,6 +53,7 @@ class Grams:
         self.ks: set[int] = set()
         self.seen = 0
         self.step = 1
+        self.tokens: set[bytes] | None = set()  # of numbers; None if there are too many to help
 
     def learn(self, hashes: Iterable[int], k: int) -> None:
         """Keep these fingerprints of length `k`, but for common ones."""
@@ -66,6 +69,22 @@ class Grams:
         while len(self.kept) > CAP:
             self.step *= 2
             self.kept = {mark for mark in self.kept if not mark & (self.step - 1)}
+
+    def note(self, tokens: Iterable[bytes]) -> None:
+        """Remember which numbers there are: most of an output's need no more be looked at."""
+        if self.tokens is not None:
+            self.tokens.update(tokens)
+            if len(self.tokens) > MAX_TOKENS:
+                self.tokens = None
+
+    def stretches(self, packed: bytes, size: int) -> Iterable[bytes]:
+        """The parts of packed tokens in which all are numbers of the data, if they are long enough."""
+        if self.tokens is None:
+            yield packed
+            return
+        known = bytes(map(self.tokens.__contains__, slices(packed, size, size)))
+        for found in STRETCH.finditer(known):
+            yield packed[found.start() * size : found.end() * size]
 
     def hits(self, hashes: Sequence[int] | Iterable[int]) -> bool:
         """Whether any is known."""
@@ -153,6 +172,7 @@ class Marks:
         ):
             tokens = slices(packed, size, size)
             count = Counter(tokens)
+            grams.note(count)
             top = math.log2(max(len(tokens), LEAST))
             bits = {t: min(numbers.digits_bits(t), top - math.log2(times)) for t, times in count.items()}
             told = list(map(bits.__getitem__, tokens))
@@ -170,15 +190,11 @@ class Marks:
         if len(values) < KS[0]:
             return False
         fine, coarse = numbers.quantised(values)
-        for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE)):
-            for k in sorted(grams.ks):
-                if not grams.hits(map(hash, slices(packed, k * size, size))):
-                    continue
-                known = [hash(gram) in grams.kept for gram in slices(packed, k * size, size)]
-                tokens = slices(packed, size, size)
-                if any(shown(tokens[first:last], numbers.digits_bits) for first, last in spans(known, k)):
-                    return True
-        return False
+        return any(
+            _found(grams, part, size)
+            for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE))
+            for part in grams.stretches(packed, size)
+        )
 
     # ---- other bytes
 
@@ -224,6 +240,17 @@ class Marks:
     def rare_words(self, tokens: Iterable[str]) -> bool:
         """Whether many values that few rows have are here, in whatever order."""
         return len(self.rare.keys() & set(tokens)) >= RARE_WORDS
+
+
+def _found(grams: Grams, packed: bytes, size: int) -> bool:
+    for k in sorted(grams.ks):
+        if len(packed) < k * size or not grams.hits(map(hash, slices(packed, k * size, size))):
+            continue
+        known = [hash(gram) in grams.kept for gram in slices(packed, k * size, size)]
+        tokens = slices(packed, size, size)
+        if any(shown(tokens[first:last], numbers.digits_bits) for first, last in spans(known, k)):
+            return True
+    return False
 
 
 def whole(data: Any) -> int:
