@@ -36,6 +36,7 @@ class SshTarget:
             "workFolder": self.work,
             "connectTimeout": "5s",
             "keepAlive": "1s",
+            "runRetention": "0s",
         }
         return TargetSettings(
             name="edge-vm",
