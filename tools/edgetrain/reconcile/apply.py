@@ -65,32 +65,52 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
     what fails later is in the results, and the rest goes on.
     """
     git = Git.find(root)
-    tried: dict[str, Result] = {}
-    first: Plan | None = None
-    rounds, stopped = 0, False
-    while rounds < MAX_ROUNDS and not stopped:
-        state = read_tip(git, options.branch)
-        context, observed = prepare(state, options, report)
-        offline, plan = plans(state, observed)
-        if first is None:
-            check_reviewed(options.reviewed, offline, plan)
-            first = plan
-        check_limits(plan, state.desired, options.max_updates, options.max_deletions)
-        context.plan_digest = plan.digest
-        unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
-        todo = [change for change in plan.changes if not change.conditional and change.id not in tried]
-        if not todo:
-            break
-        rounds += 1
-        report(Event("Round", str(rounds), f"{len(todo)} change(s)"))
-        aside = partial(release_aside, git, options, report, context, tried)
-        for result in carry_out(context, todo, unreviewed, observed, aside):
-            tried[result.change] = result
-        stopped = options.stop.is_set()
-        tidy_recorded(context)
-    if first is None:
+    done = Done()
+    try:
+        while done.rounds < MAX_ROUNDS and not done.stopped and one_round(git, options, report, done):
+            continue
+    except EdgetrainError as error:
+        if done.rounds == 0:
+            raise
+        done.tried["apply"] = Result("apply", "plan", Status.FAILED, error.reason, error.message, error.fix)
+    if done.first is None:
         raise StalePlan("nothing was planned")
-    return ApplyResult(first, tuple(tried.values()), rounds, git.tip(options.branch), stopped)
+    commit = git.tip(options.branch, refresh=False)
+    return ApplyResult(done.first, tuple(done.tried.values()), done.rounds, commit, done.stopped)
+
+
+@dataclass
+class Done:
+    """How far an apply came. `first` is the first round's plan, `tried` each change's result."""
+
+    first: Plan | None = None
+    tried: dict[str, Result] = field(default_factory=dict)
+    rounds: int = 0
+    stopped: bool = False
+
+
+def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
+    """Plan main's tip and do what is due; whether another round may find more."""
+    state = read_tip(git, options.branch)
+    context, observed = prepare(state, options, report)
+    offline, plan = plans(state, observed)
+    if done.first is None:
+        check_reviewed(options.reviewed, offline, plan)
+        done.first = plan
+    check_limits(plan, state.desired, options.max_updates, options.max_deletions)
+    context.plan_digest = plan.digest
+    unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
+    todo = [change for change in plan.changes if not change.conditional and change.id not in done.tried]
+    if not todo:
+        return False
+    done.rounds += 1
+    report(Event("Round", str(done.rounds), f"{len(todo)} change(s)"))
+    aside = partial(release_aside, git, options, report, context, done.tried)
+    for result in carry_out(context, todo, unreviewed, observed, aside):
+        done.tried[result.change] = result
+    done.stopped = options.stop.is_set()
+    tidy_recorded(context)
+    return True
 
 
 def prepare(
