@@ -193,7 +193,7 @@ def test_large_data_is_compared_in_bounded_memory(tmp_path: Path, outputs: Path)
     data.mkdir()
     dice = random.Random(6)
     with (data / "t.csv").open("w") as file:
-        for _ in range(15_000):
+        for _ in range(40_000):
             file.write(",".join(f"{dice.gauss(50, 20):.4f}" for _ in range(20)) + "\n")
     lines = (data / "t.csv").read_text().splitlines()
     (outputs / "model").write_text("\n".join(lines[777:877]))
