@@ -168,7 +168,7 @@ async def _connect(
         raise hostkeys.mismatch(to.host, seen[0] if seen else None, keys) from None
     except asyncssh.PermissionDenied as error:
         raise told(error, to) from None
-    except asyncssh.DisconnectError as error:
+    except (asyncssh.DisconnectError, ConnectionResetError, BrokenPipeError) as error:
         # A server without a key of a pinned type hangs up, or we do: look which one it has, to tell it.
         shows = await _look(way, to, place, tunnel)
         if shows is not None and shows not in keys:
