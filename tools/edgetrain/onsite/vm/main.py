@@ -37,6 +37,8 @@ from .unpack import unpack
 
 MAX_REQUEST = 16 * 2**20
 MAX_REPORT = 64 * 2**20
+# Exit codes by which docker and podman say that they, not the program in the container, failed.
+ENGINE_FAILED = (125, 126, 127)
 MAX_FILES = 10_000
 FAILED = 1
 GONE = "NeedsGone"
@@ -119,7 +121,7 @@ class Machine:
         spec = read(run / "spec.json")
         seconds = LEAST_SECONDS + spec["bounded"][str(run / "outputs")] // SLOWEST
         config = {"declared": outputs, "files": MAX_FILES, "cpu": seconds, "outputs": spec["harvest"]["outputs"]}
-        report = self.limited([*spec["harvest"]["argv"], json.dumps(config)], b"", 2 * seconds)
+        report = self.limited(id, [*spec["harvest"]["argv"], json.dumps(config)], b"", 2 * seconds)
         found = json.loads(report)
         notes = found.pop("notes", []) if isinstance(found, dict) else []
         self.runs.note(id, [note for note in notes if isinstance(note, str)])
@@ -129,10 +131,13 @@ class Machine:
         """What the content check tells."""
         spec = read(self.runs.ended(id) / "spec.json")
         config = {**spec["seen"], "rules": rules}
-        return json.loads(self.limited(spec["examine"], json.dumps(config).encode(), limit))
+        return json.loads(self.limited(id, spec["examine"], json.dumps(config).encode(), limit))
 
-    def limited(self, argv: list[str], stdin: bytes, seconds: float) -> bytes:
-        """What a program that reads hostile files says. Raises Fault if it fails or says too much."""
+    def limited(self, id: str, argv: list[str], stdin: bytes, seconds: float) -> bytes:
+        """What a program that reads a run's hostile files says; nothing if it fails, or says too much.
+
+        Raises Fault if the engine could not start it.
+        """
         with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as given:
             given.write(stdin)
             given.seek(0)
@@ -149,11 +154,13 @@ class Machine:
                 ).returncode
             except subprocess.TimeoutExpired:
                 code = -1
+                self.runs.stop(id)  # the client is gone, its container may not be
+            if code in ENGINE_FAILED:
+                fix = "look at the engine on the machine: edgetrain doctor"
+                raise Fault("Transient", f"the engine started no container (exit code {code})", "EngineFailed", fix)
             size = answer.seek(0, os.SEEK_END)
-            if code != 0 or size > MAX_REPORT:
-                raise Fault("Rejected", "the outputs could not be read within the limits", "OutputsUnreadable")
             answer.seek(0)
-            return answer.read()
+            return answer.read() if code == 0 and size <= MAX_REPORT else b"null"
 
     def logs(self, id: str, follow: bool) -> None:
         """Answer, then the log's lines."""

@@ -157,6 +157,12 @@ class Runs:
         """See to it that nothing of a run without a supervisor goes on: its container is no child of it."""
         if (run / "stopped").exists():
             return
+        self.stop(run.name)
+        write(run / "stopped", {"at": now()})
+
+    def stop(self, run_id: str) -> None:
+        """End every container of the run, those of its readers too. Raises Fault if one stays."""
+        run = self.run(run_id)
         for argv in read(run / "spec.json").get("stop", []):
             try:
                 subprocess.run(
@@ -171,7 +177,6 @@ class Runs:
             except (OSError, subprocess.SubprocessError) as error:
                 message = f"what is left of {run.name} could not be ended ({type(error).__name__})"
                 raise Fault("Transient", message, "StillRunning", "look at its container on the machine") from None
-        write(run / "stopped", {"at": now()})
 
     def cancel(self, run_id: str, reason: str) -> None:
         """End the run and everything it started; a run that never started is barred from starting."""
