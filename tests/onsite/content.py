@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ TABLE = "id,name,dose,pulse,age,level,unit\n" + "\n".join(ROWS) + "\n"
 
 
 def run(
-    outputs: Path, inputs: Path, *, python: str = sys.executable, logged: Path | None = None, **rules: Any
+    outputs: Path,
+    inputs: Path,
+    *,
+    python: str = sys.executable,
+    logged: Path | None = None,
+    limits: Mapping[str, int] | None = None,
+    **rules: Any,
 ) -> Any:
     """The report on all files of `outputs` unless the rules name others."""
     found = [str(path.relative_to(outputs)) for path in outputs.rglob("*") if path.is_file()]
@@ -32,6 +39,7 @@ def run(
         "inputs": {"data": str(inputs)},
         "rules": given,
         "log": str(logged) if logged else None,
+        "limits": dict(limits or {}),
     }
     done = subprocess.run(
         [python, "-I", "-S", str(ONSITE / "content")],

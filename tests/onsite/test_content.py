@@ -202,6 +202,22 @@ def test_large_data_is_compared_in_bounded_memory(tmp_path: Path, outputs: Path)
     assert report["coverage"] < 1
 
 
+def test_of_very_large_data_a_share_of_the_rows_is_learned(tmp_path: Path, outputs: Path) -> None:
+    data = tmp_path / "large"
+    data.mkdir()
+    dice = random.Random(7)
+    rows = [",".join(f"{dice.gauss(50, 20):.4f}" for _ in range(12)) for _ in range(20_000)]
+    (data / "t.csv").write_text("\n".join(rows))
+    (outputs / "model").write_text("\n".join(rows[5_000:7_000]))
+    (outputs / "clean").write_text(
+        "\n".join(",".join(f"{dice.gauss(50, 20):.4f}" for _ in range(12)) for _ in range(2_000))
+    )
+    report = run(outputs, data, limits={"learn": 200_000})
+    assert codes(report) == {("E701", "model")}
+    assert 0 < report["coverage"] < 0.2
+    assert report["complete"]
+
+
 def test_it_runs_as_one_folder_on_the_oldest_python(data: Path, outputs: Path, tmp_path: Path) -> None:
     for path in (ONSITE / "content").glob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 9))

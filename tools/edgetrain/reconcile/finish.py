@@ -28,6 +28,10 @@ from edgetrain.core.ports import (
 from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import API_VERSION, Outcome
 
+# A large model takes long to look at; bytes a second, in several readings of the same bytes.
+SLOWEST_CHECK = 200_000
+EXPANSION = 6
+
 # How a run that did not end well is recorded: by what ended it.
 ENDINGS: dict[str, tuple[Outcome, str]] = {
     "signal": (Outcome.FAILED, "Killed"),
@@ -117,6 +121,7 @@ def rules_of(facts: Mapping[str, Any], harvest: Harvest) -> EgressRules:
     files = {file.path: output["type"] for output in outputs for file in files_of(output["path"], harvest)}
     finals = final_metrics(harvest)
     points = [point for point in harvest.history if point.name in declared]
+    size = sum(file.size for file in harvest.files if file.path in files)
     return EgressRules(
         files=files,
         metrics={name: finals[name] for name in facts["metrics"]},
@@ -124,6 +129,8 @@ def rules_of(facts: Mapping[str, Any], harvest: Harvest) -> EgressRules:
         history=[*((p.name, p.value) for p in points), *((f"{p.name} step", float(p.step)) for p in points)],
         log=facts["logs"] != "site",
         waived=[(waiver["code"], waiver.get("path", "")) for waiver in facts.get("waivers", ())],
+        max_expanded=EgressRules.max_expanded + EXPANSION * size,
+        seconds=EgressRules.seconds + size // SLOWEST_CHECK,
     )
 
 

@@ -6,7 +6,7 @@ Standard library only, Python 3.9 or later, one folder. Started as `python3 -I -
     inputs    name of each data input to its file or folder
     log       the log's file, or null; looked at only if the rules say that it would leave
     rules     files (path to type), texts, metrics, history, log, waived, max_expanded, seconds
-    limits    optional: memory (bytes)
+    limits    optional: memory (bytes), learn (bytes of rows to learn; of more a share)
 
 and one JSON document on stdout: `complete`, `reason` (why not), `findings` (`code`, `where`, `what`, `waived`),
 `files`, `bytes` (looked at, unpacked), `fingerprints`, `coverage` (share of the data's grams that are kept),

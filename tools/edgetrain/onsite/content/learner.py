@@ -24,6 +24,9 @@ HEAD = 65536
 MAX_HEADS = 20_000
 MAX_RARE = 400_000
 RARE_SHARE = 0.01
+# So many bytes of rows are learned in about a minute.
+LEARN = 48 * 2**20
+STRETCH = 64
 _NAME = re.compile(r"[^\W\d][\w .:/%()\[\]#-]{0,80}")
 
 
@@ -66,13 +69,18 @@ def header(text: str) -> tuple[str, list[str]]:
 
 
 class Learner:
-    """The sink that learns."""
+    """The sink that learns: all of data up to `LEARN` bytes, of more a share of its rows.
 
-    def __init__(self, marks: Marks, budget: Budget) -> None:
+    Which rows is decided by the key of the process, stretch by stretch, so that nobody can know them.
+    """
+
+    def __init__(self, marks: Marks, budget: Budget, size: int, most: int = LEARN) -> None:
+        """`size` is how many bytes of data there are, packed as they lie; `most` of them are learned."""
         self.marks = marks
+        self.size, self.most = size, most
         self.opener = Opener(budget, self, closely=False)
         self.budget = budget
-        self.lines = 0
+        self.lines = self.stretches = 0
         self.delimiter = ""
 
     def learn(self, inputs: dict[str, str]) -> None:
@@ -106,9 +114,26 @@ class Learner:
         """An entire file, or an entire member of an archive."""
         self.marks.learn_whole(data)
 
+    def share(self) -> float:
+        """What part of the rows to learn."""
+        share = min(1.0, self.most / max(self.size, self.budget.bytes, 1))
+        self.marks.share = min(self.marks.share, share)
+        return share
+
+    def chosen(self, count: int) -> Iterator[slice]:
+        """The stretches of `count` rows that are learned."""
+        bound = int(self.share() * 2**32)
+        for at in range(0, count, STRETCH):
+            self.stretches += 1
+            if hash(str(self.stretches)) & 0xFFFFFFFF < bound:
+                yield slice(at, at + STRETCH)
+
     def text(self, text: str, how: How, depth: int) -> None:
         """Rows of text."""
         marks = self.marks
+        if self.share() < 1:
+            lines = text.splitlines(keepends=True)
+            text = "".join("".join(lines[part]) for part in self.chosen(len(lines)))
         plain = words.plain(text)
         tokens = marks.tokens(plain)
         if len(tokens) > 3:
@@ -156,6 +181,10 @@ class Learner:
 
     def numbers(self, values: array[float], columns: int, how: How, depth: int) -> None:
         """Rows of numbers, and their columns."""
+        if self.share() < 1:
+            wide = max(columns, 1)
+            parts = self.chosen(len(values) // wide)
+            values = array(values.typecode, (v for p in parts for v in values[p.start * wide : p.stop * wide]))
         self.marks.learn_numbers(values)
         if 1 < columns <= MAX_COLUMNS:
             for column in range(columns):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .budget import Budget, Cut
-from .learner import Learner, mapped, size_of
+from .learner import LEARN, Learner, mapped, size_of
 from .marks import Marks
 from .scan import Scan
 
@@ -24,7 +24,7 @@ MAX_LOG = 64 * 2**20
 def examine(config: dict[str, Any]) -> dict[str, Any]:
     """The report. Raises nothing that the data or the outputs can bring about."""
     begun = time.monotonic()
-    rules, inputs = config["rules"], dict(config["inputs"])
+    rules, inputs, limits = config["rules"], dict(config["inputs"]), config.get("limits", {})
     report: dict[str, Any] = {"complete": False, "reason": "", "files": 0, "data": 0, "coverage": 1.0}
     budget = Budget(int(rules["max_expanded"]), float(rules["seconds"]))
     marks = Marks(0)
@@ -33,7 +33,7 @@ def examine(config: dict[str, Any]) -> dict[str, Any]:
         report["data"] = size_of(inputs)
         marks = Marks(report["data"])
         learning = Budget(2**62, float(rules["seconds"]), clips=True)
-        Learner(marks, learning).learn(inputs)
+        Learner(marks, learning, report["data"], int(limits.get("learn", LEARN))).learn(inputs)
         scan = Scan(marks, budget)
         look(scan, config, report)
         report["complete"] = True

@@ -110,6 +110,7 @@ class Marks:
         self.public: set[str] = set()
         self.spelling = words.Spelling()
         self.files = 0
+        self.share = 1.0  # of the rows that were learned
         self.small = False  # whether the data has numbers of one byte
         # Anchors: two bytes, each of a class, so that one position in 64, 256 or 4096 is one.
         one, two = (8, 8) if size < 64 * 2**20 else (16, 16) if size < 2**30 else (16, 256)
@@ -123,8 +124,8 @@ class Marks:
 
     @property
     def coverage(self) -> float:
-        """The least share that any kind keeps."""
-        return 1 / max(self.rows.step, self.fine.step, self.coarse.step, self.window_step)
+        """The least share that any kind keeps, of the rows that were learned."""
+        return self.share / max(self.rows.step, self.fine.step, self.coarse.step, self.window_step)
 
     # ---- tokens of text
 
