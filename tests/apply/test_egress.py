@@ -60,5 +60,22 @@ def test_a_waiver_lets_them_go_and_is_recorded(site: SmallSite) -> None:
     assert [(one["code"], one["waived"]) for one in egress["check"]["findings"]] == [("E701", True)]
 
 
+@pytest.mark.parametrize("leaks", [False, True])
+def test_a_log_is_told_only_where_the_manifest_says_so_and_after_the_check(site: SmallSite, leaks: bool) -> None:
+    site.write("experiments/mean/train.py", SCRIPT + ("print(*numbers[20:60])\n" if leaks else ""))
+    site.edit("experiments/mean/experiment.yaml", "  seed: 1\n", "  seed: 1\n  egress: {logs: forge}\n")
+    site.push("Let the log leave")
+    told: list[str] = []
+    (run,) = [
+        one
+        for one in site.apply(report=lambda event: told.append(f"{event.kind} {event.message}")).results
+        if one.operation == "train"
+    ]
+    assert run.outcome is (Outcome.REJECTED if leaks else Outcome.CANDIDATE), run.message
+    assert ("Log trained on 300 numbers" in told) is not leaks
+    if leaks:
+        assert "E701 in log" in run.message
+
+
 def _content(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""

@@ -34,6 +34,7 @@ from edgetrain.reconcile.finish import (
     undecided,
     verdict_of,
 )
+from edgetrain.reconcile.logs import save_log, tell_log
 from edgetrain.reconcile.observe import RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.repo.history import last_change
@@ -42,7 +43,6 @@ from edgetrain.repo.tree import Tree, export
 
 POLL_SECONDS = 0.1
 MOST_SECONDS = 5.0
-LOG_LIMIT = 32 * 2**20
 # Another apply may be storing a large model under the same lock.
 LOCK_SECONDS = 3600.0
 
@@ -240,6 +240,8 @@ def finish(
             verdict = refusal(facts, examination)
         kept = Kept()
         if verdict.outcome is None:
+            if facts["logs"] != "site":
+                tell_log(context, compute, name)
             context.step("artifacts")
             kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch)
         model = context.state.desired.models.get(facts["model"])
@@ -317,25 +319,6 @@ def track(
         )
     )
     return {"type": context.site.configuration.workspace["type"], "run": number}
-
-
-def save_log(context: Context, compute: Compute, name: str, target_name: str) -> None:
-    """Keep the script's output at the site, one file a run, unless it stays where it was said."""
-    target = context.state.desired.targets.get(target_name)
-    if target is not None and target.keeps_logs:
-        return
-    folder = context.site.state / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.partial"
-    size = 0
-    with partial.open("w", encoding="utf-8", errors="replace") as file:
-        for line in compute.logs(name):
-            size += len(line)
-            if size > LOG_LIMIT:
-                file.write("[the log is longer; the rest was dropped]\n")
-                break
-            file.write(line if line.endswith("\n") else line + "\n")
-    partial.replace(folder / f"{name}.log")
 
 
 def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:

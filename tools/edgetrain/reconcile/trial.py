@@ -25,9 +25,10 @@ from edgetrain.core.record import Outcome, run_id
 from edgetrain.core.search import trials
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.audit import gates_of
-from edgetrain.reconcile.conduct import LOG_LIMIT, POLL_SECONDS, export_code
+from edgetrain.reconcile.conduct import POLL_SECONDS, export_code
 from edgetrain.reconcile.facts import run_spec
 from edgetrain.reconcile.finish import check, final_metrics, seconds_between, undecided, verdict_of
+from edgetrain.reconcile.logs import LOG_LIMIT
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site, choose_site
 from edgetrain.reconcile.state import State, read_work_tree, stopping
