@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgetrain.core.record import Outcome
-from edgetrain.reconcile.runs import read_log
+from edgetrain.reconcile.log_reader import read_log
 from testbed.site import Testbed
 from tests.edge.site import EdgeSite
 

@@ -16,10 +16,11 @@ from edgetrain.core.digest import canonical
 from edgetrain.core.errors import ProviderError, UsageError
 from edgetrain.core.record import Outcome
 from edgetrain.providers.folder.artifacts import FolderArtifacts
+from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.lookup import one_of
 from edgetrain.reconcile.models import log, models
 from edgetrain.reconcile.report import ApplyResult, Event
-from edgetrain.reconcile.runs import cancel, list_runs, propose_again, read_log, retry
+from edgetrain.reconcile.runs import cancel, list_runs, propose_again, retry
 from edgetrain.render.models import log_text, models_text
 from edgetrain.render.runs import runs_text
 from tests.apply.site import SmallSite

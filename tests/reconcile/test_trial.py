@@ -15,8 +15,8 @@ import pytest
 
 from edgetrain.cli.app import app
 from edgetrain.core.errors import InvalidFiles, ProviderError, UsageError
+from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.report import Event
-from edgetrain.reconcile.runs import read_log
 from edgetrain.reconcile.trial import Asked, parametrised, try_out, value_like, with_data
 from edgetrain.render.trial import Trial
 from tests.apply.site import SmallSite

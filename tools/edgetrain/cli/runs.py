@@ -192,7 +192,7 @@ def logs(session: Session, run_name: str, follow: bool) -> None:
     is for the site's runner.
     """
     from edgetrain.core.problem import shown
-    from edgetrain.reconcile.runs import read_log
+    from edgetrain.reconcile.log_reader import read_log
 
     lines = read_log(session.root, run_name, follow)
     if session.format == "json":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgetrain.core.ports import Compute
 from edgetrain.reconcile.context import Context
+from edgetrain.reconcile.secrets import masked
 
 LOG_LIMIT = 32 * 2**20
 # What the forge's own log gets of one run.
@@ -22,7 +23,7 @@ def save_log(context: Context, compute: Compute, name: str, target_name: str) ->
     partial = folder / f".{name}.partial"
     size = 0
     with partial.open("w", encoding="utf-8", errors="replace") as file:
-        for line in compute.logs(name):
+        for line in masked(context.site.configuration, compute.logs(name)):
             size += len(line)
             if size > LOG_LIMIT:
                 file.write("[the log is longer; the rest was dropped]\n")
@@ -34,7 +35,7 @@ def save_log(context: Context, compute: Compute, name: str, target_name: str) ->
 def tell_log(context: Context, compute: Compute, name: str) -> None:
     """Report what the script said; only for `logs: forge`, and after the content check let it go."""
     count = 0
-    for line in compute.logs(name):
+    for line in masked(context.site.configuration, compute.logs(name)):
         if line.startswith(NOTE):
             continue
         count += 1

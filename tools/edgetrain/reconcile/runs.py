@@ -13,9 +13,8 @@ from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Unava
 from edgetrain.core.plan import Change, Effect, Operation
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.planner.proposals import proposal_branch
-from edgetrain.core.ports import Compute, RunPhase, RunState, TargetSettings
+from edgetrain.core.ports import Compute, RunPhase, RunState
 from edgetrain.core.record import Outcome, RunRecord, run_id
-from edgetrain.providers.table import provider
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
@@ -179,75 +178,6 @@ def _full(state: State, name: str, slots: Slots) -> str:
 
 def _idle(name: str, experiment: str, model: str, reason: str, message: str = "") -> RunRow:
     return RunRow(name, experiment, model, "waiting", None, None, None, None, None, None, {}, reason, message)
-
-
-# --- logs --------------------------------------------------------------------------------------------
-
-
-def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
-    """The run's output, line by line: from where it runs, or as the site kept it. Try-outs count too.
-
-    Raises UsageError for an unknown run, NotFound if its log is not on this machine.
-    """
-    git = Git.find(root)
-    tried = trial_runs(git.root)
-    state = read_main(root)
-    notes: list[str] = []
-    started = under_way(state, notes)
-    recorded = {run.run_id: run for run in state.recorded.runs}
-    known = {*tried, *started, *recorded}
-    name = one_of(known, text)
-    if name is None:
-        raise no_run(text, known)
-    if name in started:
-        return _live(started[name].compute(state), name, follow)
-    if name in tried:
-        return _trial_log(git.root, name, follow)
-    where = recorded[name].data["target"]
-    target = state.desired.targets.get(str(where.get("name", "")))
-    if target is not None and target.keeps_logs:
-        return Site(state.desired.configuration, target.site, git.root).compute(target).logs(name)
-    return _kept(state, name, str(where.get("site", "")))
-
-
-def trial_runs(checkout: Path) -> list[str]:
-    """The ids of this checkout's try-outs."""
-    folder = checkout / CACHES / "runs"
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _live(compute: Compute, name: str, follow: bool) -> Iterator[str]:
-    phase = compute.inspect(name).phase
-    if phase is RunPhase.ABSENT:
-        raise NotFound(f"{name} has not started yet", reason="NotStarted", fix="look again when it runs")
-    return compute.logs(name, follow)
-
-
-def _trial_log(checkout: Path, name: str, follow: bool) -> Iterator[str]:
-    state = checkout / CACHES / "local"
-    settings = TargetSettings(name="local", block={}, state=state, allow_unsandboxed=True)
-    compute: Compute = provider("compute", "local", settings)
-    file = checkout / CACHES / "runs" / name / "log"
-    return _lines(file) if file.is_file() else _live(compute, name, follow)
-
-
-def _kept(state: State, name: str, site: str) -> Iterator[str]:
-    if site not in state.desired.configuration.sites:
-        raise NotFound(f"{name} ran at site {site}, which is not declared any more", reason="SiteGone")
-    file = Site(state.desired.configuration, site, state.git.root).state / "logs" / f"{name}.log"
-    if not file.is_file() or file.is_symlink():
-        raise NotFound(
-            f"the log of {name} is not on this machine: logs stay at the site",
-            reason="LogNotHere",
-            fix=f"run this on the runner of site {site} (old logs are removed by edgetrain gc)",
-        )
-    return _lines(file)
-
-
-def _lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8", errors="replace") as opened:
-        for line in opened:
-            yield line.rstrip("\n")
 
 
 # --- acting on runs ----------------------------------------------------------------------------------

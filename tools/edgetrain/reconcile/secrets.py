@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from edgetrain.core.errors import Denied, NotFound, Unavailable
+from edgetrain.core.errors import Denied, NotFound, ProviderError, Unavailable
 from edgetrain.core.kinds import Configuration
-from edgetrain.core.secret import Secret
+from edgetrain.core.secret import Secret, redact
 
 MAX_SECRET = 64 * 1024
 
@@ -67,3 +69,13 @@ def _read(name: str, path: Path) -> str:
 
 def _missing(name: str, what: str, fix: str) -> NotFound:
     return NotFound(f"secret {name} {what}", reason="SecretMissing", fix=fix)
+
+
+def masked(configuration: Configuration, lines: Iterable[str]) -> Iterator[str]:
+    """The lines without the values of the secrets that this machine holds."""
+    held = []
+    for name in configuration.secrets:
+        with suppress(ProviderError):  # what is not here can't be in what was written here
+            held.append(secret_of(configuration, name))
+    for line in lines:
+        yield redact(line, held)
