@@ -214,6 +214,15 @@ def test_targets_that_do_not_fit_are_refused_with_the_reason(status: TargetStatu
     assert [p.code for p in made.problems] == [code]
 
 
+def test_a_run_under_way_is_taken_up_although_its_target_takes_no_new_one() -> None:
+    name, facts = build.ticket(build.run_data(STATE))
+    status = replace(READY, ready=False, message="its disk is nearly full")
+    seen = replace(SEEN, targets={"runner": status, "gpu": READY}, tickets={name: facts})
+    made = plan(observed=seen)
+    assert [c.operation for c in only(made)] == [Operation.ADOPT]
+    assert "P503" in {p.code for p in made.problems}
+
+
 @pytest.mark.parametrize(
     ("path", "old", "new", "code"),
     [

@@ -14,7 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from edgetrain.core.record import Outcome
-from edgetrain.reconcile.report import ApplyResult, Event
+from edgetrain.reconcile.report import ApplyResult, Event, Status
+from edgetrain.reconcile.runs import cancel, list_runs
 from testbed.site import Testbed
 from tests.apply.site import SCRIPT
 from tests.edge.site import EdgeSite
@@ -188,6 +189,24 @@ def test_a_reboot_loses_the_run_and_the_next_attempt_trains(site: EdgeSite) -> N
     second = site.apply()
     assert Outcome.CANDIDATE in {*outcomes(first), *outcomes(second)}
     assert sorted(path[-7:] for path in site.records() if "/runs/" in path) == ["-1.json", "-2.json"]
+
+
+def test_a_vm_that_is_gone_is_given_up(site: EdgeSite) -> None:
+    assert site.testbed is not None
+    site.write("experiments/mean/train.py", "import signal\nwhile True:\n    signal.pause()\n")
+    site.push("Train for ever")
+    assert [r.status for r in site.apply(wait=False).results] == [Status.UNDER_WAY]
+    [row] = [row for row in list_runs(site.clone).rows if row.state == "under way"]
+    site.testbed.vm.cut()
+    try:
+        assert not site.apply().good
+        cancel(site.clone, row.id, lost=True)
+        result = site.apply()
+        assert outcomes(result) == [Outcome.LOST], (result.results, result.plan.problems)
+        assert list(site.opened().artifacts.claims("tickets/")) == []
+    finally:
+        site.testbed.vm.restore()
+        site.testbed.vm.reboot()
 
 
 def test_a_restarted_sshd_stops_nothing(site: EdgeSite) -> None:

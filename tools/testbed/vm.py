@@ -114,7 +114,9 @@ class Vm(Part):
         random.shuffle(numbers)
         if self.address:
             numbers = [HOST_ADDRESSES.index(self.host_address)]
-        taken = self._output("ip", "-o", "-4", "address")
+            # The kernel takes the last start's link away a moment after its namespace has gone.
+            until(lambda: f" {self.host_address}/" not in self._addresses(), "the link of the last start to go")
+        taken = self._addresses()
         for number in numbers:
             near = HOST_ADDRESSES[number]
             link = f"etvm{number}"
@@ -138,6 +140,9 @@ class Vm(Part):
         _checked(*inside, "ip", "link", "set", "eth0", "up")
         # This machine's end of any other VM's link is this machine too, so that one address serves many VMs.
         _checked(*inside, "ip", "route", "add", str(NETWORK), "via", self.host_address)
+
+    def _addresses(self) -> str:
+        return self._output("ip", "-o", "-4", "address")
 
     def _beside(self, *command: str) -> None:
         """Run a command where the other end of the link is: on this machine, or on the jump host."""

@@ -206,16 +206,17 @@ def logs(session: Session, run_name: str, follow: bool) -> None:
 
 @click.command()
 @click.argument("run_name", metavar="RUN")
+@click.option("--lost", is_flag=True, help="Give it up without asking its target, which is gone for good.")
 @format_option("text", "json")
 @pass_session
-def cancel(session: Session, run_name: str) -> None:
+def cancel(session: Session, run_name: str, lost: bool) -> None:
     """Stop a run that is under way.
 
-    RUN is a run's id, or its beginning. The next apply records it as cancelled.
+    RUN is a run's id, or its beginning. The next apply records it as cancelled (or, given up, as lost).
     """
     from edgetrain.reconcile.runs import cancel as end
 
-    _answer(session, [("message", end(session.root, run_name))])
+    _answer(session, [("message", end(session.root, run_name, lost))])
 
 
 @click.command()

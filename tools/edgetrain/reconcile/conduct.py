@@ -35,7 +35,7 @@ from edgetrain.reconcile.finish import (
     verdict_of,
 )
 from edgetrain.reconcile.logs import save_log, tell_log
-from edgetrain.reconcile.observe import RETRIES, TICKETS
+from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.repo.history import last_change
 from edgetrain.repo.load import MAX_LOCK_BYTES
@@ -54,6 +54,10 @@ def conduct(context: Context, change: Change, target: ComputeTarget, freed: Call
     """
     experiment = context.state.desired.experiments[change.subject["experiment"]]
     site = context.site
+    if (given_up := given_up_on(context, change)) is not None:
+        freed()
+        state = RunState(RunPhase.LOST, message="a person gave it up: its target is gone for good")
+        return finish(context, site.compute(target), experiment, given_up, state)
     facts = running(context, change, target) if change.operation is Operation.ADOPT else None
     if facts is None:
         data, staged = measure(context, experiment, target, change.subject["identityOf"]["inputs"])
@@ -81,6 +85,18 @@ def running(context: Context, change: Change, target: ComputeTarget) -> dict[str
     name = str(change.subject["run"])
     held = dict(context.site.artifacts.claims(TICKETS)).get(TICKETS + name)
     if held is None or context.site.compute(target).inspect(name).phase is RunPhase.ABSENT:
+        return None
+    facts: dict[str, Any] = json.loads(held)
+    return facts
+
+
+def given_up_on(context: Context, change: Change) -> dict[str, Any] | None:
+    """The ticket of a started run that a person gave up, for its target never answers again."""
+    if change.operation is not Operation.ADOPT:
+        return None
+    name, artifacts = str(change.subject["run"]), context.site.artifacts
+    held = dict(artifacts.claims(TICKETS + name)).get(TICKETS + name)
+    if held is None or GIVEN_UP + name not in dict(artifacts.claims(GIVEN_UP + name)):
         return None
     facts: dict[str, Any] = json.loads(held)
     return facts
@@ -322,15 +338,23 @@ def track(
 
 
 def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
-    """Clear away a recorded run: its folder on the target, its ticket, its wish for a retry."""
-    name = ticket_name(facts)
+    """Clear away a recorded run: its folder on the target, its ticket, its wish for a retry.
+
+    A target that can't be reached now keeps its folder, and the ticket, until a later apply.
+    """
+    name, artifacts = ticket_name(facts), context.site.artifacts
     context.step("forget")
-    compute.forget(name)
+    try:
+        compute.forget(name)
+    except ProviderError as error:
+        if GIVEN_UP + name not in dict(artifacts.claims(GIVEN_UP + name)):
+            context.tell("Note", name, f"it is cleared away by a later apply: {error.message}")
+            return
     for left in context.scratch.glob(f"code-{name}-*"):  # of an apply that was killed at its start
         shutil.rmtree(left, ignore_errors=True)
     context.step("release-ticket")
-    context.site.artifacts.release_claim(TICKETS + name)
-    context.site.artifacts.release_claim(RETRIES + name)
+    for claims in (TICKETS, RETRIES, GIVEN_UP):
+        artifacts.release_claim(claims + name)
 
 
 def cancel_superseded(context: Context, change: Change) -> Result:

@@ -26,6 +26,7 @@ from edgetrain.repo.reader import read
 
 TICKETS = "tickets/"
 RETRIES = "retries/"
+GIVEN_UP = "given-up/"
 MAX_ASKED = 16
 
 

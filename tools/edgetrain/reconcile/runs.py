@@ -18,7 +18,7 @@ from edgetrain.core.record import Outcome, RunRecord, run_id
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
-from edgetrain.reconcile.observe import RETRIES, TICKETS, read_claims
+from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, plan_of
 from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.report import Report, Status
@@ -183,14 +183,19 @@ def _idle(name: str, experiment: str, model: str, reason: str, message: str = ""
 # --- acting on runs ----------------------------------------------------------------------------------
 
 
-def cancel(root: Path, text: str) -> str:
-    """End a run that is under way; answer what was done. Raises UsageError if it is over or unknown."""
+def cancel(root: Path, text: str, lost: bool = False) -> str:
+    """End a run that is under way; answer what was done. With `lost` its target, which is gone for good, is
+    not asked. Raises UsageError if it is over or unknown."""
     state = read_main(root)
     notes: list[str] = []
     started = under_way(state, notes)
     name = one_of(started, text)
     if name is None:
         raise _not_under_way(state, text, started, notes)
+    if lost:
+        by = one_line(f"given up by {person(state.git) or 'a person'}")
+        started[name].site.artifacts.claim(GIVEN_UP + name, by.encode())
+        return f"{name} is given up; the next apply records it as lost"
     compute = started[name].compute(state)
     phase = compute.inspect(name).phase
     if phase in (RunPhase.ENDED, RunPhase.LOST):

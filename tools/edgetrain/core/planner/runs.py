@@ -26,10 +26,11 @@ def plan_runs(
     waiting: list[tuple[str, str]] = []
     for want in wanted:
         changes += _evaluation(desired, recorded, want)
-        if f"experiment/{want.experiment.name}" in refused:
-            continue
         change = _attempt(recorded, want, observed)
         if change is None:
+            continue
+        # What was started is brought to its end, whatever keeps new runs away.
+        if f"experiment/{want.experiment.name}" in refused and change.operation is not Operation.ADOPT:
             continue
         drained = not any(target.schedulable for target in desired.targets_for(want.experiment))
         if drained and change.operation is not Operation.ADOPT:  # what runs there already is brought to its end
