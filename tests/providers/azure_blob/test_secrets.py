@@ -36,9 +36,21 @@ def written(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
 
 
+class _Formatted(logging.Filter):
+    """What MLflow's filter does once MLflow is imported: the line is put together before ours sees it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = record.getMessage().replace("sig=", "s=[REDACTED]"), None
+        return True
+
+
 @pytest.mark.parametrize("credential", ["accountKey", "sas"])
 def test_nothing_secret_is_logged_told_or_written(
-    azurite: Azurite, tmp_path: Path, caplog: pytest.LogCaptureFixture, credential: str
+    azurite: Azurite,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
+    credential: str,
 ) -> None:
     container = new_container(azurite, {f"cxr/{NAME}.dcm": b"1", f"cxr/{NAME}/{NAME}": b"2"})
     sas = container_sas(
@@ -55,6 +67,9 @@ def test_nothing_secret_is_logged_told_or_written(
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("azure", "urllib3", "requests")):
             caplog.set_level(logging.DEBUG, name)
+    logger, theirs = logging.getLogger("urllib3.connectionpool"), _Formatted()
+    logger.filters.insert(0, theirs)
+    request.addfinalizer(lambda: logger.removeFilter(theirs))
     told = [exercise(settings), exercise_a_broken(azurite, settings)]
     signature = urllib.parse.parse_qs(told[0])["sig"][0]
     assert signature  # the canary is a real one

@@ -321,8 +321,9 @@ class _Discreet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line may be logged."""
-        values = [str(value) for value in record.args] if isinstance(record.args, tuple) else []
-        return not any(value in self.hosts or "sig=" in value for value in values)
+        # The whole line: another filter before this one may have put the values into it.
+        said = record.getMessage()
+        return "sig=" not in said and not any(host in said for host in self.hosts)
 
 
 _DISCREET = _Discreet()
@@ -331,5 +332,6 @@ _DISCREET = _Discreet()
 def _quieten(endpoint: str) -> None:
     from urllib.parse import urlsplit
 
-    _Discreet.hosts.add(urlsplit(endpoint).hostname or "")
+    if host := urlsplit(endpoint).hostname:
+        _Discreet.hosts.add(host)
     logging.getLogger("urllib3.connectionpool").addFilter(_DISCREET)
