@@ -105,5 +105,6 @@ def test_only_what_a_build_needs_is_passed_on() -> None:
         "UV_DEFAULT_INDEX": "https://mirror/simple",
         "UV_INDEX": "https://kept/simple",
         "LANG": "C.UTF-8",
+        "UV_SYSTEM_CERTS": "true",
     }
     assert build_environment({})["UV_NO_CACHE"] == "1"

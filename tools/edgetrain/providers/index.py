@@ -19,4 +19,6 @@ def build_environment(environ: Mapping[str, str]) -> dict[str, str]:
             found.setdefault(ours, environ[theirs])
     if not {"HOME", "XDG_CACHE_HOME", "UV_CACHE_DIR"} & set(found):
         found["UV_NO_CACHE"] = "1"
+    # Behind a proxy that opens connections, the site's own authority is in the system's store.
+    found.setdefault("UV_SYSTEM_CERTS", "true")
     return {**found, "LANG": "C.UTF-8", "PATH": found.get("PATH", "/usr/bin:/bin")}
