@@ -163,6 +163,20 @@ def test_self_reported_metrics_and_waivers_are_doubts() -> None:
     assert "why &#124; so" in audit_markdown(found)
 
 
+def test_the_content_check_is_told_and_a_sample_is_a_doubt() -> None:
+    finding = {"code": "E706", "where": "output model", "what": "keeps rows", "waived": True}
+    check = {"complete": True, "level": "enforced", "files": 1, "bytes": 2_000, "fingerprints": 77, "seconds": 0.1}
+    egress = {"level": "enforced", "logs": "site", "files": 1, "bytes": 10, "waivers": []}
+    for coverage, share, expected in ((1, "all", []), (0.05, "5 %", ["ContentSampled"])):
+        run = b.run(egress=egress | {"check": check | {"coverage": coverage, "findings": [finding]}})
+        version = b.version(run, 1)
+        found = tell(b.desired(version), b.recorded(run), version, b.facts(run))
+        assert doubts(found) == [*expected, "SelfReported"]
+        text = audit_text(found)
+        assert re.search(rf"content check +2\.0 kB compared with {share} of the training data, 77 fing", text)
+        assert re.search(r"found, waived +E706 in output model: keeps rows", text)
+
+
 def test_a_version_that_does_not_repeat_its_record_is_a_doubt() -> None:
     run = b.run(metricsSource="evaluated")
     version = b.version(run, 1, metrics={"auroc": 0.99})

@@ -241,6 +241,7 @@ def _left(egress: Mapping[str, Any]) -> Left:
         bytes=int(egress.get("bytes", 0)),
         waivers=tuple(egress.get("waivers", ())),
         code=egress.get("code"),
+        check=egress.get("check"),
     )
 
 
@@ -370,6 +371,10 @@ def _isolation_doubts(story: Story) -> Iterator[Doubt]:
         yield Doubt("IsolationIncomplete", f"not in force while it trained: {', '.join(missing)}")
     if story.left.waivers:
         yield Doubt("Waived", f"{len(story.left.waivers)} egress waiver(s) were used")
+    if (check := story.left.check) and check["coverage"] < 1:
+        yield Doubt(
+            "ContentSampled", f"what left was compared with {100 * check['coverage']:.2g} % of the data only"
+        )
 
 
 def _hand_doubts(what: str, hand: Hand) -> Iterator[Doubt]:

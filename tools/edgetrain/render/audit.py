@@ -192,6 +192,13 @@ def _left(story: Story) -> list[tuple[str, str]]:
     ]
     if not left.waivers:
         rows.append(("waivers", "none"))
+    if left.check:
+        share = "all" if left.check["coverage"] == 1 else f"{100 * left.check['coverage']:.2g} %"
+        compared = f"{human_bytes(left.check['bytes'])} compared with {share} of the training data"
+        rows.append(("content check", f"{compared}, {left.check['fingerprints']} fingerprints"))
+        rows += [
+            ("found, waived", f"{one['code']} in {one['where']}: {one['what']}") for one in left.check["findings"]
+        ]
     if left.code:
         rows.append(("code given", f"{code_line(left.code)}, {left.code['digest']}"))
     return rows

@@ -89,6 +89,7 @@ class Left:
     bytes: int
     waivers: tuple[Mapping[str, Any], ...]
     code: Mapping[str, Any] | None = None
+    check: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
