@@ -13,7 +13,7 @@ from tests.bench.runner import EDGETRAIN, Contestant, Race, call, command
 
 SIZE, UNIT = 40, "experiments"
 TARGETS = 8
-SECONDS = 5
+SECONDS = 10
 SCRIPT = f"""\
 import json, os, pathlib, time
 time.sleep({SECONDS})

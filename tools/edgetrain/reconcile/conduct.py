@@ -77,7 +77,8 @@ def conduct(context: Context, change: Change, target: ComputeTarget, freed: Call
     start(context, compute, experiment, facts)
     state = wait(context, compute, name)
     freed()
-    return finish(context, compute, experiment, facts, state)
+    with context.finishing:
+        return finish(context, compute, experiment, facts, state)
 
 
 def running(context: Context, change: Change, target: ComputeTarget) -> dict[str, Any] | None:

@@ -17,6 +17,8 @@ from edgetrain.reconcile.state import State
 from edgetrain.repo.history import provenance
 from edgetrain.repo.ledger import Ledger
 
+FINISHING = 2
+
 
 def no_step(name: str) -> None:
     """The default step hook: nothing. Fault tests give one that kills the process."""
@@ -35,6 +37,8 @@ class Context:
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[str], None] = no_step
     waits: bool = True
+    # Few are checked and recorded at once, so that the next runs start without delay.
+    finishing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(FINISHING))
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     def tell(self, kind: str, subject: str, message: str = "") -> None:
