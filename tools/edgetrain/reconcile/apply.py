@@ -155,8 +155,9 @@ def release_aside(
                 break
             for result in carry_out(beside, todo, surprises(offline, plan), observed, list):
                 done[result.change] = result
-    except EdgetrainError as error:
-        report(Event("Note", "beside the runs", f"{error.message}; the next apply tries again"))
+    except (EdgetrainError, OSError) as error:
+        told = error if isinstance(error, EdgetrainError) else storage_error(error, "releasing beside the runs")
+        report(Event("Note", "beside the runs", f"{told.message}; the next apply tries again"))
     return list(done.values())
 
 

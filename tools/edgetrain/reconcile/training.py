@@ -41,13 +41,16 @@ def train_all(
     """
     pending = sorted(changes, key=lambda change: change.operation is not Operation.ADOPT)
     slots = Slots()
-    inbox: SimpleQueue[tuple[Change, Result | None]] = SimpleQueue()
+    inbox: SimpleQueue[tuple[Change, Result | BaseException | None]] = SimpleQueue()
     results: list[Result] = []
     working = 0
     other: Future[list[Result]] | None = None
 
     def work(change: Change, target: ComputeTarget) -> None:
-        inbox.put((change, attempt(change, target, lambda: inbox.put((change, None)))))
+        try:
+            inbox.put((change, attempt(change, target, lambda: inbox.put((change, None)))))
+        except BaseException as error:  # a fault of ours: it ends the apply, and must not hang it
+            inbox.put((change, error))
 
     with (
         ThreadPoolExecutor(max_workers=MAX_WORKERS, thread_name_prefix="run") as pool,
@@ -65,6 +68,9 @@ def train_all(
             due = False
             try:
                 change, result = inbox.get(timeout=ASIDE_SECONDS)
+                if isinstance(result, BaseException):
+                    context.stop.set()
+                    raise result
                 if result is not None:
                     working -= 1
                     results.append(result)
