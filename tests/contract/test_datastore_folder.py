@@ -237,7 +237,7 @@ def test_no_handle_is_left_open(root: Path, cache: Path) -> None:
     for path in (".", "absent", "labs.csv/x", "zz/x"):
         with pytest.raises((Rejected, NotFound)):
             store.digest(path)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # less: what other tests left was collected
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8).filter(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -81,12 +81,25 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
 
 @dataclass
 class Done:
-    """How far an apply came. `first` is the first round's plan, `tried` each change's result."""
+    """How far an apply came. `first` is the first round's plan, `tried` each change's result, `seen` what
+    is not tried again: a newer candidate's proposal is another one, although it takes the same place."""
 
     first: Plan | None = None
     tried: dict[str, Result] = field(default_factory=dict)
+    seen: set[tuple[str, str]] = field(default_factory=set)
     rounds: int = 0
     stopped: bool = False
+
+    def fresh(self, changes: Iterable[Change]) -> list[Change]:
+        """Those that can be done and were not tried yet; they count as tried from now on."""
+        found = []
+        for change in changes:
+            proposes = change.operation is Operation.PROPOSE
+            key = (change.id, str(change.subject.get("run", "")) if proposes else "")
+            if not change.conditional and key not in self.seen:
+                self.seen.add(key)
+                found.append(change)
+        return found
 
 
 def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
@@ -100,12 +113,12 @@ def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
     check_limits(plan, state.desired, options.max_updates, options.max_deletions)
     context.plan_digest = plan.digest
     unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
-    todo = [change for change in plan.changes if not change.conditional and change.id not in done.tried]
+    todo = done.fresh(plan.changes)
     if not todo:
         return False
     done.rounds += 1
     report(Event("Round", str(done.rounds), f"{len(todo)} change(s)"))
-    aside = partial(release_aside, git, options, report, context, done.tried)
+    aside = partial(release_aside, git, options, report, context, done)
     for result in carry_out(context, todo, unreviewed, observed, aside):
         done.tried[result.change] = result
     done.stopped = options.stop.is_set()
@@ -131,12 +144,10 @@ def prepare(
     return context, observe(state.desired, state.recorded, site, state.git, ledger, training=beside is None)
 
 
-def release_aside(
-    git: Git, options: Options, report: Report, context: Context, tried: Mapping[str, Result]
-) -> list[Result]:
+def release_aside(git: Git, options: Options, report: Report, context: Context, done: Done) -> list[Result]:
     """Do what became due on main while runs go on: channel moves, releases, proposals. A fault of it all is
     told and left to the next apply, for the runs must be seen to their ends."""
-    done: dict[str, Result] = {}
+    results: dict[str, Result] = {}
     try:
         for _ in range(MAX_ROUNDS):
             state = read_tip(git, options.branch)
@@ -146,19 +157,15 @@ def release_aside(
             offline, plan = plans(state, observed)
             check_limits(plan, state.desired, options.max_updates, options.max_deletions)
             beside.plan_digest = plan.digest
-            todo = [
-                change
-                for change in plan.changes
-                if change.operation in ASIDE and not change.conditional and change.id not in {*tried, *done}
-            ]
+            todo = done.fresh(change for change in plan.changes if change.operation in ASIDE)
             if not todo:
                 break
             for result in carry_out(beside, todo, surprises(offline, plan), observed, list):
-                done[result.change] = result
+                results[result.change] = result
     except (EdgetrainError, OSError) as error:
         told = error if isinstance(error, EdgetrainError) else storage_error(error, "releasing beside the runs")
         report(Event("Note", "beside the runs", f"{told.message}; the next apply tries again"))
-    return list(done.values())
+    return list(results.values())
 
 
 def plans(state: State, observed: Observation) -> tuple[Plan, Plan]:
