@@ -175,7 +175,10 @@ def test_an_older_candidate_never_comes_back(site: SmallSite) -> None:
     site.apply()
     proposed = [record for record in site.records().values() if record["kind"] == "ProposalRecord"]
     runs = {record["experiment"] for path, record in site.records().items() if "/runs/" in path}
-    assert (len(proposed), runs) == (1, {"mean", "two"})
+    assert runs == {"mean", "two"}
+    # The first to end may have been proposed while the other still ran; the newer one then took its place.
+    assert len(proposed) in (1, 2)
+    assert site.branches() == ["edgetrain/proposal/mean-1", "main"]
     site.merge_proposal(1)
     newest = str((site.clone / "models/mean/versions/1.yaml").read_text().split('experiment: "')[1].split('"')[0])
     site.apply()
