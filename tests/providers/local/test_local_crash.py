@@ -13,7 +13,7 @@ import pytest
 
 from edgetrain.core.errors import Transient
 from edgetrain.core.ports import RunPhase
-from edgetrain.providers.local import provider
+from edgetrain.onsite.vm import runs
 from tests.contract.compute import settle
 from tests.contract.local_target import LocalTarget
 
@@ -33,7 +33,7 @@ def test_a_start_that_was_cut_short_is_done_by_the_next(
     made = script(target, tmp_path, COUNT)
     compute = target.connect()
     with monkeypatch.context() as patch:
-        patch.setattr(provider, "BOOTSTRAP", "raise SystemExit(1)")
+        patch.setattr(runs, "BOOTSTRAP", "raise SystemExit(1)")
         with pytest.raises(Transient):
             compute.start(made)
     assert target.folder(made.id).is_dir()
@@ -49,7 +49,7 @@ def test_a_cut_short_start_can_be_cancelled(
     made = script(target, tmp_path, COUNT)
     compute = target.connect()
     with monkeypatch.context() as patch:
-        patch.setattr(provider, "BOOTSTRAP", "raise SystemExit(1)")
+        patch.setattr(runs, "BOOTSTRAP", "raise SystemExit(1)")
         with pytest.raises(Transient):
             compute.start(made)
     compute.cancel(made.id, "Superseded")
@@ -108,7 +108,7 @@ print(compute.inspect(made.id).phase.value, flush=True)
 
 
 def test_the_run_outlives_whoever_started_it(target: LocalTarget, tmp_path: Path) -> None:
-    roots = [str(Path(provider.__file__).parents[3]), str(Path(__file__).parents[3])]
+    roots = [str(Path(runs.__file__).parents[3]), str(Path(__file__).parents[3])]
     done = subprocess.run(
         [sys.executable, "-c", STARTER, str(target.state), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*roots, *sys.path]), "RUNNER_TRACKING_ID": "github_1"},

@@ -10,7 +10,7 @@ from edgetrain.core.errors import Conflict, ProviderError, Rejected, Transient
 from edgetrain.core.ports import RunPhase
 from edgetrain.providers.ssh.address import check
 from edgetrain.providers.ssh.remote import answer
-from edgetrain.providers.ssh.states import state_of
+from edgetrain.providers.states import state_of
 
 
 @pytest.mark.parametrize(

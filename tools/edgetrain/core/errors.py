@@ -122,3 +122,9 @@ class Unavailable(ProviderError):
     """The provider is not on this machine."""
 
     default_reason = "Unavailable"
+
+
+# By name, for what programs at the site tell (`onsite/vm/fault.py`).
+KINDS: dict[str, type[ProviderError]] = {
+    kind.__name__: kind for kind in (Transient, Denied, NotFound, Conflict, Rejected, Unavailable)
+}

@@ -35,7 +35,7 @@ from edgetrain.providers.ssh.inputs import Inputs
 from edgetrain.providers.ssh.login import route
 from edgetrain.providers.ssh.remote import Remote
 from edgetrain.providers.ssh.starting import ENGINE, Machine
-from edgetrain.providers.ssh.states import state_of
+from edgetrain.providers.states import state_of
 
 WORK = "~/.edgetrain"
 RETENTION = "30d"

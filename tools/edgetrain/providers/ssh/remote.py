@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from edgetrain.core import errors
-from edgetrain.core.errors import Denied, ProviderError, Rejected, Transient, Unavailable
+from edgetrain.core.errors import KINDS, Denied, ProviderError, Transient, Unavailable
 from edgetrain.core.problem import shown
 from edgetrain.onsite.supervisor.folder import public
 from edgetrain.providers.ssh import deploy
@@ -22,10 +21,6 @@ SECONDS = 120.0
 SERVERS = 4
 # What a login shell may say before our program does.
 MAX_GREETING = 100
-_KINDS = {
-    kind.__name__: kind
-    for kind in (errors.Transient, Denied, errors.NotFound, errors.Conflict, Rejected, Unavailable)
-}
 
 
 @dataclass(frozen=True)
@@ -226,7 +221,7 @@ def answer(lines: Iterator[bytes]) -> Any:
         if "ok" in found:
             return found["ok"]
         error = found["error"]
-        kind = _KINDS.get(str(error.get("kind")), ProviderError)
+        kind = KINDS.get(str(error.get("kind")), ProviderError)
         text = {name: shown(error.get(name, ""), 500) for name in ("message", "reason", "fix")}
         raise kind(text["message"], reason=text["reason"] or None, fix=text["fix"])
     raise no_answer(last)
