@@ -54,7 +54,7 @@ docs: setup ## Generate the pages that come from the code
 
 lock: ## Pin all dependencies again (requirements.lock)
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-		--extra demo --extra dev pyproject.toml --output-file requirements.lock
+		--extra azureml --extra emulator --extra demo --extra dev pyproject.toml --output-file requirements.lock
 
 clean: ## Remove what setup and tests made
 	@rm -rf .venv .edgetrain .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

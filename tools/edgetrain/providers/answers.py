@@ -104,7 +104,7 @@ def _digest(value: Any) -> str:
 def _count(value: Any, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 2**53:
         raise ValueError("count")
-    return value
+    return int(value)
 
 
 def _number(value: Any) -> float:

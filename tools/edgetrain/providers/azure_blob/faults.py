@@ -64,7 +64,7 @@ def provider_error(error: Any, what: str, kind: str, given: Given | None = None)
 def service_time(response: Any) -> datetime | None:
     """The service's clock, from an answer's Date header."""
     try:
-        moment = parsedate_to_datetime(response.headers["Date"])
+        moment: datetime = parsedate_to_datetime(response.headers["Date"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,34 @@
+"""How each of the services words a refusal. Shapes: those that the client's own parsers demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from azureml_emulator.message import Refused
+
+
+def worded(shape: str, refused: Refused, request_id: str, time: str) -> dict[str, Any]:
+    """The JSON body. `arm`: Resource Manager and compute; `history`: run history, artifacts, metrics, content,
+    execution, environments, datastores; `models`: model management; `oauth`: sign-in; `registry`: OCI."""
+    if shape == "arm":
+        return {"error": {"code": refused.code, "message": refused.message}}
+    if shape == "models":
+        return {
+            "code": refused.code,
+            "statusCode": refused.status,
+            "message": refused.message,
+            "details": [],
+            "correlation": {"RequestId": request_id},
+        }
+    if shape == "oauth":
+        return {"error": refused.code, "error_description": refused.message, "correlation_id": request_id}
+    if shape == "registry":
+        return {"errors": [{"code": refused.code, "message": refused.message}]}
+    return {
+        "error": {"code": refused.code, "message": refused.message, "details": []},
+        "correlation": {"operation": request_id, "request": request_id},
+        "environment": "local",
+        "location": "local",
+        "time": time,
+        "componentName": "emulator",
+    }

@@ -1,0 +1,1 @@
+"""Azure Machine Learning: the workspace, attached compute, and the sign-in, all over azureml-core."""
