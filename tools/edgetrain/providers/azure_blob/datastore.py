@@ -22,7 +22,7 @@ from edgetrain.core.ports import Check, CheckStatus, DataDigest, DataEntry, Data
 from edgetrain.core.problem import shown
 from edgetrain.core.quantity import seconds_of
 from edgetrain.providers.azure_blob.account import Account, account_of
-from edgetrain.providers.azure_blob.cache import DigestCache
+from edgetrain.providers.azure_blob.cache import BlobCache
 from edgetrain.providers.azure_blob.client import Blob, Container, now
 from edgetrain.providers.azure_blob.names import Tree, both, parts_of
 from edgetrain.providers.diagnosis import failed, tried
@@ -83,7 +83,7 @@ class AzureBlobDatastore:
         reading: deque[tuple[DataEntry, Blob, Future[str]]] = deque()
         with (
             _Sorted() as tree,
-            DigestCache(self._cache, self._account.url) as cache,
+            BlobCache(self._cache, self._account.url) as cache,
             ThreadPoolExecutor(_WORKERS) as pool,
         ):
 

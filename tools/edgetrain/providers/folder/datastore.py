@@ -23,7 +23,7 @@ from edgetrain.core.ports import Check, DataDigest, DataEntry, DataSource, Setti
 from edgetrain.core.problem import shown
 from edgetrain.providers.diagnosis import tried
 from edgetrain.providers.durable import CHUNK, disk, open_regular
-from edgetrain.providers.folder.cache import DigestCache
+from edgetrain.providers.folder.cache import FileCache
 
 _DEPTH = 64
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +72,7 @@ class FolderDatastore:
 
         with (
             disk(f"reading {shown(path)} in the datastore"),
-            DigestCache(self._cache, self._root) as cache,
+            FileCache(self._cache, self._root) as cache,
             ThreadPoolExecutor(_WORKERS) as pool,
         ):
             now = self._clock()

@@ -1,0 +1,88 @@
+"""A cache of content digests in SQLite, for what can be told unchanged without reading it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_BATCH = 500
+
+Fact = int | str
+
+
+class DigestCache:
+    """Digests by name and facts; it holds no names (only their hashes) and may be deleted.
+
+    `facts` are the columns, name to SQLite type, that must all be equal for a digest to hold. `scope` keeps the
+    names of one root or container from those of another. Without a usable file it remembers nothing and never
+    fails.
+    """
+
+    def __init__(self, path: Path, scope: bytes, facts: Mapping[str, str]) -> None:
+        self._scope = scope + b"\0"
+        self._waiting: list[tuple[bytes | Fact, ...]] = []
+        columns = ", ".join(f"{name} {kind}" for name, kind in facts.items())
+        table = f"CREATE TABLE IF NOT EXISTS digest (key BLOB PRIMARY KEY, {columns}, digest TEXT) WITHOUT ROWID"
+        equal = "".join(f" AND {name}=?" for name in facts)
+        self._query = f"SELECT digest FROM digest WHERE key=?{equal}"  # noqa: S608 - names of our own
+        self._write = f"REPLACE INTO digest VALUES ({', '.join('?' * (len(facts) + 2))})"  # noqa: S608
+        self._base = _connect(path, table)
+
+    def find(self, name: bytes, facts: tuple[Fact, ...]) -> str | None:
+        """The digest that was stored with these very facts."""
+        if self._base is None:
+            return None
+        try:
+            row = self._base.execute(self._query, (self._key(name), *facts)).fetchone()
+        except sqlite3.Error:
+            return None
+        return str(row[0]) if row else None
+
+    def store(self, name: bytes, facts: tuple[Fact, ...], digest: str) -> None:
+        """Remember a digest."""
+        self._waiting.append((self._key(name), *facts, digest))
+        if len(self._waiting) >= _BATCH:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()  # also after a failure: what was read need not be read again
+        if self._base is not None:
+            self._base.close()
+
+    def _flush(self) -> None:
+        try:
+            if self._base is not None:
+                with self._base:
+                    self._base.executemany(self._write, self._waiting)
+        except sqlite3.Error:
+            pass  # a cache that can't be written (full disk, busy) only costs time
+        self._waiting.clear()
+
+    def _key(self, name: bytes) -> bytes:
+        return hashlib.sha256(self._scope + name).digest()
+
+
+def _connect(path: Path, table: str) -> sqlite3.Connection | None:
+    for _ in range(2):
+        base = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            base = sqlite3.connect(path, timeout=5)
+            base.execute(table)
+            return base
+        except (OSError, sqlite3.OperationalError):
+            if base is not None:
+                base.close()
+            return None
+        except sqlite3.DatabaseError:  # not a database any more: begin anew
+            if base is not None:
+                base.close()
+            path.unlink(missing_ok=True)
+    return None
