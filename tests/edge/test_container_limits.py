@@ -10,27 +10,13 @@ import pytest
 
 from edgetrain.core.ports import RunLimits
 from tests.contract.compute import until
+from tests.contract.misbehaviour import DAEMON
 
 from .machine import Machine, Play
 
 pytestmark = [pytest.mark.needs("vm"), pytest.mark.needs("mmdebstrap"), pytest.mark.needs("skopeo")]
 
 MB = 2**20
-DAEMON = """
-import os, signal, sys, time
-def daemon():
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            os.write(1, b"daemon\\n")
-            while True:
-                time.sleep(1000)
-        os._exit(0)
-    os.wait()
-daemon()
-"""
 STUBBORN = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pause()\n"
 
 

@@ -10,6 +10,7 @@ import pytest
 from edgetrain.core.ports import RunLimits, RunPhase
 from tests.contract.compute import settle, until
 from tests.contract.local_target import LocalTarget
+from tests.contract.misbehaviour import DAEMON
 
 from .scripts import play, script
 
@@ -19,23 +20,6 @@ LIMITS = RunLimits(timeout=300)
 @pytest.fixture(params=[pytest.param(True, marks=pytest.mark.needs("bubblewrap")), False], ids=["sandbox", "plain"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> LocalTarget:
     return LocalTarget(tmp_path / "state", sandbox=request.param)
-
-
-DAEMON = """
-import os, signal, sys, time
-def daemon():
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            os.write(1, b"daemon\\n")
-            while True:
-                time.sleep(1000)
-        os._exit(0)
-    os.wait()
-daemon()
-"""
 
 
 def test_a_daemon_dies_with_its_script(target: LocalTarget, tmp_path: Path) -> None:
