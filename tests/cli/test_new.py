@@ -21,7 +21,7 @@ RESOURCE = "/subscriptions/0/resourceGroups/x/providers/y"
 TARGETS = {
     "local": (),
     "ssh": ("--host", "10.0.0.7", "--host-key", KEY, "--secret", "site-key"),
-    "azureml-vm": ("--resource-id", RESOURCE),
+    "azureml-vm": ("--resource-id", RESOURCE, "--host", "10.0.0.7", "--host-key", KEY),
     "azureml-kubernetes": ("--resource-id", RESOURCE),
 }
 

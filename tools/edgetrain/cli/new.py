@@ -88,8 +88,8 @@ def model(session: Session, name: str, owners: tuple[str, ...]) -> None:
 )
 @click.option("--site", metavar="NAME", help="The site whose runner serves it; else the first there is.")
 @click.option("--slots", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs at the same time.")
-@click.option("--host", metavar="HOST", default="", help="ssh: name or address.")
-@click.option("--host-key", "host_keys", metavar="KEY", multiple=True, help="ssh: a pinned host key.")
+@click.option("--host", metavar="HOST", default="", help="ssh, azureml-vm: name or address.")
+@click.option("--host-key", "host_keys", metavar="KEY", multiple=True, help="ssh, azureml-vm: a pinned host key.")
 @click.option("--username", default="edgetrain", show_default=True, help="ssh, azureml-vm: the account.")
 @click.option(
     "--secret", metavar="NAME", default="site-key", show_default=True, help="The private key, by its secret's name."

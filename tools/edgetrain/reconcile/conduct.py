@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from edgetrain.core.record import MAX_RECORD_BYTES, Outcome, parse_record, run_p
 from edgetrain.core.template import literal
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.data import measure_input
-from edgetrain.reconcile.facts import run_spec, ticket, ticket_name
+from edgetrain.reconcile.facts import leaving_of, run_spec, tags_of, ticket, ticket_name
 from edgetrain.reconcile.finish import (
     Kept,
     Verdict,
@@ -190,6 +191,7 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
         python = facts["identityOf"]["python"]
         data = {key: entry["digest"] for key, entry in facts["inputs"].items()}
         spec = run_spec(experiment, facts["trial"], name, code, requirements, python, context.site, data)
+        spec = replace(spec, leaving=leaving_of(facts), tags=tags_of(facts))
         context.step("start")
         context.tell("Starting", name, f"on {facts['target']}")
         compute.start(spec)

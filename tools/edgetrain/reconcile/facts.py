@@ -10,7 +10,7 @@ from edgetrain import __version__
 from edgetrain.core.egress import to_json
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.plan import Change
-from edgetrain.core.ports import DataDigest, InputMount, RunLimits, RunSpec
+from edgetrain.core.ports import DataDigest, InputMount, Leaving, RunLimits, RunSpec
 from edgetrain.core.record import run_id
 from edgetrain.core.template import render
 from edgetrain.reconcile.site import Site
@@ -112,6 +112,28 @@ def run_spec(
         limits=limits,
         require_enforced=_require_enforced(site, experiment),
     )
+
+
+def leaving_of(facts: Mapping[str, Any]) -> Leaving:
+    """What of the ticket's run may leave, for a target that checks it by itself."""
+    outputs = facts["outputs"].values()
+    return Leaving(
+        outputs={output["path"]: output["type"] for output in outputs},
+        sizes={output["path"]: output["maxSize"] for output in outputs},
+        metrics=list(facts["metrics"]),
+        log=facts["logs"] != "site",
+        waived=[(waiver["code"], waiver.get("path", "")) for waiver in facts.get("waivers", ())],
+    )
+
+
+def tags_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What the ticket's run is found by where it is submitted."""
+    found = {
+        name: facts[name] for name in ("experiment", "model", "identity", "attempt", "commit", "manifest", "site")
+    }
+    if request := facts["provenance"].get("pullRequest"):
+        found["pullRequest"] = request
+    return {f"edgetrain.{name}": str(value) for name, value in found.items()}
 
 
 def mount(site: Site, experiment: Experiment, name: str, digest: str) -> InputMount:

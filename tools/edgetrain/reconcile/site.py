@@ -117,6 +117,8 @@ class Site:
             engine=target.engine or "docker",
             capacity={key: value for key, value in vars(target.capacity).items() if value is not None},
             allow_unsandboxed=self.configuration.allow_unsandboxed,
+            ssh=target.ssh,
+            workspace=self._settings("workspace", self.configuration.workspace),
             base=self.base,
         )
         compute: Compute = self._once("compute", target.type, settings)

@@ -97,9 +97,10 @@ def compute(name: str, settings: TargetSettings, *, owners: Sequence[str] = ()) 
 
 def _check_settings(settings: TargetSettings) -> None:
     resource: dict[str, object] = {"--resource-id": settings.resource_id}
+    ssh: dict[str, object] = {"--host": settings.host, "--host-key": settings.host_keys}
     needed: dict[str, dict[str, object]] = {
-        "ssh": {"--host": settings.host, "--host-key": settings.host_keys},
-        "azureml-vm": resource,
+        "ssh": ssh,
+        "azureml-vm": {**resource, **ssh},
         "azureml-kubernetes": resource,
     }
     missing = [option for option, given in needed.get(settings.type, {}).items() if not given]

@@ -12,9 +12,11 @@ from edgetrain.core.quantity import bytes_of
 
 # The block of `spec` that holds each type's own settings.
 BLOCKS = {"ssh": "ssh", "azureml-vm": "azuremlVm", "azureml-kubernetes": "azuremlKubernetes"}
-# Types whose runs are containers; and the types of datastore that each type of target can read.
-CONTAINERS = frozenset({"ssh"})
-READS = {"ssh": frozenset({"folder", "azure-blob"})}
+# Types whose runs are containers; those that Azure ML reaches itself, once attached; and the types of datastore
+# that each type of target can read.
+CONTAINERS = frozenset({"ssh", "azureml-vm"})
+ATTACHED = frozenset({"azureml-vm", "azureml-kubernetes"})
+READS = dict.fromkeys(CONTAINERS, frozenset({"folder", "azure-blob"}))
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class ComputeTarget:
-    """One compute target. `settings` is the block of its type, as read."""
+    """One compute target. `settings` is the block of its type, as read; `ssh` how the site's runner reaches it."""
 
     metadata: Metadata
     document: Document = field(repr=False, compare=False)
@@ -39,6 +41,7 @@ class ComputeTarget:
     capacity: Capacity
     schedulable: bool
     settings: Mapping[str, Any]
+    ssh: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, document: Document) -> ComputeTarget:
@@ -60,6 +63,7 @@ class ComputeTarget:
             ),
             schedulable=spec.get("schedulable", True),
             settings=spec.get(BLOCKS.get(spec["type"], ""), {}),
+            ssh=spec.get("ssh", {}),
         )
 
     @property
@@ -71,6 +75,11 @@ class ComputeTarget:
     def keeps_logs(self) -> bool:
         """Whether what scripts say stays on the target, for as long as it keeps it."""
         return self.type in CONTAINERS
+
+    @property
+    def attached(self) -> bool:
+        """Whether the workspace must have it attached before it takes a run."""
+        return self.type in ATTACHED
 
     @property
     def reads(self) -> frozenset[str]:

@@ -6,10 +6,11 @@ A provider is made by its factory in `providers/table.py` and gives the ports th
 """
 
 from edgetrain.core.ports.artifacts import ArtifactStore
+from edgetrain.core.ports.attachments import Attachment, Attachments, AttachmentState, WantedAttachment
 from edgetrain.core.ports.check import Check, CheckStatus
 from edgetrain.core.ports.compute import Compute
 from edgetrain.core.ports.data import DataDigest, DataEntry, DataSource, Datastore, DataStream
-from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination
+from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination, Leaving
 from edgetrain.core.ports.images import BaseImage, Image, Layer, Registry
 from edgetrain.core.ports.runs import (
     EgressLevel,
@@ -29,6 +30,9 @@ from edgetrain.core.ports.workspace import TrackedRun, Workspace, WorkspaceModel
 
 __all__ = [
     "ArtifactStore",
+    "Attachment",
+    "AttachmentState",
+    "Attachments",
     "BaseImage",
     "Check",
     "CheckStatus",
@@ -46,6 +50,7 @@ __all__ = [
     "Image",
     "InputMount",
     "Layer",
+    "Leaving",
     "MetricPoint",
     "Outbound",
     "OutputFile",
@@ -59,6 +64,7 @@ __all__ = [
     "TargetSettings",
     "TargetStatus",
     "TrackedRun",
+    "WantedAttachment",
     "Workspace",
     "WorkspaceModel",
     "WorkspaceVersion",

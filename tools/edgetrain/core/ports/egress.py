@@ -27,6 +27,19 @@ class EgressRules:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """What of a run may leave its target if the content check lets it, as known before the run starts: declared
+    outputs (path in the outputs folder to type, and to most bytes), declared metrics by name, the log if it is to
+    leave, and the codes that are waived by output path ("" for all). For targets that check by themselves."""
+
+    outputs: Mapping[str, str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    metrics: Sequence[str] = ()
+    log: bool = False
+    waived: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
 class EgressFinding:
     """One thing that must not leave: `code` as in the docs (`E701`), `where` (an output's name, `log`,
     `metric names`), `what` in a sentence. Never the data itself, and no name of a data file."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.ports.data import DataSource
+from edgetrain.core.ports.egress import Leaving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,7 @@ class RunSpec:
     all values are already in and quoted. `parameters` is EDGETRAIN_PARAMS. `code` is a folder that holds
     the exact export; `requirements` the bytes of the lock file (empty: no packages); `image` a base image
     by digest or None. `outputs` maps each declared output's name to its path inside the outputs folder.
+    `leaving` and `tags` (what a person finds the run by) are for targets that tell of runs by themselves.
     """
 
     id: str
@@ -90,6 +92,8 @@ class RunSpec:
     outputs: Mapping[str, str]
     limits: RunLimits
     require_enforced: bool = True
+    leaving: Leaving | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunPhase(StrEnum):

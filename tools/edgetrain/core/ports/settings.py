@@ -56,10 +56,14 @@ class TargetSettings(Settings):
     """Settings of a compute target: `block` is the block of its type.
 
     `capacity` holds `cpus`, `memory` (bytes), `gpus`, `slots` as declared; `base` gives a base image by
-    `host/repository@sha256:...` from the registry that holds it.
+    `host/repository@sha256:...` from the registry that holds it. `ssh` is the block by which the site's runner
+    reaches the machine, where its type has a block of its own beside it; `workspace` the repository's workspace,
+    for targets that are served through it.
     """
 
     engine: str = "docker"
     capacity: Mapping[str, Any] = field(default_factory=dict)
     allow_unsandboxed: bool = False
+    ssh: Mapping[str, Any] = field(default_factory=dict)
+    workspace: Settings | None = None
     base: Callable[[str], BaseImage] = field(default=no_base, repr=False)
