@@ -62,9 +62,11 @@ class Machine:
         """Facts about the machine."""
         return host.facts(self.work)
 
-    def create(self, id: str, spec: dict[str, Any], needs: list[str], code: str | None = None) -> dict[str, Any]:
+    def create(
+        self, id: str, spec: dict[str, Any], needs: list[str], code: str | None = None, begins: bool = True
+    ) -> dict[str, Any]:
         """Make the run's folder, unless it is there, from the specification and the code, a tar stream in base64 or
-        else what follows; then begin. `needs` are files that must be there."""
+        else what follows; then begin, unless somebody else will. `needs` are files that must be there."""
         stream = self.rest if code is None else io.BytesIO(base64.b64decode(code))
 
         def fill(fresh: Path) -> None:
@@ -77,12 +79,11 @@ class Machine:
             write(fresh / "spec.json", spec)
 
         self.runs.create(id, fill)
-        return self.begin(id)
+        return self.begin(id) if begins else self.runs.inspect(id)
 
     def bar(self, id: str, by: str, message: str) -> dict[str, Any]:
-        """Let a run that never started be ended, so that it never starts."""
-        ended = {"phase": "ended", "ended_by": by, "message": message[:500], "ended": now()}
-        self.runs.create(id, lambda fresh: write(fresh / "ended.json", ended))
+        """Let a run that never started be ended, so that it never starts; one that began goes on."""
+        self.runs.bar(id, {"phase": "ended", "ended_by": by, "message": message[:500], "ended": now()})
         return self.runs.inspect(id)
 
     def begin(self, id: str) -> dict[str, Any]:

@@ -111,6 +111,14 @@ class Runs:
                     "Transient", f"the supervisor of {run_id} did not start", "", f"see {run}/supervisor.log"
                 )
 
+    def bar(self, run_id: str, ended: Mapping[str, Any]) -> None:
+        """Let the run be ended so, unless it ever began: also if its folder was made for it to begin later."""
+        self.create(run_id, lambda fresh: write(fresh / "ended.json", ended))
+        run = self.run(run_id)
+        with self._lock(run, wait=True) as lock:
+            if lock is not None and not begun(run):
+                write(run / "ended.json", ended)
+
     @contextmanager
     def _lock(self, run: Path, wait: bool = False, shared: bool = False) -> Iterator[int | None]:
         """The run's lock, or None if it is held. With `wait`, not for others who only look: until it is had,

@@ -93,6 +93,14 @@ class SshCompute:
         """Start the run detached, unless it was ever started there. Data that changed ends it by `data`."""
         starting.start(spec, self.machine, self._inputs(), self._grace)
 
+    def prepare(self, spec: RunSpec) -> RunState:
+        """All of `start` but that the run begins; its state then (see `starting.prepare`)."""
+        return starting.prepare(spec, self.machine, self._inputs(), self._grace)
+
+    def bar(self, run_id: str, by: str, message: str) -> RunState:
+        """End a run that has not begun, so that it never does; its state then."""
+        return state_of(self.remote.ask("bar", id=_checked(run_id), by=by, message=message))
+
     def inspect(self, run_id: str) -> RunState:
         """How the run is now."""
         return state_of(self.remote.ask("inspect", ids=[_checked(run_id)])[run_id])

@@ -1,4 +1,4 @@
-"""Brings a run to the machine: its base image, its environment, its inputs, its code; and lets it begin."""
+"""Brings a run to the machine: its base image, its environment, its inputs, its code; and may let it begin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgetrain.core.errors import Conflict, ProviderError, Rejected
-from edgetrain.core.ports import EgressLevel, InputMount, RunSpec, TargetSettings
+from edgetrain.core.ports import EgressLevel, InputMount, RunSpec, RunState, TargetSettings
 from edgetrain.onsite.vm.main import GONE
 from edgetrain.providers.contract import check_words
 from edgetrain.providers.ssh import environment
@@ -20,6 +20,7 @@ from edgetrain.providers.ssh.image import RunImage, archive, check_reference, de
 from edgetrain.providers.ssh.inputs import PULLED, Inputs
 from edgetrain.providers.ssh.remote import Remote
 from edgetrain.providers.ssh.transfer import packed, small
+from edgetrain.providers.states import state_of
 
 ENGINE = "engine.main"
 LOAD_SECONDS = 1800.0
@@ -114,21 +115,38 @@ class Machine:
 
 def start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None:
     """Start the run, unless it was ever started there. Raises Rejected for what the machine can't serve."""
+    check(spec)
+    if machine.remote.ask("begin", id=spec.id)["phase"] == "absent":
+        _bring(spec, machine, inputs, grace, begins=True)
+
+
+def prepare(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> RunState:
+    """All of `start` but that the run begins: a program on the machine lets it, by the verb `begin`. The state that
+    it is in then: `ABSENT` if it may begin. Raises Rejected as `start` does."""
+    check(spec)
+    if machine.remote.ask("inspect", ids=[spec.id])[spec.id]["phase"] == "absent":
+        _bring(spec, machine, inputs, grace, begins=False)
+    return state_of(machine.remote.ask("inspect", ids=[spec.id])[spec.id])
+
+
+def check(spec: RunSpec) -> None:
+    """Raises Rejected for what no machine can serve."""
     check_words(spec)
     for mount in spec.inputs:
         check_input(mount)
-    if machine.remote.ask("begin", id=spec.id)["phase"] != "absent":
-        return
+
+
+def _bring(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float, begins: bool) -> None:
     try:
-        _start(spec, machine, inputs, grace)
+        _create(spec, machine, inputs, grace, begins)
     except Conflict as error:
         if error.reason != GONE:
             raise
         machine.forget()
-        _start(spec, machine, inputs, grace)
+        _create(spec, machine, inputs, grace, begins)
 
 
-def _start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> None:
+def _create(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float, begins: bool) -> None:
     remote = machine.remote
     image = machine.image(spec.image)
     tried = machine.tried(image)
@@ -170,10 +188,10 @@ def _start(spec: RunSpec, machine: Machine, inputs: Inputs, grace: float) -> Non
     needs = [f"{site.environment}.json", *views.values()]
     whole = small(spec.code)
     if whole is not None:
-        remote.ask("create", id=spec.id, spec=written, needs=needs, code=whole)
+        remote.ask("create", id=spec.id, spec=written, needs=needs, code=whole, begins=begins)
     else:
         code = partial(packed, spec.code)
-        remote.call("create", code, CREATE_SECONDS, id=spec.id, spec=written, needs=needs)
+        remote.call("create", code, CREATE_SECONDS, id=spec.id, spec=written, needs=needs, begins=begins)
 
 
 def ensure_environment(machine: Machine, requirements: bytes, image: str, python: str) -> str:
