@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetrain.providers.local import sandbox
+from edgetrain.onsite import sandbox
 from testbed import azurite as blob_store
 from testbed import base_image as base_images
 from testbed import registry as image_registry

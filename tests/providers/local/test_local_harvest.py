@@ -14,9 +14,9 @@ import pytest
 
 from edgetrain.core.errors import NotFound, ProviderError, Rejected
 from edgetrain.core.ports import Harvest, MetricPoint
+from edgetrain.onsite.sandbox import Absent, Sandbox, find
 from edgetrain.providers.local import outputs
 from edgetrain.providers.local.provider import default_program
-from edgetrain.providers.local.sandbox import Absent, Sandbox, find
 
 Read = Callable[..., Harvest]
 

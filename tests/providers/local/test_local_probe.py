@@ -9,8 +9,8 @@ import pytest
 
 from edgetrain.core.errors import Rejected
 from edgetrain.core.ports import EgressLevel
+from edgetrain.onsite.sandbox import ISOLATION
 from edgetrain.providers.local.provider import LocalCompute, build_environment
-from edgetrain.providers.local.sandbox import ISOLATION
 from tests.contract.compute import settle, spec
 from tests.contract.local_target import LocalTarget
 

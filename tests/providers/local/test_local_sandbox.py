@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from edgetrain.core.ports import DataSource, EgressLevel, InputMount, RunLimits
+from edgetrain.onsite.sandbox import ISOLATION, arguments
 from edgetrain.providers.local import prepare
 from edgetrain.providers.local.provider import LocalCompute, default_program
-from edgetrain.providers.local.sandbox import ISOLATION, arguments
 from tests.contract.compute import settle
 from tests.contract.local_target import LocalTarget
 

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 
 from edgetrain.core.errors import Rejected
 from edgetrain.core.ports import RunSpec
+from edgetrain.onsite import sandbox
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-ROOT = "/edgetrain"
-TMP = "/tmp"  # noqa: S108 - inside the sandbox: bounded, and thrown away
-SHM = "/dev/shm"  # noqa: S108 - likewise
-# A user without rights, also where whoever starts the run is root.
-NOBODY = 65534
-HOME_SIZE = 256 * 2**20
+ROOT, TMP, SHM = sandbox.ROOT, sandbox.TMP, sandbox.SHM
+NOBODY, HOME_SIZE = sandbox.NOBODY, sandbox.HOME_SIZE
 MAX_FILES = 10_000
 MAX_WORDS = 100_000
 OPEN_FILES = 4096

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from edgetrain.core.ports import EgressLevel, EgressRules, Examination
 from edgetrain.onsite import ONSITE
+from edgetrain.onsite.sandbox import Sandbox, arguments, bare, python
 from edgetrain.providers.answers import examination_of, not_examined
 from edgetrain.providers.contract import ROOT
-from edgetrain.providers.local.sandbox import Sandbox, arguments, bare, python
 
 CONTENT = ONSITE / "content"
 SCRATCH = 64 * 2**20

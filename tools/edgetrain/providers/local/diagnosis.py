@@ -13,10 +13,11 @@ from typing import Any
 from edgetrain.core.errors import NotFound
 from edgetrain.core.ports import Check, CheckStatus, DataSource
 from edgetrain.core.quantity import human_bytes
+from edgetrain.onsite.sandbox import Absent, Sandbox
 from edgetrain.providers.diagnosis import tried
 from edgetrain.providers.durable import disk
 from edgetrain.providers.local import prepare
-from edgetrain.providers.local.sandbox import FIX, Absent, Sandbox
+from edgetrain.providers.local.prepare import FIX
 
 LITTLE = 1 * 2**30
 ENOUGH = 5 * 2**30

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from edgetrain.core.errors import NotFound, Rejected
 from edgetrain.core.ports import Harvest
+from edgetrain.onsite.sandbox import HARVESTER, Sandbox, arguments, bare, python
 from edgetrain.providers.answers import harvest_of, notes_of
 from edgetrain.providers.contract import MAX_FILES, ROOT
 from edgetrain.providers.durable import CHUNK, open_regular
-from edgetrain.providers.local.sandbox import HARVESTER, Sandbox, arguments, bare, python
 
 MAX_REPORT = 64 * 2**20
 LEAST_SECONDS = 120

@@ -14,6 +14,16 @@ import uv
 
 from edgetrain.core.errors import NotFound, Rejected, Unavailable
 from edgetrain.core.ports import EgressLevel, InputMount, RunLimits, RunSpec
+from edgetrain.onsite.sandbox import (
+    ISOLATION,
+    LAUNCHER,
+    Sandbox,
+    arguments,
+    hidden,
+    library_path,
+    python,
+    writable,
+)
 from edgetrain.providers.contract import (
     MAX_FILES,
     OPEN_FILES,
@@ -25,18 +35,12 @@ from edgetrain.providers.contract import (
     inside,
     variables,
 )
-from edgetrain.providers.local.sandbox import (
-    ISOLATION,
-    LAUNCHER,
-    Sandbox,
-    arguments,
-    hidden,
-    library_path,
-    python,
-    writable,
-)
 
 BUILD_SECONDS = 3600
+FIX = (
+    "on the runner: `sudo apt install bubblewrap` (0.8 or later, with user namespaces allowed); or, to train "
+    "without a sandbox, write `allowUnsandboxed: true` in edgetrain.yaml: runs are then recorded as advisory"
+)
 # Since this kernel a user namespace counts its own processes only, not all of the user's.
 COUNTED_PER_NAMESPACE = (5, 14)
 

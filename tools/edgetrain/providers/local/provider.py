@@ -24,6 +24,7 @@ from edgetrain.core.ports import (
     TargetSettings,
     TargetStatus,
 )
+from edgetrain.onsite.sandbox import ISOLATION, Absent, find, python
 from edgetrain.onsite.supervisor.folder import write
 from edgetrain.onsite.vm.fault import Fault
 from edgetrain.onsite.vm.runs import Runs, read, remove
@@ -33,7 +34,6 @@ from edgetrain.providers.local import content, prepare
 from edgetrain.providers.local.diagnosis import diagnose
 from edgetrain.providers.local.environments import drop, environment_id, stored
 from edgetrain.providers.local.outputs import copy_out, read_outputs
-from edgetrain.providers.local.sandbox import FIX, ISOLATION, Absent, find, python
 from edgetrain.providers.states import state_of
 
 GRACE_SECONDS = 5.0
@@ -83,7 +83,7 @@ class LocalCompute:
             platform=prepare.this_platform(),
             isolation=dict.fromkeys(ISOLATION, False) if isinstance(sandbox, Absent) else sandbox.isolation,
             reason="Ready" if ready else "SandboxMissing",
-            message=f"{sandbox.message}; {FIX}" if isinstance(sandbox, Absent) else "",
+            message=f"{sandbox.message}; {prepare.FIX}" if isinstance(sandbox, Absent) else "",
         )
 
     def measure(
@@ -106,7 +106,7 @@ class LocalCompute:
         found = find(self._bwrap())
         sandbox = None if isinstance(found, Absent) else found
         if isinstance(found, Absent) and (spec.require_enforced or not self.allow_unsandboxed):
-            raise Rejected(f"no sandbox: {found.message}", reason="SandboxMissing", fix=FIX)
+            raise Rejected(f"no sandbox: {found.message}", reason="SandboxMissing", fix=prepare.FIX)
         memory = spec.limits.memory or self.capacity.get("memory")
         instructions = prepare.instructions(spec, run, self.state, sandbox, memory, self._grace)
 
