@@ -16,7 +16,9 @@ class Options:
     `slow` is how long each intermediate state of runs and attachments lasts. `throttle` answers 429 to every
     n-th request (0: never). `token_life` is that of access and run tokens, `sas_life` that of signed addresses.
     `registry` is the base address of a running Docker distribution registry behind the token exchange, empty
-    for none. `python` is the interpreter of runs on Kubernetes targets (the documented local executor).
+    for none. `python` is the interpreter of runs on Kubernetes targets (the documented local executor). `cache` keeps
+    built environments (None: in the data folder). `patience` is how long a machine may be unreachable before its
+    runs fail.
     """
 
     folder: Path
@@ -32,6 +34,8 @@ class Options:
     sas_life: float = 3600.0
     registry: str = ""
     python: str = ""
+    cache: Path | None = None
+    patience: float = 300.0
     subscription: str = "00000000-0000-4000-8000-0000000000a1"
     group: str = "rg-edge"
     workspace: str = "ws-edge"
