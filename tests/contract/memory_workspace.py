@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import Check, CheckStatus, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.providers.diagnosis import rehearsed
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -19,18 +20,31 @@ class _Model:
 
 
 class MemoryWorkspace:
-    """Holds runs by id and models by name; numbers its versions from 101 on, so that none equals ours."""
+    """Holds runs by id and models by name; numbers its versions from 101 on, so that none equals ours.
+
+    `foreign` are versions that somebody else registered of every model.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[str, TrackedRun] = {}
         self._models: dict[str, _Model] = {}
+        self.foreign: list[str] = []
 
     def diagnose(self) -> Sequence[Check]:
         return [Check("workspace", CheckStatus.PASS, "it answers")]
 
+    def rehearse(self) -> Sequence[Check]:
+        return rehearsed(self, self._undo)
+
+    def _undo(self, name: str, run_id: str) -> None:
+        self.runs.pop(run_id.removeprefix("memory-"), None)
+        self._models.pop(name, None)
+
     def observe(self, models: Sequence[str]) -> Mapping[str, WorkspaceModel]:
         return {
-            name: WorkspaceModel(dict(self._models[name].versions), dict(self._models[name].channels))
+            name: WorkspaceModel(
+                dict(self._models[name].versions), dict(self._models[name].channels), tuple(self.foreign)
+            )
             for name in models
             if name in self._models
         }

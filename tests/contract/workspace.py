@@ -11,6 +11,7 @@ import pytest
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import CheckStatus, MetricPoint, TrackedRun, Workspace
+from edgetrain.providers.diagnosis import REHEARSAL
 
 DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
@@ -188,6 +189,12 @@ class WorkspaceContract(ABC):
             workspace.register(name, 1, "", DIGEST, {})
         with pytest.raises(Rejected):
             workspace.track(replace(RUN, id=name))
+
+    def test_a_rehearsal_passes_and_leaves_nothing(self, workspace: Workspace) -> None:
+        for _ in range(2):
+            assert [(c.name, c.status) for c in workspace.rehearse() if c.status is not CheckStatus.PASS] == []
+            assert workspace.observe([REHEARSAL]) == {}
+            assert self.seen(workspace, REHEARSAL) == []
 
     def test_where_tells_a_person(self, workspace: Workspace) -> None:
         assert workspace.where()

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from edgetrain.core.desired import Desired
+from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Effect, Operation, Plan
 from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner import surprises
+from edgetrain.core.planner.releases import registration_digest, registration_tags
 from edgetrain.core.ports import WorkspaceModel, WorkspaceVersion
 from edgetrain.core.record import Record, Recorded, RunRecord
 from tests.core import build
@@ -132,13 +134,21 @@ def released_world(*runs: RunRecord, **channels: int) -> Observation:
     images = [record.data["image"] for record in released]
     tags = {tag: image["digest"] for image in images for tag in image["tags"]}
     tags |= {name: images[number - 1]["digest"] for name, number in channels.items()}
-    versions = {number: WorkspaceVersion(str(number), {}) for number in range(1, len(runs) + 1)}
+    versions = {number: WorkspaceVersion(str(number), tags_of(run, number)) for number, run in enumerate(runs, 1)}
     return replace(
         SEEN,
         workspace={"mean": WorkspaceModel(versions, channels)},
         tags={("local", "mean"): tags},
         images=frozenset((i["registry"], i["repository"], i["digest"]) for i in images),
     )
+
+
+def tags_of(run: RunRecord, number: int) -> dict[str, str]:
+    """Our tags on the registered version that cites the run."""
+    version = build.manifest(f"models/mean/versions/{number}.yaml", build.version_text(run, number))
+    assert isinstance(version, ModelVersion)
+    digest = registration_digest(version)
+    return {**registration_tags(version), "edgetrain.version": str(number), "edgetrain.digest": digest}
 
 
 def history(*runs: RunRecord) -> list[Record]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetrain.core.codes import CODES, FAMILIES
 from edgetrain.core.codes import egress as codes
+from edgetrain.core.codes.policy import ADVISORY_TARGET
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.kinds.common import below
 from edgetrain.core.kinds.experiment import Waiver
@@ -17,7 +18,8 @@ from edgetrain.core.snapshot import Snapshot
 MAX_LISTED = 1000
 BEFORE, AFTER = "E6", "E7"
 _FIXED: frozenset[str] = frozenset().union(*(getattr(family, "NOT_WAIVABLE", ()) for family in FAMILIES))
-WAIVABLE = frozenset(code for code in CODES if code.startswith((BEFORE, AFTER))) - _FIXED
+# Of what the plan refuses, only the level of a target can be answered for.
+WAIVABLE = frozenset(code for code in CODES if code.startswith((BEFORE, AFTER))) - _FIXED | {ADVISORY_TARGET.id}
 
 
 @dataclass(frozen=True)

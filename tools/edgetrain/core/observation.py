@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgetrain.core.ports import DataDigest, TargetStatus, WorkspaceModel
+from edgetrain.core.ports import Attachment, DataDigest, TargetStatus, WantedAttachment, WorkspaceModel
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What the workspace has attached (`held`, by its name there), and what the site's targets want there
+    (by target). `faults` says for a target why that can't be told. `owner` is the tag of what is ours."""
+
+    owner: str
+    held: Mapping[str, Attachment] = field(default_factory=dict)
+    wanted: Mapping[str, WantedAttachment] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -15,7 +26,8 @@ class Observation:
 
     `tickets` are started, unrecorded runs by run id; `retries` ask for a next attempt, by its run id.
     `tags` and `images` are by `(registry, repository)`. `proposals` maps an open proposal's branch to the
-    digest of the run record that its version cites.
+    digest of the run record that its version cites. `attachments` is None where nothing is attached, or no
+    one looked.
     """
 
     targets: Mapping[str, TargetStatus] = field(default_factory=dict)
@@ -26,3 +38,4 @@ class Observation:
     tags: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     images: frozenset[tuple[str, str, str]] = frozenset()
     proposals: Mapping[str, str] = field(default_factory=dict)
+    attachments: Attached | None = None

@@ -34,6 +34,13 @@ class Operation(StrEnum):
     RELEASE = "release"
     MOVE = "move"
     WITHDRAW = "withdraw"
+    ATTACH = "attach"
+    DETACH = "detach"
+
+
+# Updates and deletions that a merged manifest asked for: records in git can't foretell what they change, but
+# a person reviewed the manifest.
+MANIFEST_REASONS = frozenset({"TargetChanged", "TargetRemoved", "TargetRetired", "WorkspaceChanged"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class Plan:
     `commit` is noted, not hashed, for merging alters it. `refreshed`: providers were asked; otherwise only
     the records in git were (the offline plan). `waiting` names runs under way or held back, and why:
     waiting is no change. `egress` tells, for each experiment with runs to start, the code's files and the
-    waivers that hold.
+    waivers that hold. `notes` are things of the world worth knowing, by object: nothing is done about them.
     """
 
     desired: str
@@ -108,6 +115,7 @@ class Plan:
     managed: int = 0
     commit: str = ""
     egress: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -140,6 +148,7 @@ class Plan:
             "problems": [{**_problem(p)} for p in self.problems],
             "waiting": [list(pair) for pair in self.waiting],
             "egress": [dict(each) for each in self.egress],
+            "notes": [list(pair) for pair in self.notes],
         }
 
     @classmethod
@@ -155,6 +164,7 @@ class Plan:
                 managed=value["managed"],
                 commit=value["commit"],
                 egress=tuple(dict(each) for each in value.get("egress", ())),
+                notes=tuple((pair[0], pair[1]) for pair in value.get("notes", ())),
             )
             digest = plan.digest
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -174,5 +184,7 @@ def surprises(offline: Plan, refreshed: Plan) -> set[str]:
     return {
         change.id
         for change in refreshed.changes
-        if change.effect is not Effect.CREATE and (change.id, change.effect) not in reviewed
+        if change.effect is not Effect.CREATE
+        and change.reason not in MANIFEST_REASONS
+        and (change.id, change.effect) not in reviewed
     }

@@ -122,7 +122,8 @@ class ProposalRecord(Record):
 
 
 class ReleaseRecord(Record):
-    """`models/<name>/versions/<n>.release-<k>.json`: released, moved into a channel, or withdrawn."""
+    """`models/<name>/versions/<n>.release-<k>.json`: released, moved into a channel, withdrawn, or registered anew
+    because the repository moved to another workspace."""
 
     @property
     def model(self) -> str:
@@ -136,8 +137,16 @@ class ReleaseRecord(Record):
 
     @property
     def event(self) -> str:
-        """`released`, `channel` or `withdrawn`."""
+        """`released`, `channel`, `withdrawn`, or `registered` (in another workspace than before)."""
         return str(self.data["event"])
+
+    @property
+    def workspace(self) -> str | None:
+        """The workspace that a `released` or `registered` version was registered in, if that is told."""
+        registered = self.data.get("registered")
+        if not isinstance(registered, dict) or not isinstance(registered.get("type"), str):
+            return None
+        return workspace_name(registered["type"], str(registered.get("workspace", "")))
 
 
 @dataclass(frozen=True)
@@ -196,8 +205,14 @@ _EVENTS: dict[str, dict[str, Any]] = {
     "released": {**_IMAGE, "image.tags": list},
     "channel": {"channel": str, "from": (int, type(None)), "to": (int, type(None)), "follows": _OPEN_TEXT},
     "withdrawn": {"why": str},
+    "registered": {"registered.type": str, "registered.version": str, "from": str},
 }
 _ABSENT = object()
+
+
+def workspace_name(type_: str, name: str) -> str:
+    """A workspace in one line: `mlflow` (a site has one), or `azureml <resource group>/<name>`."""
+    return f"{type_} {name}" if type_ == "azureml" else type_
 
 
 def is_record_path(path: str) -> bool:
@@ -337,6 +352,12 @@ class Recorded:
         """The record that the version was released."""
         mine = self._by_model.get(model, ())
         return next((r for r in mine if (r.version, r.event) == (version, "released")), None)
+
+    def registration(self, model: str, version: int) -> ReleaseRecord | None:
+        """The last record that the version was registered in a workspace: at its release, or after a move."""
+        mine = (r for r in self._by_model.get(model, ()) if r.version == version)
+        found = (r for r in mine if r.event in ("released", "registered"))
+        return max(found, key=lambda r: int(r.data["number"]), default=None)
 
     def next_release_number(self, model: str, version: int) -> int:
         """The `k` of the next release record of this version."""

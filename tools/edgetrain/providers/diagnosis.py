@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from edgetrain.core.errors import ProviderError, Unavailable
-from edgetrain.core.ports import ArtifactStore, Check, CheckStatus
+from edgetrain.core.ports import ArtifactStore, Check, CheckStatus, TrackedRun, Workspace
 
 
 def failed(name: str, error: ProviderError) -> Check:
@@ -21,6 +21,49 @@ def tried(name: str, message: str, attempt: Callable[[], None]) -> Check:
     except ProviderError as error:
         return failed(name, error)
     return Check(name, CheckStatus.PASS, message)
+
+
+REHEARSAL = "edgetrain-doctor-live"
+_DIGEST = "sha256:" + "0" * 64
+
+
+def rehearsed(workspace: Workspace, undo: Callable[[str, str], None]) -> Sequence[Check]:
+    """Track a tiny run, register and alias a model that is none, see both, and take them away by `undo`, which
+    gets the name of experiment and model, and the workspace's id of the run."""
+    run_id = ""
+
+    def track() -> None:
+        nonlocal run_id
+        run = TrackedRun(
+            id=f"{REHEARSAL}-1",
+            experiment=REHEARSAL,
+            outcome="candidate",
+            parameters={"rehearsal": "true"},
+            metrics={"one": 1.0},
+            history=[],
+            tags={"edgetrain.doctor": "live"},
+            started=None,
+            ended=None,
+        )
+        run_id = workspace.track(run)
+
+    def register() -> None:
+        workspace.register(REHEARSAL, 1, run_id, _DIGEST, {"edgetrain.doctor": "live"})
+        workspace.alias(REHEARSAL, "rehearsal", 1)
+        seen = workspace.observe([REHEARSAL]).get(REHEARSAL)
+        if seen is None or 1 not in seen.versions or seen.channels.get("rehearsal") != 1:
+            raise Unavailable(
+                "the workspace does not show what was registered a moment ago",
+                reason="NotShown",
+                fix="try again in a minute: some workspaces show what is new late",
+            )
+        workspace.alias(REHEARSAL, "rehearsal", None)
+
+    return [
+        tried("live-run", "a run with a metric can be tracked", track),
+        tried("live-model", "a model can be registered, found and aliased", register),
+        tried("live-undo", "both can be taken away again", lambda: undo(REHEARSAL, run_id)),
+    ]
 
 
 def diagnose_artifacts(store: ArtifactStore) -> Sequence[Check]:

@@ -15,6 +15,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import check_limits, surprises
 from edgetrain.providers.durable import storage_error
+from edgetrain.reconcile.attaching import attach
 from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.judge import judge_tip
@@ -40,6 +41,7 @@ RELEASING = frozenset(
         Operation.WITHDRAW,
     }
 )
+ATTACHING = frozenset({Operation.ATTACH, Operation.DETACH})
 ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CANCEL}
 
 
@@ -91,12 +93,15 @@ class Done:
     stopped: bool = False
 
     def fresh(self, changes: Iterable[Change]) -> list[Change]:
-        """Those that can be done and were not tried yet; they count as tried from now on."""
+        """Those that can be done and were not tried yet; they count as tried from now on. A run whose target is
+        only to be attached is planned anew when it is: what it needs to know of the target shows then."""
         found = []
+        changes = list(changes)
+        attaching = {change.id for change in changes if change.operation is Operation.ATTACH}
         for change in changes:
             proposes = change.operation is Operation.PROPOSE
             key = (change.id, str(change.subject.get("run", "")) if proposes else "")
-            if not change.conditional and key not in self.seen:
+            if not change.conditional and key not in self.seen and not attaching & set(change.after):
                 self.seen.add(key)
                 found.append(change)
         return found
@@ -121,9 +126,23 @@ def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
     aside = partial(release_aside, git, options, report, context, done)
     for result in carry_out(context, todo, unreviewed, observed, aside):
         done.tried[result.change] = result
+    for result in blocked(plan, done):
+        done.tried[result.change] = result
     done.stopped = options.stop.is_set()
     tidy_recorded(context)
     return True
+
+
+def blocked(plan: Plan, done: Done) -> list[Result]:
+    """The runs that were not started because none of their targets could be attached."""
+    attached = {change.id for change in plan.changes if change.operation is Operation.ATTACH}
+    found = []
+    for change in plan.changes:
+        tried = [done.tried.get(name) for name in change.after if name in attached]
+        if change.operation is Operation.TRAIN and tried and all(one and not one.good for one in tried):
+            what = f"what it follows failed: {', '.join(change.after)}"
+            found.append(Result(change.id, change.operation.value, Status.REFUSED, "Blocked", what))
+    return found
 
 
 def prepare(
@@ -197,7 +216,7 @@ def carry_out(
     observed: Observation,
     aside: Callable[[], list[Result]],
 ) -> list[Result]:
-    """Channel moves and releases first, then verdicts, then runs, then proposals. One failure stops only
+    """Channel moves and releases first, attachments, verdicts, then runs, then proposals. One failure stops only
     what hangs on it. `aside` does, while runs go on, what must not wait for them."""
     results: list[Result] = []
     bad: set[str] = set()
@@ -231,7 +250,9 @@ def carry_out(
     for change in changes:
         if context.stop.is_set():
             break
-        if change.operation in RELEASING:
+        if change.operation in ATTACHING:
+            results.append(do(change, lambda change=change: attach(context, change)))  # type: ignore[misc]
+        elif change.operation in RELEASING:
             results.append(do(change, lambda change=change: release(context, change, built)))  # type: ignore[misc]
         elif change.operation is Operation.EVALUATE:
             results.append(do(change, lambda change=change: evaluate_again(context, change)))  # type: ignore[misc]

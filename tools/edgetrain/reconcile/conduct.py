@@ -16,6 +16,7 @@ from edgetrain.core.digest import canonical, short
 from edgetrain.core.egress import code_json
 from edgetrain.core.errors import ProviderError, Rejected, Stopped
 from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds.compute import ATTACHED
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TrackedRun
 from edgetrain.core.quantity import human_bytes
@@ -190,7 +191,8 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
         requirements = export_code(context.state.tree, experiment, code, allowed)
         python = facts["identityOf"]["python"]
         data = {key: entry["digest"] for key, entry in facts["inputs"].items()}
-        spec = run_spec(experiment, facts["trial"], name, code, requirements, python, context.site, data)
+        attached = facts["targetType"] in ATTACHED
+        spec = run_spec(experiment, facts["trial"], name, code, requirements, python, context.site, data, attached)
         spec = replace(spec, leaving=leaving_of(facts), tags=tags_of(facts))
         context.step("start")
         context.tell("Starting", name, f"on {facts['target']}")

@@ -10,6 +10,7 @@ from edgetrain import __version__
 from edgetrain.core.egress import to_json
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.plan import Change
+from edgetrain.core.planner.refusals import allows_advisory
 from edgetrain.core.ports import DataDigest, InputMount, Leaving, RunLimits, RunSpec
 from edgetrain.core.record import run_id
 from edgetrain.core.template import render
@@ -84,8 +85,10 @@ def run_spec(
     python: str,
     site: Site,
     data: Mapping[str, str],
+    attached: bool = False,
 ) -> RunSpec:
-    """What the target is told. `run` is the run id, `code` the export's folder, `data` each input's digest."""
+    """What the target is told. `run` is the run id, `code` the export's folder, `data` each input's digest;
+    `attached`: the workspace's own service runs the script."""
     parameters = {**experiment.parameters, **trial}
     outputs = {name: output.path for name, output in experiment.outputs.items()}
     resources = experiment.resources
@@ -110,7 +113,7 @@ def run_spec(
         inputs=[mount(site, experiment, name, data[name]) for name in experiment.data],
         outputs=outputs,
         limits=limits,
-        require_enforced=_require_enforced(site, experiment),
+        require_enforced=_require_enforced(site, experiment, attached),
     )
 
 
@@ -143,7 +146,8 @@ def mount(site: Site, experiment: Experiment, name: str, digest: str) -> InputMo
     return InputMount(name, store.source(source.path), digest, source.type == "uri_file")
 
 
-def _require_enforced(site: Site, experiment: Experiment) -> bool:
+def _require_enforced(site: Site, experiment: Experiment, attached: bool) -> bool:
     stores = site.settings.datastores
     asked = any(stores[data.datastore].get("requireEgress") == "enforced" for data in experiment.data.values())
-    return asked or not site.configuration.allow_unsandboxed
+    allowed = allows_advisory(experiment) if attached else site.configuration.allow_unsandboxed
+    return asked or not allowed

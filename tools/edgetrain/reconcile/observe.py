@@ -13,10 +13,18 @@ from edgetrain.core.document import Document
 from edgetrain.core.errors import ProviderError
 from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.kinds.experiment import LATEST
-from edgetrain.core.observation import Observation
+from edgetrain.core.observation import Attached, Observation
+from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.planner.proposals import BRANCH_PREFIX
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
-from edgetrain.core.ports import ArtifactStore, CheckStatus, DataDigest, EgressLevel, TargetStatus
+from edgetrain.core.ports import (
+    ArtifactStore,
+    CheckStatus,
+    DataDigest,
+    EgressLevel,
+    TargetStatus,
+    WantedAttachment,
+)
 from edgetrain.core.record import SETTLED, Outcome, Recorded
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.site import Site
@@ -61,6 +69,7 @@ def observe(
             if site.registry(image["registry"]).has(image["repository"], image["digest"])
         ),
         proposals=open_proposals(git, ledger),
+        attachments=_attachments(desired, site) if training else None,
     )
 
 
@@ -113,6 +122,22 @@ def _status(site: Site, target: ComputeTarget) -> TargetStatus:
             reason=error.reason,
             message="; ".join(filter(None, (error.message, error.fix))),
         )
+
+
+def _attachments(desired: Desired, site: Site) -> Attached | None:
+    """What the workspace has attached, in one list; a target whose key can't be read keeps the rest going."""
+    if site.attachments is None:
+        return None
+    wanted: dict[str, WantedAttachment] = {}
+    faults: dict[str, str] = {}
+    for name, target in sorted(desired.targets.items()):
+        if target.attached and not target.metadata.retired and target.site == site.name:
+            try:
+                wanted[name] = site.attachments.wanted(site.target_settings(target), target.type)
+            except ProviderError as error:
+                faults[name] = "; ".join(filter(None, (error.message, error.fix)))
+    owner = owner_of(site.configuration, site.name)
+    return Attached(owner, site.attachments.attached(), wanted, faults)
 
 
 def _data(

@@ -11,11 +11,13 @@ from edgetrain.core.errors import Rejected
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.proposals import proposal_branch
+from edgetrain.core.planner.releases import registration_digest, registration_tags
 from edgetrain.core.ports import Image, Registry
 from edgetrain.core.record import API_VERSION, ReleaseRecord
 from edgetrain.image.assembly import About, assemble, scoring_files
 from edgetrain.image.layer import LayerFile
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
+from edgetrain.reconcile.judge import CONFIGURATION
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.repo.history import last_change
 
@@ -26,9 +28,10 @@ def release(context: Context, change: Change, built: Built) -> Result:
     """Do one change of a version or channel. `built` carries image digests from push to tag to record."""
     model = context.state.desired.models[change.subject["model"]]
     operation = change.operation
+    message = ""
     with context.site.artifacts.lock(f"release/{model.name}"):
         if operation is Operation.REGISTER:
-            register(context, _version(context, change))
+            message = registered(context, model, change)
         elif operation is Operation.PUSH:
             push(context, model, _version(context, change), built)
         elif operation is Operation.TAG:
@@ -39,7 +42,7 @@ def release(context: Context, change: Change, built: Built) -> Result:
             move(context, model, change)
         else:
             withdraw(context, model, change)
-    return Result(change.id, operation.value, Status.APPLIED, change.reason)
+    return Result(change.id, operation.value, Status.APPLIED, change.reason, message)
 
 
 def _version(context: Context, change: Change) -> ModelVersion:
@@ -49,22 +52,47 @@ def _version(context: Context, change: Change) -> ModelVersion:
 def register(context: Context, version: ModelVersion) -> str:
     """Ensure the version is in the workspace; its own number there."""
     run = context.state.recorded.run(version.record)
-    tracked = run.data.get("workspace", {}).get("run", "") if run else ""
-    artifacts = version.spec["artifacts"]
+    tracked = run.data.get("workspace", {}) if run else {}
+    # A run that was tracked in a workspace of another type is no run of this one.
+    here = tracked.get("type") == context.site.configuration.workspace["type"]
     context.step("register")
     return context.site.workspace.register(
         version.model,
         version.number,
-        tracked,
-        next(iter(artifacts.values()))["digest"] if artifacts else "",
-        {
-            "edgetrain.run": f"{version.experiment}-{version.run}",
-            "edgetrain.identity": version.spec["run"]["identity"],
-            "edgetrain.record": version.record,
-            "edgetrain.code": version.spec["code"],
-            "edgetrain.commit": version.spec["commit"],
-        },
+        tracked.get("run", "") if here else "",
+        registration_digest(version),
+        registration_tags(version),
     )
+
+
+def registered(context: Context, model: Model, change: Change) -> str:
+    """Ensure a version is registered as its manifest says; how its number there differs, in words."""
+    version, workspace = _version(context, change), context.site.workspace
+    if change.reason == "WorkspaceDrifted":
+        context.step("mark")
+        workspace.mark(model.name, version.number, change.subject["tags"])
+    number = register(context, version)
+    if change.reason == "WorkspaceChanged":
+        for channel in change.subject["channels"]:
+            context.step("alias")
+            workspace.alias(model.name, channel, version.number)
+        if why := model.withdrawn.get(version.number):
+            workspace.mark(model.name, version.number, {"edgetrain.withdrawn": why})
+        merged = last_change(context.state.git, context.state.commit, CONFIGURATION)
+        data = _release_data(context, model.name, version, "registered") | {
+            "registered": _registration(context, number),
+            "from": change.subject["from"],
+            "provenance": provenance_of(context, merged.commit) if merged else {},
+        }
+        _commit(context, data, f"Record registration {version.id}: {context.site.configuration.workspace['type']}")
+    return "" if number == str(version.number) else f"registered as {number} there"
+
+
+def _registration(context: Context, number: str) -> dict[str, str]:
+    """Where a version is registered, as records hold it."""
+    configuration = context.site.configuration
+    named = {"workspace": configuration.workspace_name} if configuration.workspace_name else {}
+    return {"type": configuration.workspace["type"], "version": number, **named}
 
 
 def image_of(context: Context, model: Model, version: ModelVersion) -> Image:
@@ -176,7 +204,7 @@ def record_release(context: Context, model: Model, version: ModelVersion, built:
     number = register(context, version)
     registry = context.site.configuration.registry(model.image.registry)
     data = _release_data(context, model.name, version, "released") | {
-        "registered": {"type": context.site.configuration.workspace["type"], "version": number},
+        "registered": _registration(context, number),
         "image": {
             "registry": registry,
             "repository": model.image.repository,

@@ -13,6 +13,7 @@ from edgetrain.core.kinds import ComputeTarget, Configuration
 from edgetrain.core.kinds import configuration as settings
 from edgetrain.core.ports import (
     ArtifactStore,
+    Attachments,
     BaseImage,
     Compute,
     Datastore,
@@ -109,10 +110,24 @@ class Site:
         store: Datastore = self._once("datastore", block["type"], self._settings(name, block))
         return store
 
+    @cached_property
+    def attachments(self) -> Attachments | None:
+        """What the workspace has attached; None if it is of a type that nothing is attached to."""
+        block = self.configuration.workspace
+        if ("attachments", block["type"]) not in PROVIDERS:
+            return None
+        attachments: Attachments = self._once("attachments", block["type"], self._settings("attachments", block))
+        return attachments
+
     def compute(self, target: ComputeTarget) -> Compute:
         """The provider of one compute target of this site."""
+        compute: Compute = self._once("compute", target.type, self.target_settings(target))
+        return compute
+
+    def target_settings(self, target: ComputeTarget) -> TargetSettings:
+        """What the providers of one compute target get."""
         common = vars(self._settings(target.metadata.name, target.settings))
-        settings = TargetSettings(
+        return TargetSettings(
             **{**common, "secret": partial(secret_of, self.configuration, target=target.metadata.name)},
             engine=target.engine or "docker",
             capacity={key: value for key, value in vars(target.capacity).items() if value is not None},
@@ -121,8 +136,6 @@ class Site:
             workspace=self._settings("workspace", self.configuration.workspace),
             base=self.base,
         )
-        compute: Compute = self._once("compute", target.type, settings)
-        return compute
 
 
 def choose_site(configuration: Configuration, asked: str | None) -> str:

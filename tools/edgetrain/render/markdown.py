@@ -11,12 +11,15 @@ from edgetrain.core.problem import Problem, Severity, shown
 from edgetrain.render.outcome import Applied, summed_up
 from edgetrain.render.text import count_line
 from edgetrain.render.words import (
+    azure_lines,
     code_line,
     condition,
     differences,
     logs_line,
+    moves,
     pending,
     refreshed,
+    sends,
     summary,
     trial,
     waiver_line,
@@ -81,11 +84,15 @@ def plan_markdown(plan: Plan) -> str:
     if changes:
         lines += [*_table(("", "change", "why", "what differs"), map(_change, changes)), ""]
     lines += [f"- {prose(condition(change))}" for change in plan.changes if change.conditional]
+    lines += [f"\n{prose(line)}" for line in moves(plan)]
     lines += _egress(plan)
     lines += _refused(plan)
     if plan.waiting:
         lines += ["", "**Waiting** (no change)", ""]
         lines += [f"- {code(name)} {prose(why(reason))}" for name, reason in plan.waiting]
+    if plan.notes:
+        lines += ["", "**Noted** (nothing is done about it)", ""]
+        lines += [f"- {code(name)} {prose(what)}" for name, what in plan.notes]
     return "\n".join([*lines, "", f"Digest {code(plan.digest)}"]) + "\n"
 
 
@@ -94,6 +101,8 @@ def _change(change: Change) -> tuple[str, str, str, str]:
     parameters = trial(change)
     if parameters:
         fields.insert(0, f"trial {code(parameters)}")
+    if sends(change):
+        fields.append(f"**{prose(sends(change))}**")
     name = f"{change.operation.value} {code(change.id)}"
     return MARKS[change.effect], name, prose(why(change.reason)), "<br>".join(fields)
 
@@ -115,7 +124,17 @@ def _egress(plan: Plan) -> list[str]:
         "**What the runs get, and what may leave**",
         "",
         *_table(("experiment", "code", "logs", "waivers"), rows),
+        *_azure(plan),
     ]
+
+
+def _azure(plan: Plan) -> list[str]:
+    rows = [
+        (code(each["experiment"]), "<br>".join(prose(line) for line in azure_lines(each["azure"])))
+        for each in plan.egress
+        if "azure" in each
+    ]
+    return ["", "**What would travel to Azure**", "", *_table(("experiment", "what"), rows)] if rows else []
 
 
 def _refused(plan: Plan) -> list[str]:

@@ -10,13 +10,16 @@ from edgetrain.core.plan import Change, Effect, Operation, Plan
 from edgetrain.core.problem import Code, Problem, Severity, shown
 from edgetrain.render.outcome import Applied, summed_up
 from edgetrain.render.words import (
+    azure_lines,
     code_line,
     condition,
     differences,
     logs_line,
+    moves,
     pending,
     plural,
     refreshed,
+    sends,
     summary,
     trial,
     waiver_line,
@@ -78,7 +81,10 @@ def plan_text(plan: Plan) -> str:
         lines += _change(change)
         if change.id in follows:
             lines.append(f"    {condition(follows[change.id])}")
-    return "\n".join([*lines, *_egress(plan), *_refused(plan), *_waiting(plan)]) + "\n"
+    free = [change for change in plan.changes if change.conditional and not change.after]
+    lines += ["", *(f"  {condition(change)}" for change in free)] if free else []
+    lines += ["", *moves(plan)] if moves(plan) else []
+    return "\n".join([*lines, *_egress(plan), *_refused(plan), *_waiting(plan), *_notes(plan)]) + "\n"
 
 
 def _change(change: Change) -> Iterator[str]:
@@ -89,6 +95,8 @@ def _change(change: Change) -> Iterator[str]:
         yield f"      trial: {parameters}"
     for path, actual, desired in differences(change):
         yield f"      {path}: {actual} → {desired}"
+    if sends(change):
+        yield f"      {sends(change)}"
 
 
 def _egress(plan: Plan) -> Iterator[str]:
@@ -98,6 +106,7 @@ def _egress(plan: Plan) -> Iterator[str]:
         code = f"{code_line(each['code'])}, sha256:{short(each['code']['digest'])}"
         yield f"  {shown(each['experiment'], LIMIT)}  {code}; logs {logs_line(each['logs'])}"
         yield from (f"      waived: {waiver_line(waiver)}" for waiver in each["waivers"])
+        yield from (f"      {line}" for line in (azure_lines(each["azure"]) if "azure" in each else ()))
 
 
 def _refused(plan: Plan) -> Iterator[str]:
@@ -110,6 +119,12 @@ def _waiting(plan: Plan) -> Iterator[str]:
     if plan.waiting:
         yield from ("", "Waiting (no change):")
         yield from (f"  {shown(name, LIMIT)}  {why(reason)}" for name, reason in plan.waiting)
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    if plan.notes:
+        yield from ("", "Noted (nothing is done about it):")
+        yield from (f"  {shown(name, LIMIT)}  {shown(what, LIMIT)}" for name, what in plan.notes)
 
 
 def applied_text(applied: Applied, next_steps: Sequence[str] = ()) -> str:

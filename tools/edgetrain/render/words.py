@@ -14,6 +14,8 @@ from edgetrain.core.quantity import human_bytes
 VALUE_LIMIT = 60
 
 REASONS = {
+    "AttachmentDrifted": "somebody changed the attachment; its manifest did not change",
+    "AttachmentFailed": "the workspace failed to attach it",
     "CandidateFound": "a run passed every gate",
     "ChannelDrifted": "alias or tag no longer is where the record says",
     "ChannelMoved": "the model's manifest points it elsewhere",
@@ -25,11 +27,13 @@ REASONS = {
     "GatesChanged": "the gates changed since it was judged; nothing is trained again",
     "IdentityChanged": "it differs from the nearest recorded run",
     "IfGatesPass": "what follows if the gates pass",
+    "IfNotAttached": "git does not know what is attached",
     "Missing": "it is recorded, and gone",
     "NewExperiment": "no run of it is recorded yet",
     "NewTrial": "no run with these parameters is recorded yet",
     "NewerCandidate": "a newer run takes the open proposal's place",
     "NoFreeSlot": "its targets are full",
+    "NotAttached": "the workspace does not have it attached yet",
     "OutputsChanged": "the declared outputs differ from the nearest recorded run",
     "ParametersChanged": "the parameters differ from the nearest recorded run",
     "RetryRequested": "another attempt was asked for",
@@ -38,9 +42,17 @@ REASONS = {
     "SeedChanged": "the seed differs from the nearest recorded run",
     "Superseded": "nobody wants this run any more",
     "TagMoved": "the tag points to another image than the record says",
+    "TargetAttaching": "the workspace is still attaching the target",
+    "TargetChanged": "the target's manifest, or its key, changed since it was attached",
+    "TargetDetaching": "the workspace is still detaching the target",
     "TargetDrained": "its targets take no new runs (schedulable: false)",
+    "TargetInUse": "a run is under way there; the next apply after it goes on",
+    "TargetRemoved": "no manifest wants it attached any more",
+    "TargetRetired": "its manifest says retired",
     "VersionMerged": "the version was merged",
     "Withdrawn": "the model's manifest withdraws the version",
+    "WorkspaceChanged": "edgetrain.yaml names another workspace; the version is registered there anew",
+    "WorkspaceDrifted": "somebody changed the version's tags in the workspace",
 }
 
 # What the summary counts: operation, words for one, words for many. The first three are always told.
@@ -53,6 +65,8 @@ _COUNTED: tuple[tuple[Operation, str, str], ...] = (
     (Operation.EVALUATE, "to judge again", "to judge again"),
     (Operation.PROPOSE, "to propose", "to propose"),
     (Operation.WITHDRAW, "to withdraw", "to withdraw"),
+    (Operation.ATTACH, "to attach", "to attach"),
+    (Operation.DETACH, "to detach", "to detach"),
 )
 _ALWAYS = (Operation.TRAIN, Operation.RELEASE, Operation.MOVE)
 _STEPS = (Operation.REGISTER, Operation.PUSH, Operation.TAG)
@@ -106,8 +120,63 @@ def why(reason: str) -> str:
 
 
 def condition(change: Change) -> str:
-    """`if gates pass: propose breast-cancer@2`."""
+    """`if gates pass: propose breast-cancer@2`, or `if Azure ML does not have it so yet: attach hub-vm`."""
+    if change.operation is Operation.ATTACH:
+        sent = f"; {sends(change)}" if sends(change) else ""
+        return f"if the workspace does not have it so yet: attach {shown(change.id.partition('/')[2])}{sent}"
     return f"if gates pass: {change.operation.value} {shown(change.id.partition('/')[2])}"
+
+
+def sends(change: Change) -> str:
+    """What of the site's secrets a change gives away, or nothing."""
+    secret = change.subject.get("sends", {}).get("privateKey")
+    return f"sends the private key of secret {shown(secret)} to the workspace's cloud" if secret else ""
+
+
+def moves(plan: Plan) -> list[str]:
+    """What a move to another workspace means, where the plan has one."""
+    changed = [change for change in plan.changes if change.reason == "WorkspaceChanged"]
+    if not changed:
+        return []
+    where = {(str(d.actual), str(d.desired)) for c in changed for d in c.differences if d.path == "workspace"}
+    told = [f"The workspace moves from {shown(old)} to {shown(new)}." for old, new in sorted(where)]
+    return [
+        *told,
+        f"{plural(len(changed), 'version')} {'is' if len(changed) == 1 else 'are'} registered there anew with the "
+        "same digests, and the channels' aliases are set. Nothing is trained again and nothing is deleted: the "
+        "history of runs stays where it was, and the records in git still name it.",
+    ]
+
+
+def azure_lines(azure: Mapping[str, Any]) -> list[str]:
+    """What of an experiment's runs would travel to Azure, in lines."""
+    listed = {
+        key: ", ".join(shown(name) for name in azure[key]) or "none" for key in ("parameters", "metrics", "tags")
+    }
+    lines = []
+    if azure["submitted"]:
+        on = ", ".join(shown(name) for name in azure["submitted"])
+        lines.append(f"to Azure with the run (on {on}): the code's files above, {environment_line(azure)}")
+    lines.append(
+        f"to Azure as the run's record: parameters {listed['parameters']}; metrics {listed['metrics']}, once the "
+        f"content check has passed; tags {listed['tags']}"
+    )
+    if azure["submitted"]:
+        lines.append("to Azure once the content check has passed: the declared outputs and the check's summary")
+    lines += [
+        f"to Azure when {shown(key['target'])} is attached: the private key of secret {shown(key['secret'])}"
+        + (f" ({shown(key['fingerprint'])})" if key.get("fingerprint") else "")
+        for key in azure["keys"]
+    ]
+    return lines
+
+
+def environment_line(azure: Mapping[str, Any]) -> str:
+    """The environment that goes with a submitted run."""
+    environment = azure["environment"]
+    image = shown(environment["image"] or "none", 200)
+    lock = environment["requirements"]
+    return f"the environment's name (image {image}, lock {value(lock)})"
 
 
 def waiver_line(waiver: Mapping[str, Any]) -> str:

@@ -72,6 +72,27 @@ PYTHON_OF_IMAGE = Code(
     "The Python minor version is part of a run's identity, and which one an image has shows only when it runs.",
     "Declare it beside the image: environment: {python: '3.11'}; the run is refused if the image has another.",
 )
+ATTACHMENT_HELD = Code(
+    "P513",
+    "the workspace has another compute target of this name",
+    "Only what carries our owner tag is changed or detached; a compute target of this name is somebody else's, or "
+    "was attached by another repository, site or machine address.",
+    "Give the target another name, or detach the other one by hand; the next apply attaches ours.",
+)
+ATTACHMENT_UNCLEAR = Code(
+    "P514",
+    "what to attach can't be told",
+    "Something that the attachment needs, mostly the private key, can't be read on the site's runner.",
+    "Do what the reason says; the next apply attaches the target.",
+)
+ADVISORY_TARGET = Code(
+    "P515",
+    "the Azure ML target does not enforce egress",
+    "On this target a script can't be kept from the network and the host. Where Azure ML runs the script, that is "
+    "refused unless someone answers for it by name and for a time.",
+    "Install the sandbox on the target, choose another one, or waive it in the manifest: egress.waivers with code "
+    "P515, reason, owner and expires.",
+)
 DATA_NOT_REACHED = Code(
     "P512",
     "the target can't read the datastore",

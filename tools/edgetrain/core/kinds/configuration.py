@@ -88,6 +88,17 @@ class Configuration:
             ),
         )
 
+    @property
+    def attaches(self) -> bool:
+        """Whether the workspace is one that compute targets can be attached to."""
+        return bool(self.workspace["type"] == "azureml")
+
+    @property
+    def workspace_name(self) -> str:
+        """The workspace's name within its type, as release records hold it: `<resource group>/<name>`."""
+        block = self.workspace
+        return f"{block['resourceGroup']}/{block['name']}" if self.attaches else ""
+
     def registry(self, name: str | None) -> str:
         """The registry's name: the one given, or the first declared."""
         return name if name is not None else next(iter(self.registries))

@@ -10,9 +10,11 @@ from edgetrain.core.egress import Verdict, summary
 from edgetrain.core.errors import UnsafePlan
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Effect, Operation, Plan, surprises
+from edgetrain.core.planner.attachments import plan_attachments
+from edgetrain.core.planner.azure import travels
 from edgetrain.core.planner.proposals import plan_proposals
 from edgetrain.core.planner.refusals import refuse
-from edgetrain.core.planner.releases import plan_releases
+from edgetrain.core.planner.releases import plan_notes, plan_releases
 from edgetrain.core.planner.runs import plan_runs
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
 from edgetrain.core.problem import Problem
@@ -35,26 +37,29 @@ def build(
     """The plan; offline if nothing was observed. `served` lists, by port, the types that a provider serves;
     `guarded` is the egress guard's verdict on each experiment: it keeps new runs from starting, no more.
 
-    Channel moves and releases come first, then evaluations, runs, and last what follows from runs.
+    Channel moves and releases come first, then attachments, evaluations, runs, and last what follows from runs.
     """
     problems, refused = refuse(desired, recorded, served, observed)
     wanted = wanted_runs(desired, recorded, observed)
     planned, waiting = plan_runs(desired, recorded, wanted, observed, refused)
     runs, kept = _guarded(planned, guarded or {})
+    attachments, held, attaching = plan_attachments(desired, observed)
     changes: list[Change] = [
         *plan_releases(desired, recorded, observed, refused),
+        *attachments,
         *runs,
         *plan_proposals(desired, recorded, wanted, runs, observed, refused),
     ]
     return Plan(
         desired=desired.digest,
         changes=tuple(changes),
-        problems=tuple(sorted([*problems, *kept])),
+        problems=tuple(sorted([*problems, *kept, *held])),
         refreshed=observed is not None,
-        waiting=tuple(waiting),
+        waiting=(*attaching, *waiting),
         managed=_managed(recorded),
         commit=commit,
-        egress=tuple(_egress(desired, runs, guarded or {})),
+        egress=tuple(_egress(desired, runs, guarded or {}, observed)),
+        notes=tuple(plan_notes(desired, recorded, observed)),
     )
 
 
@@ -72,13 +77,14 @@ def _guarded(runs: Sequence[Change], guarded: Mapping[str, Verdict]) -> tuple[li
 
 
 def _egress(
-    desired: Desired, runs: Sequence[Change], guarded: Mapping[str, Verdict]
+    desired: Desired, runs: Sequence[Change], guarded: Mapping[str, Verdict], observed: Observation | None
 ) -> Iterator[Mapping[str, Any]]:
     """What the runs to start get as code, and what of the egress rules is waived for them."""
     names = {str(change.subject["experiment"]) for change in runs if change.operation is Operation.TRAIN}
     for name in sorted(names & set(guarded)):
         experiment, snapshot = desired.experiments[name], desired.snapshots[name]
-        yield summary(experiment, snapshot, guarded[name])
+        azure = travels(desired, experiment, observed)
+        yield {**summary(experiment, snapshot, guarded[name]), **({"azure": azure} if azure else {})}
 
 
 def _managed(recorded: Recorded) -> int:

@@ -8,6 +8,7 @@ from edgetrain.core.codes import policy
 from edgetrain.core.desired import Desired
 from edgetrain.core.kinds import ComputeTarget, Experiment, Model
 from edgetrain.core.observation import Observation
+from edgetrain.core.planner.attachments import standing
 from edgetrain.core.ports import EgressLevel
 from edgetrain.core.problem import Code, Problem, did_you_mean, problem
 from edgetrain.core.record import Recorded
@@ -164,6 +165,10 @@ def _fits(experiment: Experiment, target: ComputeTarget) -> bool:
 def usable(desired: Desired, experiment: Experiment, target: ComputeTarget, observed: Observation) -> str:
     """Why the target can't take the experiment's runs as it was observed; empty if it can."""
     status = observed.targets.get(target.metadata.name)
+    if target.attached and target.metadata.retired:
+        return f"{target.metadata.name}: it is retired"
+    if held := standing(target, observed).message:
+        return f"{target.metadata.name}: {held}"
     if status is None or not status.ready:
         return f"{target.metadata.name}: {status.message if status else 'it was not observed'}"
     wanted = experiment.environment
@@ -174,7 +179,24 @@ def usable(desired: Desired, experiment: Experiment, target: ComputeTarget, obse
         return f"{target.metadata.name}: it has Python {status.python} on {status.platform}"
     if status.egress is not EgressLevel.ENFORCED and requires_enforced(desired, experiment, target):
         return f"{target.metadata.name}: its egress level is {status.egress.value}"
+    if advisory(experiment, target, observed):
+        return f"{target.metadata.name}: its egress level is advisory, and no waiver allows that"
     return "" if _fits(experiment, target) else f"{target.metadata.name}: it is too small"
+
+
+def advisory(experiment: Experiment, target: ComputeTarget, observed: Observation) -> bool:
+    """Whether Azure ML would run the script where nothing holds it back, and nobody answers for that.
+
+    An expired waiver needs no look here: the guard lets no run of its experiment start.
+    """
+    status = observed.targets.get(target.metadata.name)
+    level = status.egress if status else EgressLevel.ADVISORY
+    return target.attached and level is not EgressLevel.ENFORCED and not allows_advisory(experiment)
+
+
+def allows_advisory(experiment: Experiment) -> bool:
+    """Whether a waiver lets the experiment's runs go to Azure ML targets whose level is advisory."""
+    return any(waiver.code == policy.ADVISORY_TARGET.id for waiver in experiment.waivers)
 
 
 def requires_enforced(desired: Desired, experiment: Experiment, target: ComputeTarget) -> bool:
@@ -191,16 +213,23 @@ def _observed(
     """Asked only where targets were observed, which is where something is to be trained."""
     seen = [target for target in targets if target.schedulable and target.metadata.name in observed.targets]
     reasons = [usable(desired, experiment, target, observed) for target in seen]
-    if not seen or not all(reasons):
+    if not seen or not all(reasons) or any(standing(target, observed).coming for target in seen):
         return
-    if all(not observed.targets[target.metadata.name].ready for target in seen):
+    ready = [
+        target
+        for target in seen
+        if observed.targets[target.metadata.name].ready and not standing(target, observed).message
+    ]
+    if not ready:
         code = policy.TARGET_NOT_READY
     elif any(
         requires_enforced(desired, experiment, target)
         and observed.targets[target.metadata.name].egress is not EgressLevel.ENFORCED
-        for target in seen
+        for target in ready
     ):
         code = policy.EGRESS_NOT_ENFORCED
+    elif any(advisory(experiment, target, observed) for target in ready):
+        code = policy.ADVISORY_TARGET
     else:
         code = policy.PYTHON_NOT_THERE
     yield code, "; ".join(reasons)

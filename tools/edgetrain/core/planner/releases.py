@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from edgetrain.core.desired import Desired
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
-from edgetrain.core.record import Recorded, ReleaseRecord
+from edgetrain.core.problem import shown
+from edgetrain.core.record import Recorded, ReleaseRecord, workspace_name
+
+MAX_LISTED = 5
 
 
 def plan_releases(
@@ -43,13 +47,16 @@ def _version(
     subject = {"model": model.name, "version": version.number}
     reason = "VersionMerged" if released is None else "Missing"
     steps: list[str] = []
+    old = moved_from(desired, recorded, model.name, version.number)
+    if released is not None and old is not None:
+        yield _moved(desired, recorded, version, old, subject)
 
     def step(kind: str, operation: Operation) -> Change:
         change = Change(f"{kind}/{version.id}", operation, Effect.CREATE, reason, (), subject, tuple(steps))
         steps.append(change.id)
         return change
 
-    if released is None or _unregistered(model.name, version.number, observed):
+    if released is None or (old is None and _unregistered(model.name, version.number, observed)):
         yield step("workspace", Operation.REGISTER)
     if released is None or _image_missing(released, observed):
         yield step("image", Operation.PUSH)
@@ -57,7 +64,104 @@ def _version(
         yield step("tags", Operation.TAG)
         yield step("release", Operation.RELEASE)
     elif observed is not None:
+        if old is None:
+            yield from _workspace_drift(version, subject, observed)
         yield from _tag_drift(released, observed)
+
+
+def moved_from(desired: Desired, recorded: Recorded, model: str, number: int) -> str | None:
+    """The workspace that a released version is registered in by the records, where the repository has another
+    one by now."""
+    last = recorded.registration(model, number)
+    old = last.workspace if last else None
+    configuration = desired.configuration
+    new = workspace_name(configuration.workspace["type"], configuration.workspace_name)
+    return old if old is not None and old != new else None
+
+
+def _moved(
+    desired: Desired, recorded: Recorded, version: ModelVersion, old: str, subject: dict[str, Any]
+) -> Change:
+    """Registered anew, with the aliases that the records give it: one change, so that its record says all."""
+    configuration = desired.configuration
+    new = workspace_name(configuration.workspace["type"], configuration.workspace_name)
+    held = [name for name, number in recorded.channels(version.model).items() if number == version.number]
+    return Change(
+        id=f"workspace/{version.id}",
+        operation=Operation.REGISTER,
+        effect=Effect.CREATE,
+        reason="WorkspaceChanged",
+        differences=(
+            Difference("workspace", old, new),
+            *(Difference(f"alias.{name}", None, version.number) for name in held),
+        ),
+        subject={**subject, "channels": held, "from": old},
+    )
+
+
+def registration_digest(version: ModelVersion) -> str:
+    """The digest that the workspace knows the version by."""
+    artifacts = version.spec["artifacts"]
+    return str(next(iter(artifacts.values()))["digest"]) if artifacts else ""
+
+
+def registration_tags(version: ModelVersion) -> dict[str, str]:
+    """Our tags on a registered version, beside its number and digest."""
+    return {
+        "edgetrain.run": f"{version.experiment}-{version.run}",
+        "edgetrain.identity": version.spec["run"]["identity"],
+        "edgetrain.record": version.record,
+        "edgetrain.code": version.spec["code"],
+        "edgetrain.commit": version.spec["commit"],
+    }
+
+
+def _workspace_drift(version: ModelVersion, subject: dict[str, Any], observed: Observation) -> Iterator[Change]:
+    """Tags of ours that somebody changed or took away."""
+    seen = observed.workspace.get(version.model)
+    if seen is None or version.number not in seen.versions:
+        return
+    wanted = {
+        **registration_tags(version),
+        "edgetrain.version": str(version.number),
+        "edgetrain.digest": registration_digest(version),
+    }
+    tags = seen.versions[version.number].tags
+    differences = tuple(
+        Difference(f"tags.{name}", tags.get(name), wanted[name])
+        for name in sorted(wanted)
+        if tags.get(name) != wanted[name]
+    )
+    if differences:
+        yield Change(
+            id=f"workspace/{version.id}",
+            operation=Operation.REGISTER,
+            effect=Effect.UPDATE,
+            reason="WorkspaceDrifted",
+            differences=differences,
+            subject={**subject, "tags": {d.path.removeprefix("tags."): d.desired for d in differences}},
+        )
+
+
+def plan_notes(desired: Desired, recorded: Recorded, observed: Observation | None) -> Iterator[tuple[str, str]]:
+    """What the workspace has that nothing is done about: versions and aliases of others, and other numbers."""
+    for model in sorted(desired.models) if observed is not None else ():
+        seen = observed.workspace.get(model) if observed else None
+        if seen is None:
+            continue
+        if seen.foreign:
+            yield f"workspace/{model}", f"not registered by edgetrain, left alone: {_listed(seen.foreign)}"
+        known = {*desired.models[model].channels, *recorded.channels(model)}
+        if aliases := sorted(set(seen.channels) - known):
+            yield f"workspace/{model}", f"aliases that are no channel, left alone: {_listed(aliases)}"
+        other = [f"{n} is {v.number}" for n, v in sorted(seen.versions.items()) if v.number != str(n)]
+        if other:
+            yield f"workspace/{model}", f"versions have other numbers there: {_listed(other)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(shown(name) for name in names[:MAX_LISTED]) + more
 
 
 def _unregistered(model: str, number: int, observed: Observation | None) -> bool:
@@ -101,7 +205,7 @@ def _channels(desired: Desired, model: Model, recorded: Recorded, observed: Obse
         if new is not None and (new in model.withdrawn or (model.name, new) not in desired.versions):
             continue  # validate names the problem; nothing points to what is not there
         differences = [] if old == new else [Difference(f"channels.{channel}", old, new)]
-        differences += _channel_drift(model.name, channel, new, recorded, observed)
+        differences += _channel_drift(desired, model.name, channel, new, recorded, observed)
         if not differences:
             continue
         new_here = all(difference.actual is None for difference in differences)
@@ -117,7 +221,12 @@ def _channels(desired: Desired, model: Model, recorded: Recorded, observed: Obse
 
 
 def _channel_drift(
-    model: str, channel: str, wanted: int | None, recorded: Recorded, observed: Observation | None
+    desired: Desired,
+    model: str,
+    channel: str,
+    wanted: int | None,
+    recorded: Recorded,
+    observed: Observation | None,
 ) -> Iterator[Difference]:
     """Alias and tag as seen, where the record says that they were brought here and they are elsewhere now."""
     release = recorded.release(model, wanted) if wanted else None
@@ -125,7 +234,7 @@ def _channel_drift(
         return
     alias = observed.workspace.get(model)
     seen = alias.channels.get(channel) if alias else None
-    if seen != wanted:
+    if seen != wanted and moved_from(desired, recorded, model, release.version) is None:
         yield Difference(f"alias.{channel}", seen, wanted)
     image = release.data["image"]
     tag = observed.tags.get((image["registry"], image["repository"]), {}).get(channel)

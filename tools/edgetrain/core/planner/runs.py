@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgetrain.core.desired import Desired
@@ -10,6 +11,8 @@ from edgetrain.core.gate import gates_digest
 from edgetrain.core.identity import REASONS, may_match
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
+from edgetrain.core.planner.attachments import attachment_id, standing
+from edgetrain.core.planner.refusals import usable
 from edgetrain.core.planner.wanted import Wanted
 from edgetrain.core.record import SETTLED, Outcome, Recorded, RunRecord, run_id
 
@@ -35,10 +38,31 @@ def plan_runs(
         drained = not any(target.schedulable for target in desired.targets_for(want.experiment))
         if drained and change.operation is not Operation.ADOPT:  # what runs there already is brought to its end
             waiting.append((want.key, "TargetDrained"))
-        else:
-            changes.append(change)
+            continue
+        if change.operation is Operation.TRAIN:
+            after, waits = _attaching(desired, want, observed)
+            if waits:
+                waiting.append((want.key, waits))
+                continue
+            change = replace(change, after=after)
+        changes.append(change)
     changes += _superseded(wanted, recorded, observed)
     return changes, waiting
+
+
+def _attaching(desired: Desired, want: Wanted, observed: Observation | None) -> tuple[tuple[str, ...], str]:
+    """The attachments that must come first, or what is waited for, where no target can take the run as it is."""
+    targets = [target for target in desired.targets_for(want.experiment) if target.schedulable]
+    if observed is None:
+        coming = [target for target in targets if target.attached and desired.configuration.attaches]
+        names = [attachment_id(target.metadata.name) for target in coming]
+        return (tuple(names), "") if len(names) == len(targets) else ((), "")
+    if any(not usable(desired, want.experiment, target, observed) for target in targets):
+        return (), ""
+    found = [standing(target, observed) for target in targets]
+    changes = tuple(one.change.id for one in found if one.change)
+    waits = next((one.waits for one in found if one.waits), "")
+    return changes, "" if changes else waits
 
 
 def _evaluation(desired: Desired, recorded: Recorded, want: Wanted) -> Iterator[Change]:

@@ -23,10 +23,12 @@ class WorkspaceModel:
     """A registered model: our version number to what the workspace has; channel to our version number.
 
     `channels` holds only aliases of versions that we registered; -1 for an alias on a version not ours.
+    `foreign` are the workspace's own numbers of versions that do not carry our tags.
     """
 
     versions: Mapping[int, WorkspaceVersion] = field(default_factory=dict)
     channels: Mapping[str, int] = field(default_factory=dict)
+    foreign: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,8 @@ class Workspace(Protocol):
 
     def diagnose(self) -> Sequence[Check]:
         """Whether the workspace answers, and may be written."""
+
+    def rehearse(self) -> Sequence[Check]:
+        """Whether what apply does there works: a tiny run with a metric, and a model, under names that begin
+        with `edgetrain-doctor`, told and taken away again. What can't be taken away is left as one harmless
+        thing of that name, and found again next time. Raises nothing that it can tell as a check."""

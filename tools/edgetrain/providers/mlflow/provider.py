@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from filelock import FileLock
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import Check, Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
-from edgetrain.providers.diagnosis import tried
+from edgetrain.providers.diagnosis import rehearsed, tried
 from edgetrain.providers.durable import disk, make_folder
 from edgetrain.providers.mlflow.client import DATABASE, load, open_client
+from edgetrain.providers.points import points
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,6 +87,17 @@ class MlflowWorkspace:
             tried("workspace-write", "what is tracked can be written", self._note),
         ]
 
+    def rehearse(self) -> Sequence[Check]:
+        """Track, register and alias under a name of its own, and delete it again."""
+        return rehearsed(self, self._undo)
+
+    def _undo(self, name: str, run_id: str) -> None:
+        with self._client() as client, self._lock():
+            if run_id:
+                client.delete_run(run_id)
+            if self._registered(client, name) is not None:
+                client.delete_registered_model(name)
+
     def _write_folder(self) -> None:
         with disk("writing the site's state"):
             make_folder(self._state)
@@ -108,7 +120,8 @@ class MlflowWorkspace:
             for model in models:
                 registered = self._registered(client, model)
                 if registered is not None:
-                    versions = self._versions(client, model)
+                    every = list(self._every(client, model))
+                    versions = _ours(every)
                     ours = {str(version.version): number for number, version in versions.items()}
                     found[model] = WorkspaceModel(
                         versions={
@@ -116,6 +129,7 @@ class MlflowWorkspace:
                             for number, version in versions.items()
                         },
                         channels={alias: ours.get(str(number), -1) for alias, number in sorted(registered.items())},
+                        foreign=tuple(str(v.version) for v in every if str(v.version) not in ours),
                     )
         return found
 
@@ -247,7 +261,7 @@ class MlflowWorkspace:
         params = [Param(name, value) for name, value in sorted(run.parameters.items())]
         for start in range(0, len(params), _ENTRIES_PER_BATCH):
             client.log_batch(run_id, params=params[start : start + _ENTRIES_PER_BATCH])
-        metrics = [Metric(name, value, timestamp, step) for name, value, step in _points(run)]
+        metrics = [Metric(point.name, point.value, timestamp, point.step) for point in points(run)]
         for start in range(0, len(metrics), _METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
 
@@ -272,20 +286,17 @@ class MlflowWorkspace:
         return aliases
 
     def _versions(self, client: MlflowClient, model: str) -> dict[int, ModelVersion]:
-        """The versions that carry our tag, by our number; the first made, should there be two."""
-        ours: dict[int, ModelVersion] = {}
+        """The versions that carry our tag."""
+        return _ours(self._every(client, model))
+
+    def _every(self, client: MlflowClient, model: str) -> Iterator[ModelVersion]:
         token = None
         while True:
             page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
-            for version in page:
-                number = version.tags.get(VERSION_TAG, "")
-                if re.fullmatch(r"[1-9]\d{0,8}", number):
-                    known = ours.get(int(number))
-                    if known is None or int(version.version) < int(known.version):
-                        ours[int(number)] = version
+            yield from page
             token = page.token
             if not token:
-                return ours
+                return
 
     def _version(self, client: MlflowClient, model: str, version: int) -> ModelVersion:
         _check_name("model", model)
@@ -304,19 +315,16 @@ class MlflowWorkspace:
                 client.set_model_version_tag(model, str(found.version), name, value)
 
 
-def _points(run: TrackedRun) -> Iterator[tuple[str, float, int]]:
-    """The history, then each final value where the history does not end with it.
-
-    MLflow shows the point of the highest step, so a final value gets the step after its history.
-    """
-    last: dict[str, tuple[int, float]] = {}
-    for point in run.history:
-        last[point.name] = max(last.get(point.name, (point.step, point.value)), (point.step, point.value))
-        yield point.name, point.value, point.step
-    for name, value in sorted(run.metrics.items()):
-        step, shown = last.get(name, (-1, None))
-        if shown != value:
-            yield name, value, step + 1
+def _ours(versions: Iterable[ModelVersion]) -> dict[int, ModelVersion]:
+    """Those that carry our tag, by our number; the first made, should there be two."""
+    ours: dict[int, ModelVersion] = {}
+    for version in versions:
+        number = version.tags.get(VERSION_TAG, "")
+        if re.fullmatch(r"[1-9]\d{0,8}", number):
+            known = ours.get(int(number))
+            if known is None or int(version.version) < int(known.version):
+                ours[int(number)] = version
+    return ours
 
 
 def _own_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""What of an experiment's runs would travel to Azure, for the reviewer of the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.kinds import Experiment
+from edgetrain.core.observation import Observation
+
+# What a run is told to the workspace with, beside parameters and metrics; and with more where it is submitted.
+TRACKED_TAGS = (
+    "edgetrain.attempt",
+    "edgetrain.commit",
+    "edgetrain.identity",
+    "edgetrain.model",
+    "edgetrain.outcome",
+    "edgetrain.run",
+)
+SUBMITTED_TAGS = ("edgetrain.experiment", "edgetrain.manifest", "edgetrain.pullRequest", "edgetrain.site")
+
+
+def travels(desired: Desired, experiment: Experiment, observed: Observation | None) -> dict[str, Any] | None:
+    """Names, digests and numbers of it; None if nothing goes to Azure.
+
+    `submitted` are the targets on which Azure ML itself would run the code: there the code's files go too. `keys`
+    are the private keys that attaching these targets gives away.
+    """
+    targets = [target for target in desired.targets_for(experiment) if target.attached]
+    if not desired.configuration.attaches:
+        return None
+    return {
+        "submitted": [target.metadata.name for target in targets],
+        "environment": {
+            "image": experiment.environment.image,
+            "requirements": desired.locks[experiment.name],
+            "python": experiment.environment.python,
+        },
+        "parameters": sorted({*experiment.parameters, *(experiment.sweep.space if experiment.sweep else ())}),
+        "metrics": list(experiment.metrics),
+        "tags": sorted({*TRACKED_TAGS, *(SUBMITTED_TAGS if targets else ())}),
+        "keys": [
+            {"target": target.metadata.name, "secret": secret, **_fingerprint(target.metadata.name, observed)}
+            for target in targets
+            if (secret := target.settings.get("privateKey", {}).get("secret"))
+        ],
+    }
+
+
+def _fingerprint(name: str, observed: Observation | None) -> dict[str, str]:
+    """Of the public key, where the site's runner could tell it."""
+    wanted = observed.attachments.wanted.get(name) if observed and observed.attachments else None
+    return {"fingerprint": str(wanted.fields["key"])} if wanted and "key" in wanted.fields else {}

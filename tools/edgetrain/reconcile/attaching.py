@@ -1,0 +1,31 @@
+"""Attaches compute targets to the workspace, and lets go of those that no manifest wants any more."""
+
+from __future__ import annotations
+
+from edgetrain.core.errors import Unavailable
+from edgetrain.core.plan import Change, Operation
+from edgetrain.core.planner.attachments import owner_of
+from edgetrain.reconcile.context import Context
+from edgetrain.reconcile.report import Result, Status
+
+
+def attach(context: Context, change: Change) -> Result:
+    """Do one change of an attachment. Only what carries our owner tag is touched."""
+    attachments, site = context.site.attachments, context.site
+    if attachments is None:
+        raise Unavailable("the workspace attaches no compute targets", reason="NotServed")
+    owner, name = owner_of(site.configuration, site.name), change.subject["name"]
+    with site.artifacts.lock(f"attachment/{name}"):
+        if change.operation is Operation.DETACH:
+            context.step("detach")
+            attachments.detach(name, owner)
+            said = "detached; the machine itself is as it was"
+        else:
+            target = context.state.desired.targets[change.subject["target"]]
+            settings = site.target_settings(target)
+            wanted = attachments.wanted(settings, target.type)
+            context.step("attach")
+            context.tell("Attaching", name, f"as {target.type}")
+            attachments.attach(wanted, settings, owner)
+            said = "attached"
+    return Result(change.id, change.operation.value, Status.APPLIED, change.reason, said)
