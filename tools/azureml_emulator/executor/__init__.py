@@ -1,4 +1,4 @@
-"""Carries out submitted runs: over SSH on attached machines, and here for Kubernetes targets (see docs/emulator.md).
+"""Carries out submitted runs: over SSH on attached machines, here for Kubernetes targets (see docs/emulator.md).
 
 A run's program is detached on its machine; one thread here follows it. Stopping the emulator leaves the programs as
 they are, and the next emulator of the same data folder finds them again.

@@ -15,6 +15,7 @@ from azureml_emulator.executor import definition, preparing
 from azureml_emulator.executor.environments import NotBuilt
 from azureml_emulator.executor.host import Host, Unfit, Unreachable
 from azureml_emulator.executor.variables import by_proxy, variables
+from azureml_emulator.message import Refused
 
 if TYPE_CHECKING:
     from azureml_emulator.emulator import Emulator
@@ -25,6 +26,7 @@ USER_LOG, SYSTEM_LOG = "user_logs/std_log.txt", "system_logs/executor.log"
 KIND = "execution"  # kind of document: how far a run is, what of its output was taken
 SOON, LATER = 0.2, 1.5  # seconds between looks: at first, and when nothing happens for long
 PIECE = 4 * 2**20
+NEVER = 2**62
 _T = TypeVar("_T")
 log = logging.getLogger("azureml_emulator.executor")
 
@@ -66,7 +68,7 @@ class Carrier:
         except _Over:
             self._halt()
             self._end("Canceled")
-        except (Unfit, definition.Unusable) as error:
+        except (Unfit, definition.Unusable, Refused) as error:
             self._end("Failed", "UserError", str(error))
         except NotBuilt as error:
             self._say(str(error))
@@ -98,9 +100,7 @@ class Carrier:
         self._advance("Preparing")
         job = definition.parse(self._run()["_definition"])
         self._pause()
-        prepared = self._retried(
-            lambda: preparing.prepare(self._emulator, self._id, job, host, self._say, scratch)
-        )
+        prepared = self._retried(lambda: preparing.prepare(self._emulator, self._id, job, host, self._say, scratch))
         for status in ("Queued", "Starting"):
             self._advance(status)
             self._pause()
@@ -119,7 +119,7 @@ class Carrier:
         return self._known().way_back(here, wanted)
 
     def _proxy(self) -> int:
-        return self._emulator.proxy_port
+        return int((self._emulator.store.get("emulator", "ports") or {})["proxy"])
 
     # While it runs
 
@@ -158,12 +158,18 @@ class Carrier:
             got = 0
             with into.open("rb") as file:
                 while data := file.read(PIECE):
-                    # Together, so that no piece is taken twice or never.
-                    with self._emulator.store.transaction():
-                        runs.append_log(self._emulator, self._id, path, data)
-                        got += len(data)
-                        self._keep(taken={**self._mine().get("taken", {}), path: taken + got})
+                    got += len(data)
+                    self._append(path, data, taken + got)
         return got
+
+    def _append(self, path: str, data: bytes, taken: int) -> None:
+        # Together, so that no piece is taken twice or never.
+        with self._emulator.store.transaction():
+            try:
+                runs.append_log(self._emulator, self._id, path, data)
+            except Refused:
+                taken = NEVER  # the script has uploaded a file of this name itself
+            self._keep(taken={**self._mine().get("taken", {}), path: taken})
 
     # The end
 
@@ -205,8 +211,11 @@ class Carrier:
                     self._add(entry.name, file)
 
     def _add(self, path: str, file: Path) -> None:
-        if path not in runs.artifact_paths(self._emulator, self._id):
+        try:
             runs.add_artifact(self._emulator, self._id, path, file)
+        except Refused as refused:
+            if refused.status != 409:
+                self._say(f"{path!r} is left out: {refused.message}")
 
     def _halt(self) -> None:
         """End the program, if it may have been started."""

@@ -71,7 +71,10 @@ def parse(body: Any) -> Job:
     environment = pick(settings, "environment") or {}
     python = pick(environment, "python") or {}
     requirements, minor, dropped = _packages(pick(python, "condaDependencies", "dependencies") or [])
-    variables = {**_strings(pick(environment, "environmentVariables")), **_strings(pick(settings, "environmentVariables"))}
+    variables = {
+        **_strings(pick(environment, "environmentVariables")),
+        **_strings(pick(settings, "environmentVariables")),
+    }
     in_container = bool(pick(settings, "docker", "useDocker") or pick(environment, "docker", "enabled"))
     more = [*(pick(settings, "docker", "arguments") or []), *(pick(environment, "docker", "arguments") or [])]
     size = pick(settings, "docker", "shmSize") or pick(environment, "docker", "shmSize")
@@ -105,7 +108,9 @@ def _image(docker: Any) -> Image | None:
 
 
 def _strings(value: Any) -> dict[str, str]:
-    return {str(key): str(item) for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
+    return (
+        {str(key): str(item) for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
+    )
 
 
 def _packages(entries: Iterable[Any]) -> tuple[tuple[str, ...], str, tuple[str, ...]]:

@@ -206,9 +206,7 @@ class SshHost:
             raise Unfit(f"{self.name} forwards no ports (AllowTcpForwarding of its sshd)")
         raise Unreachable(f"port {there} of {self.name} is taken")
 
-    def _run(
-        self, connection: asyncssh.SSHClientConnection, line: str, seconds: float, **streams: Any
-    ) -> bytes:
+    def _run(self, connection: asyncssh.SSHClientConnection, line: str, seconds: float, **streams: Any) -> bytes:
         try:
             done = self._told(
                 lambda: self._links.wait(connection.run(line, encoding=None, check=False, **streams), seconds)
@@ -222,9 +220,9 @@ class SshHost:
         if done.exit_status == 127:
             raise Unfit(f"{self.name} has no python3")
         if done.exit_status != 0:
-            said = bytes(done.stderr or b"")[-400:].decode("utf-8", "replace").strip()
+            said = _bytes(done.stderr)[-400:].decode("utf-8", "replace").strip()
             raise Unfit(f"{self.name} refused: {said}")
-        return bytes(done.stdout or b"")
+        return _bytes(done.stdout)
 
     def _told(self, call: Callable[[], _T]) -> _T:
         """What `call` answers; its failures in the executor's words."""
@@ -240,6 +238,10 @@ class SshHost:
             raise Unfit("the attached private key can't be read") from None
         except (asyncssh.Error, OSError, TimeoutError) as error:
             raise Unreachable(f"{self.name} does not answer: {type(error).__name__}") from None
+
+
+def _bytes(said: bytes | str | None) -> bytes:
+    return said if isinstance(said, bytes) else b""
 
 
 async def _connect(login: Login) -> asyncssh.SSHClientConnection:
