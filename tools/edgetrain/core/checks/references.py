@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from edgetrain.core.checks.attached import check_attached
 from edgetrain.core.checks.contract import check_contract
+from edgetrain.core.checks.secrets import secrets_in
 from edgetrain.core.checks.versions import check_models, check_versions
 from edgetrain.core.codes import references as codes
 from edgetrain.core.desired import Desired
@@ -24,6 +26,8 @@ def check_references(desired: Desired, recorded: Recorded, broken: Collection[st
     found += _configuration(desired, broken)
     for target in desired.targets.values():
         found += _target(desired, target)
+        if not target.metadata.retired:
+            found += check_attached(desired, target)
     for experiment in desired.experiments.values():
         if not experiment.metadata.retired:
             found += _experiment(desired, experiment, broken)
@@ -58,7 +62,7 @@ def _configuration(desired: Desired, broken: Collection[str]) -> Iterator[Proble
         if cloud is not None and cloud not in clouds:
             yield unknown(codes.UNKNOWN_CLOUD, document, pointer, "cloud", cloud, clouds)
     for key in ("workspace", "sites", "artifacts", "registries", "machine"):
-        for where, name in _secrets(spec.get(key, {}), ("spec", key)):
+        for where, name in secrets_in(spec.get(key, {}), ("spec", key)):
             if name not in configuration.secrets:
                 yield unknown(codes.UNKNOWN_SECRET, document, where, "secret", name, configuration.secrets)
     for secret, block in configuration.secrets.items():
@@ -68,25 +72,12 @@ def _configuration(desired: Desired, broken: Collection[str]) -> Iterator[Proble
                 yield unknown(codes.UNKNOWN_TARGET, document, where, "compute target", name, desired.targets)
 
 
-def _secrets(value: Any, pointer: Pointer) -> Iterator[tuple[Pointer, str]]:
-    """Every `{secret: NAME}` below, with the pointer to NAME."""
-    if isinstance(value, dict):
-        if set(value) == {"secret"} and isinstance(value["secret"], str):
-            yield (*pointer, "secret"), value["secret"]
-            return
-        for key, item in value.items():
-            yield from _secrets(item, (*pointer, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _secrets(item, (*pointer, index))
-
-
 def _target(desired: Desired, target: ComputeTarget) -> Iterator[Problem]:
     configuration, document = desired.configuration, target.document
     name = target.metadata.name
     if target.site not in configuration.sites:
         yield unknown(codes.UNKNOWN_SITE, document, ("spec", "site"), "site", target.site, configuration.sites)
-    for where, secret in _secrets(document.data["spec"], ("spec",)):
+    for where, secret in secrets_in(document.data["spec"], ("spec",)):
         if secret not in configuration.secrets:
             yield unknown(codes.UNKNOWN_SECRET, document, where, "secret", secret, configuration.secrets)
         elif name not in configuration.secrets[secret].get("targets", (name,)):

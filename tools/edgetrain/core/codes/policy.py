@@ -72,6 +72,12 @@ PYTHON_OF_IMAGE = Code(
     "The Python minor version is part of a run's identity, and which one an image has shows only when it runs.",
     "Declare it beside the image: environment: {python: '3.11'}; the run is refused if the image has another.",
 )
+DATA_NOT_REACHED = Code(
+    "P512",
+    "the target can't read the datastore",
+    "Targets of type `local` read folders in place; data in a blob store is pulled by targets of type `ssh`.",
+    "Choose a target of type ssh, or a datastore of type folder.",
+)
 ATTACHMENT_HELD = Code(
     "P513",
     "the workspace has another compute target of this name",
@@ -92,10 +98,4 @@ ADVISORY_TARGET = Code(
     "refused unless someone answers for it by name and for a time.",
     "Install the sandbox on the target, choose another one, or waive it in the manifest: egress.waivers with code "
     "P515, reason, owner and expires.",
-)
-DATA_NOT_REACHED = Code(
-    "P512",
-    "the target can't read the datastore",
-    "Targets of type `local` read folders in place; data in a blob store is pulled by targets of type `ssh`.",
-    "Choose a target of type ssh, or a datastore of type folder.",
 )

@@ -286,3 +286,16 @@ IMAGE_SHARED = Code(
     "Both would tag version 1 as `1`, and one would take the other's place.",
     "Give each model a repository of its own.",
 )
+KEY_SENT_TO_AZURE = Code(
+    "R354",
+    "a key that is sent to Azure is used elsewhere",
+    "Attaching a machine gives its private key to Azure ML. Whoever holds that key there must be able to do nothing "
+    "with it but what Azure ML does: neither reach the machine as the site's runner does, nor any other.",
+    "Make a key of its own for azuremlVm.privateKey, with a secret of its own from a source of its own.",
+)
+WORKSPACE_ATTACHES_NOTHING = Code(
+    "R355",
+    "target needs an Azure ML workspace",
+    "Runs on a target of this type are submitted to Azure ML, which knows of it only in a workspace of its own.",
+    "Name the workspace in edgetrain.yaml: workspace: {type: azureml, ...}; or use a target of type ssh.",
+)

@@ -44,7 +44,7 @@ class Standing:
             return self.problem.what
         if self.change is not None:
             return "it is not attached to the workspace as its manifest says"
-        return "the workspace is still attaching it" if self.waits else ""
+        return f"its attachment is not as its manifest says, and waits ({self.waits})" if self.waits else ""
 
 
 FINE = Standing()
