@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from azureml_emulator.faults import Faults
 from azureml_emulator.message import Request
 from azureml_emulator.options import Options
+from azureml_emulator.requestlog import RequestLog
 from azureml_emulator.store import Store
 
 AML_HOST = "{region}.api.azureml.ms"
@@ -51,11 +54,19 @@ class Emulator:
         identity = self.store.get("emulator", "identity")
         if identity is None:
             # New for each data folder: the client's caches on disk are keyed by it, and so never are of another.
-            identity = {"workspaceId": str(uuid.uuid4()), "principalId": str(uuid.uuid4())}
+            identity = {
+                "workspaceId": str(uuid.uuid4()),
+                "principalId": str(uuid.uuid4()),
+                "controlKey": secrets.token_urlsafe(24),
+            }
             self.store.put("emulator", "identity", identity)
         self.workspace_id = str(identity["workspaceId"])
         self.principal_id = str(identity["principalId"])
+        # What the control API is opened with.
+        self.control_key = str(identity["controlKey"])
         self.port = options.port
+        self.faults = Faults()
+        self.log = RequestLog(options.folder)
 
     @property
     def workspace_path(self) -> str:
@@ -79,10 +90,12 @@ class Emulator:
                 registry=f"https://{o.acr}.azurecr.io",
                 portal="https://ml.azure.com",
             )
-        here = f"https://localhost:{self.port}"
+        # A run's machine may reach the emulator by another port of its own than this one.
+        port = host.rpartition(":")[2]
+        here = f"https://localhost:{port if port.isdigit() else self.port}"
         # The client takes account and suffix out of a blob's address and puts them together again: what stands
         # before the @ gives it these, and the connection goes to what follows.
-        blob = f"https://{o.storage}.blob.x@localhost:{self.port}"
+        blob = f"https://{o.storage}.blob.x@{here.removeprefix('https://')}"
         return Urls(here, here, here, blob, here, here)
 
     def urls_of(self, request: Request) -> Urls:
