@@ -32,6 +32,7 @@ class Options:
     throttle: int = 0
     token_life: float = 3600.0
     sas_life: float = 3600.0
+    page_size: int = 100
     registry: str = ""
     python: str = ""
     cache: Path | None = None
