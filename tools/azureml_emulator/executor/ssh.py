@@ -1,7 +1,7 @@
 """Hosts reached over SSH: one connection for each machine and account, opened again when it is lost.
 
-The machine need not reach the emulator: over the same connection a port of its own loopback leads back here. As the
-service does, the host key is taken as it comes.
+The machine need not reach the emulator: over the same connection a port of its own loopback leads here. Its host
+key must be the one that it showed when it was attached.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import json
 import shlex
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from azureml_emulator.computes import Reach
 from azureml_emulator.executor.host import FOLDER, LONG, SHORT, Facts, Unfit, Unreachable
 from azureml_emulator.store import Store
 
@@ -30,22 +31,9 @@ SESSION = "session"  # kind of document: the server's process of our last connec
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Login:
-    """Where, as whom and with what; secrets don't show."""
-
-    host: str
-    port: int
-    username: str
-    key: str = field(repr=False)
-    passphrase: str = field(repr=False)
-    password: str = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        """The same for the same machine, account and secret."""
-        parts = (self.host, self.port, self.username, self.key, self.password)
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def identity(reach: Reach) -> str:
+    """The same for the same machine, account and secret."""
+    return hashlib.sha256(json.dumps(astuple(reach)).encode()).hexdigest()
 
 
 class Links:
@@ -57,21 +45,21 @@ class Links:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def host(self, login: Login) -> SshHost:
-        """The host of this login; each taker closes it once."""
+    def host(self, reach: Reach) -> SshHost:
+        """The host that is reached so; each taker closes it once."""
         with self._lock:
-            host, takers = self._hosts.get(login.id) or (SshHost(self, login), 0)
-            self._hosts[login.id] = (host, takers + 1)
+            host, takers = self._hosts.get(identity(reach)) or (SshHost(self, reach), 0)
+            self._hosts[host.id] = (host, takers + 1)
             return host
 
     def give_back(self, host: SshHost) -> None:
         """One taker fewer; the last one's connection ends."""
         with self._lock:
-            _, takers = self._hosts[host.login.id]
+            _, takers = self._hosts[host.id]
             if takers > 1:
-                self._hosts[host.login.id] = (host, takers - 1)
+                self._hosts[host.id] = (host, takers - 1)
                 return
-            del self._hosts[host.login.id]
+            del self._hosts[host.id]
         host.drop()
 
     def wait(self, work: Coroutine[Any, Any, _T], seconds: float) -> _T:
@@ -112,9 +100,10 @@ class SshHost:
 
     private_home = False
 
-    def __init__(self, links: Links, login: Login) -> None:
-        self.login = login
-        self.name = f"{login.host}:{login.port}"
+    def __init__(self, links: Links, reach: Reach) -> None:
+        self.id = identity(reach)
+        self.name = f"{reach.host}:{reach.port}"
+        self._reach = reach
         self._links = links
         self._opening = threading.RLock()
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -170,7 +159,7 @@ class SshHost:
         with self._opening:
             if self._connection is None or self._connection.is_closed():
                 self._connection = None
-                connection = self._told(lambda: self._links.wait(_connect(self.login), CONNECT_SECONDS + 5))
+                connection = self._told(lambda: self._links.wait(_connect(self._reach), CONNECT_SECONDS + 5))
                 try:
                     self._settle(connection)
                 except BaseException:
@@ -185,11 +174,11 @@ class SshHost:
         bring = f'umask 077; mkdir -p "$HOME/{ROOT}" && cat > "{place}.$$" && mv "{place}.$$" "{place}"'
         self._run(connection, bring, SHORT, input=(FOLDER / "agent.py").read_bytes())
         # A connection that broke without a word lives on at the server, and holds the ports that are wanted now.
-        last = self._links.store.get(SESSION, self.login.id)
+        last = self._links.store.get(SESSION, self.id)
         if last:
             self._run(connection, self._line("release", str(last)), SHORT, input=b"")
         self._facts = json.loads(self._run(connection, self._line("facts"), SHORT, input=b""))
-        self._links.store.put(SESSION, self.login.id, self._facts["session"])
+        self._links.store.put(SESSION, self.id, self._facts["session"])
         for there, here in self._ways.items():
             self._listen(connection, there, here, free=False)
 
@@ -231,9 +220,11 @@ class SshHost:
         try:
             return call()
         except asyncssh.PermissionDenied:
-            raise Unfit(f"{self.login.username} can't sign in to {self.name} with the attached secret") from None
+            raise Unfit(f"{self._reach.username} can't sign in to {self.name} with the attached secret") from None
         except asyncssh.ChannelListenError:
             raise
+        except asyncssh.HostKeyNotVerifiable:
+            raise Unfit(f"{self.name} shows another host key than when it was attached") from None
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
             raise Unfit("the attached private key can't be read") from None
         except (asyncssh.Error, OSError, TimeoutError) as error:
@@ -244,19 +235,23 @@ def _bytes(said: bytes | str | None) -> bytes:
     return said if isinstance(said, bytes) else b""
 
 
-async def _connect(login: Login) -> asyncssh.SSHClientConnection:
+async def _connect(reach: Reach) -> asyncssh.SSHClientConnection:
     import asyncssh
 
-    keys = [asyncssh.import_private_key(login.key, login.passphrase or None)] if login.key else None
+    keys = None
+    if reach.private_key:
+        keys = [asyncssh.import_private_key(reach.private_key, reach.passphrase or None)]
+    shown = [asyncssh.import_public_key(reach.host_key)] if reach.host_key else []
     return await asyncssh.connect(
-        login.host,
-        login.port,
-        username=login.username,
+        reach.host,
+        reach.port,
+        username=reach.username,
         client_keys=keys,
-        password=login.password or None,
-        known_hosts=None,
+        password=reach.password or None,
+        known_hosts=(shown, [], []) if shown else None,
         config=None,
         agent_path=None,
+        gss_host=None,
         connect_timeout=CONNECT_SECONDS,
         login_timeout=CONNECT_SECONDS,
         keepalive_interval=KEEP_ALIVE,
