@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from azureml_emulator.executor.carrier import ENDED, Carrier
+from azureml_emulator.executor.carrier import ENDED, KIND, Carrier
 from azureml_emulator.executor.ssh import Links
 from azureml_emulator.executor.target import host_of
 
@@ -37,10 +37,12 @@ class Carriers:
         self._stopped = False
 
     def resume(self) -> None:
-        """Carry on with the runs that were submitted and have not ended."""
+        """Carry on with the runs that were submitted and have not ended, or were not cleared away."""
         for run_id, run in self._emulator.store.scan("run"):
             if run.get("_definition") and run.get("status") not in ENDED:
                 self.submitted(run_id)
+        for run_id, _ in self._emulator.store.scan(KIND):
+            self.submitted(run_id)
 
     def submitted(self, run_id: str) -> None:
         """See Executor."""

@@ -62,7 +62,10 @@ class Carrier:
         """Bring the run to its end, or as far as it gets before `stop`."""
         try:
             self._host = self._take(str(self._run()["target"]))
-            self._carry()
+            if self._run()["status"] in ENDED:
+                self._clear()
+            else:
+                self._carry()
         except _Stopped:
             return
         except _Over:
@@ -98,6 +101,7 @@ class Carrier:
     def _start(self, scratch: Path) -> None:
         host = self._known()
         self._advance("Preparing")
+        self._keep(begun=False)
         job = definition.parse(self._run()["_definition"])
         self._pause()
         prepared = self._retried(lambda: preparing.prepare(self._emulator, self._id, job, host, self._say, scratch))
@@ -241,12 +245,17 @@ class Carrier:
                 if now == "CancelRequested":
                     status, more = "Canceled", {}
                 runs.set_status(self._emulator, self._id, status, **more)
-            self._emulator.store.delete(KIND, self._id)
-        if self._host is not None:
+        self._clear()
+
+    def _clear(self) -> None:
+        """Leave nothing of the run on its host; what can't be done now is left to the next start."""
+        if self._host is not None and self._mine():
             try:
                 self._host.ask("remove", self._name)
             except (Unreachable, Unfit) as error:
                 log.warning("run %s: its folder stays on its host: %s", self._id, error)
+                return
+        self._emulator.store.delete(KIND, self._id)
 
     def _error(self, code: str, message: str) -> dict[str, Any]:
         return {
