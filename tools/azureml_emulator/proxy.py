@@ -10,9 +10,10 @@ import contextlib
 import re
 import ssl
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from azureml_emulator.emulator import Emulator
+from azureml_emulator.requestlog import RequestLog
 
 MAX_HEAD = 64 * 2**10
 CHUNK = 64 * 2**10
@@ -24,11 +25,22 @@ TUNNELLED = re.compile(
 IDENTITY = "/metadata/identity/"
 
 
-class Proxy:
-    """One emulator's proxy."""
+class Behind(Protocol):
+    """What the proxy leads to: the emulator, or the recorder. It listens on loopback at `port`."""
 
-    def __init__(self, emulator: Emulator, authority: Path) -> None:
-        self._emulator = emulator
+    port: int
+    log: RequestLog
+
+    @staticmethod
+    def time() -> str:
+        """Now, as the log has it."""
+
+
+class Proxy:
+    """The proxy in front of one server."""
+
+    def __init__(self, behind: Behind, authority: Path) -> None:
+        self._behind = behind
         self._tls = ssl.create_default_context(cafile=str(authority))
         self._open: set[asyncio.Task[None]] = set()
 
@@ -63,14 +75,14 @@ class Proxy:
     def _leads_here(self, target: str) -> bool:
         host, _, port = target.lower().rpartition(":")
         if host in {"localhost", "127.0.0.1"}:
-            return port == str(self._emulator.port)
+            return port == str(self._behind.port)
         return port == "443" and TUNNELLED.fullmatch(host) is not None
 
     async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._leads_here(target):
             await self._refuse(target, writer)
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._emulator.port)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._behind.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await writer.drain()
         await _both(reader, writer, there_reader, there_writer)
@@ -86,7 +98,7 @@ class Proxy:
             await self._refuse(target, writer)
             return
         there_reader, there_writer = await asyncio.open_connection(
-            "127.0.0.1", self._emulator.port, ssl=self._tls, server_hostname="localhost"
+            "127.0.0.1", self._behind.port, ssl=self._tls, server_hostname="localhost"
         )
         lines = head.decode("latin-1").split("\r\n")[1:-2]
         kept = [line for line in lines if not line.lower().startswith(("connection:", "proxy-"))]
@@ -100,8 +112,8 @@ class Proxy:
         there_writer.close()
 
     async def _refuse(self, target: str, writer: asyncio.StreamWriter) -> None:
-        self._emulator.log.refused(target)
-        self._emulator.log.add({"time": self._emulator.time(), "refused": target})
+        self._behind.log.refused(target)
+        self._behind.log.add({"time": self._behind.time(), "refused": target})
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
 

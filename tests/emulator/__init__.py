@@ -1,0 +1,1 @@
+"""The stand-in for Azure ML, held by the unmodified client."""
