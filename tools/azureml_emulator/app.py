@@ -17,9 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from azureml_emulator import routing
+from azureml_emulator import registry, routing
 from azureml_emulator.access import authorise
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.errors import worded
@@ -44,13 +44,14 @@ class App:
         """One request."""
         if scope["type"] != "http":
             return
+        if registry.mine(scope["path"]):
+            await self._registry(scope, receive, send)
+            return
         began = time.monotonic()
         incoming = Incoming(scope, receive)
         body, request = await self._read(incoming)
-        line = f"{request.method} {request.path}"
         control = request.path.startswith(CONTROL)
-        asked = f"{line}?{scope['query_string'].decode('ascii', 'replace')}"
-        fault = None if control else self._emulator.faults.take(asked)
+        fault = None if control else self._emulator.faults.take(_asked(request, scope))
         route = ""
         if body is None:
             answer = Answer(413, b"")
@@ -67,6 +68,31 @@ class App:
             return
         await self._send(request, answer, scope, receive, send)
 
+    async def _registry(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request for the real registry: bodies pass through unread and are not logged."""
+        began = time.monotonic()
+        request = _request(Incoming(scope), b"")
+        fault = self._emulator.faults.take(_asked(request, scope))
+        body = _Body(receive)
+        answer: Answer | None = None
+        try:
+            if fault and not fault.after:
+                answer = _of(fault, request, self._emulator)
+            else:
+                self._throttle(request)
+                outcome = await registry.serve(self._emulator, scope, body.receive, _nowhere if fault else send)
+                answer = _of(fault, request, self._emulator) if fault else None
+        except Refused as refused:
+            answer = _refusal("registry", refused, request, self._emulator)
+        logged = answer or Answer(outcome.status, None, outcome.headers)
+        self._log(request, logged, "registry", fault, began)
+        if fault and fault.reset:
+            await _reset(scope, send)
+        elif answer is not None:
+            # A client that still sends would take an answer and an end for a broken connection.
+            await body.drain()
+            await self._send(request, answer, scope, receive, send)
+
     async def _read(self, incoming: Incoming) -> tuple[bytes | None, Request]:
         parts: list[bytes] | None = []
         length = 0
@@ -80,15 +106,7 @@ class App:
         except ClientDisconnect:
             parts = None
         body = None if parts is None else b"".join(parts)
-        return body, Request(
-            method=incoming.method,
-            host=incoming.headers.get("host", ""),
-            path=re.sub(r"/{2,}", "/", incoming.scope["path"]),
-            query=dict(incoming.query_params),
-            headers={name.lower(): value for name, value in incoming.headers.items()},
-            body=body or b"",
-            id=str(uuid.uuid4()),
-        )
+        return body, _request(incoming, body or b"")
 
     def _serve(self, request: Request) -> tuple[Answer, str]:
         """The answer, and the name of the route that gave it."""
@@ -174,6 +192,45 @@ class App:
             data = json.dumps(body).encode()
             response = Response(data, answer.status, headers, media_type=None if typed else JSON)
         await response(scope, receive, send)
+
+
+class _Body:
+    """A request's body, and whether it is over."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._over = False
+
+    async def receive(self) -> Message:
+        """The next part of it."""
+        message = await self._receive()
+        self._over = not message.get("more_body")
+        return message
+
+    async def drain(self) -> None:
+        """Let the rest of it go by."""
+        while not self._over:
+            await self.receive()
+
+
+async def _nowhere(message: Message) -> None:
+    """Where an answer goes that the client is not to get."""
+
+
+def _request(incoming: Incoming, body: bytes) -> Request:
+    return Request(
+        method=incoming.method,
+        host=incoming.headers.get("host", ""),
+        path=re.sub(r"/{2,}", "/", incoming.scope["path"]),
+        query=dict(incoming.query_params),
+        headers={name.lower(): value for name, value in incoming.headers.items()},
+        body=body,
+        id=str(uuid.uuid4()),
+    )
+
+
+def _asked(request: Request, scope: Scope) -> str:
+    return f"{request.method} {request.path}?{scope['query_string'].decode('ascii', 'replace')}"
 
 
 def _pieces(part: FilePart) -> Iterator[bytes]:
