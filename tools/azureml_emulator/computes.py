@@ -81,7 +81,9 @@ def attach(emulator: Emulator, name: str, body: Any) -> tuple[dict[str, Any], bo
         raise Refused(400, "LocationRequired", "The location property is required for this definition.")
     tags = checked_tags(body.get("tags"))
     kind = str(properties.get("computetype", ""))
-    before = emulator.store.get(KIND, name.lower())
+    before = None if get(emulator, name) is None else emulator.store.get(KIND, name.lower())
+    if before is not None and before["_leaves"]:
+        raise Refused(409, "Conflict", f"Compute {name} is being detached.")
     if before is not None and before["properties"]["computeType"].lower() != kind.lower():
         raise Refused(
             409, "ComputeTypeMismatch", f"Compute {name} is there with type {before['properties']['computeType']}."
@@ -123,10 +125,7 @@ def attach(emulator: Emulator, name: str, body: Any) -> tuple[dict[str, Any], bo
         if secret:
             emulator.store.put(SECRET, name.lower(), secret)
         emulator.store.put(OPERATION, operation, {"began": now, "ends": document["_ready"], "failure": failure})
-    shown_now = _now(emulator, document)
-    if shown_now is None:
-        raise Refused(409, "Conflict", f"Compute {name} is being detached.")
-    return shown_now, before is None, operation
+    return _now(emulator, document) or {}, before is None, operation
 
 
 def _machine(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
-import importlib.util
 import os
 import pkgutil
 import socket
@@ -20,7 +19,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from azureml_emulator import assertions, certificates, principals, routes
+from azureml_emulator import assertions, certificates, executor, principals, routes
 from azureml_emulator.app import App
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.faults import Fault
@@ -73,6 +72,8 @@ class RunningEmulator:
             self.proxy_port = int(self._proxy_socket.getsockname()[1])
             self.emulator.port = self.port
             self.emulator.store.put("emulator", "ports", {"port": self.port, "proxy": self.proxy_port})
+            self.emulator.executor = executor.make(self.emulator)
+            undo.callback(self.emulator.executor.stop)
             self._serve()
             undo.pop_all()
 
@@ -98,7 +99,6 @@ class RunningEmulator:
         self._thread.start()
         if not self._up.wait(STARTED) or self._broken:
             raise RuntimeError("the emulator did not start") from self._broken
-        self.emulator.executor = _executor(self.emulator)
 
     def _run(self) -> None:
         try:
@@ -183,25 +183,6 @@ def import_routes() -> None:
     """Import every module of `routes`: each puts its own routes into the table."""
     for module in pkgutil.iter_modules(routes.__path__):
         importlib.import_module(f"{routes.__name__}.{module.name}")
-
-
-class _Nobody:
-    """No executor is there: runs wait."""
-
-    def submitted(self, run_id: str) -> None:
-        """It stays `NotStarted`."""
-
-    def cancel(self, run_id: str) -> None:
-        """It stays as it is."""
-
-    def stop(self) -> None:
-        """Nothing to stop."""
-
-
-def _executor(emulator: Emulator) -> Any:
-    if importlib.util.find_spec("azureml_emulator.executor") is None:
-        return _Nobody()
-    return importlib.import_module("azureml_emulator.executor").make(emulator)
 
 
 def _locked(folder: Path) -> int | None:
