@@ -8,7 +8,7 @@ from typing import Any
 
 from azureml_emulator import blobs, sas
 from azureml_emulator.emulator import Emulator
-from azureml_emulator.message import Refused
+from azureml_emulator.message import FilePart, Refused
 
 CONTAINER = "azureml"
 RUN = "ExperimentRun"
@@ -92,3 +92,16 @@ def content(emulator: Emulator, host: str, record: dict[str, Any], permissions: 
 
 def _below(record: dict[str, Any], start: str) -> bool:
     return str(record["artifactId"]).startswith(f"{start}/")
+
+
+def written(emulator: Emulator, record: dict[str, Any]) -> bool:
+    """Whether the bytes of an artifact are there."""
+    return blobs.get(emulator, CONTAINER, record["artifactId"]) is not None
+
+
+def part(emulator: Emulator, record: dict[str, Any]) -> FilePart:
+    """The bytes of an artifact. Raises Refused."""
+    found = blobs.get(emulator, CONTAINER, record["artifactId"])
+    if found is None:
+        raise Refused(404, "UserError", f"Artifact {record['artifactId']} has no content yet")
+    return FilePart(found.file, 0, found.size)

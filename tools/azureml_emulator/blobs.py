@@ -59,16 +59,16 @@ def put(
 ) -> Blob:
     """Write a whole blob. `md5` (base64) is compared. Raises Refused (409 with `only_new` if it is there)."""
     file = _new_file(emulator)
-    digest = hashlib.md5(usedforsecurity=False)
     if isinstance(data, Path):
+        summed = hashlib.md5(usedforsecurity=False)
         with data.open("rb") as source, file.open("wb") as target:
             while piece := source.read(2**20):
-                digest.update(piece)
+                summed.update(piece)
                 target.write(piece)
+        counted = base64.b64encode(summed.digest()).decode()
     else:
-        digest.update(data)
+        counted = digest(data)
         file.write_bytes(data)
-    counted = base64.b64encode(digest.digest()).decode()
     if md5 and md5 != counted:
         file.unlink()
         raise Refused(400, "Md5Mismatch", "the content is not that of Content-MD5")
@@ -91,6 +91,11 @@ def append(emulator: Emulator, container: str, path: str, data: bytes, position:
         return _write(emulator, container, path, blob.file, blob.size + len(data), "", APPEND, blob.content_type)
 
 
+def digest(data: bytes) -> str:
+    """The MD5 as the service writes it."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
 def stage(emulator: Emulator, container: str, path: str, block: str, data: bytes) -> None:
     """Keep a block until `commit` names it."""
     file = _new_file(emulator)
@@ -108,19 +113,19 @@ def commit(
     only_new: bool = False,
 ) -> Blob:
     """Make the blob of its staged blocks, in this order. Raises Refused."""
-    staged = {key.split("\n", 1)[1]: value for key, value in emulator.store.scan("block", f"{container}/{path}\n")}
-    if any(block not in staged for block in blocks):
+    waiting = {key.split("\n", 1)[1]: value for key, value in emulator.store.scan("block", f"{container}/{path}\n")}
+    if any(block not in waiting for block in blocks):
         raise Refused(400, "InvalidBlockList", "the list names a block that was not put")
     file = _new_file(emulator)
-    digest = hashlib.md5(usedforsecurity=False)
+    summed = hashlib.md5(usedforsecurity=False)
     with file.open("wb") as target:
         for block in blocks:
-            piece = (_folder(emulator) / staged[block]["file"]).read_bytes()
-            digest.update(piece)
+            piece = (_folder(emulator) / waiting[block]["file"]).read_bytes()
+            summed.update(piece)
             target.write(piece)
-    counted = base64.b64encode(digest.digest()).decode()
+    counted = base64.b64encode(summed.digest()).decode()
     blob = _commit(emulator, container, path, file, counted, BLOCK, content_type, only_new)
-    for block, value in staged.items():
+    for block, value in waiting.items():
         emulator.store.delete("block", f"{container}/{path}\n{block}")
         (_folder(emulator) / value["file"]).unlink(missing_ok=True)
     return blob
