@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-edge test test-all parts lint format bench docs lock clean
+.PHONY: help setup demo demo-edge demo-azure test test-all parts lint format bench docs lock clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ demo: setup ## Walk the main job on real data, in a scratch folder
 
 demo-edge: setup parts ## Walk it over the real parts of a site: blob store, VM, registry (root on Debian)
 	@$(BIN)/python tools/demo/edge.py
+
+demo-azure: setup parts ## Walk it through Azure ML: emulator, attached VM, registry (root on Debian)
+	@$(BIN)/python tools/demo/cloud.py
 
 parts: ## Set up the system parts of the tests where this user may (sandbox, registry, VM, Azurite)
 	@tests/parts
