@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("edgetrain.cli.history:compare", "Compare two runs or versions."),
     "new": Verb("edgetrain.cli.new:new", "Write a new manifest, ready to edit."),
     "lock": Verb("edgetrain.cli.lock:lock", "Pin an experiment's packages, with hashes."),
+    "emulator": Verb("edgetrain.cli.emulator:emulator", "Run a stand-in for Azure ML on this machine."),
     "explain": Verb("edgetrain.cli.explain:explain", "Say what a problem code means and how to mend it."),
     "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a kind of manifest."),
 }
