@@ -23,6 +23,7 @@ from edgetrain.core.ports import (
     Workspace,
 )
 from edgetrain.core.problem import did_you_mean
+from edgetrain.core.secret import Secret
 from edgetrain.providers.table import PROVIDERS, provider
 from edgetrain.reconcile.secrets import secret_of
 
@@ -67,7 +68,15 @@ class Site:
             networks=self.settings.networks,
             outbound=self.configuration.outbound,
             secret=partial(secret_of, self.configuration),
+            clouds=self.configuration.clouds,
+            workspace_token=self._registry_token if self.configuration.attaches else None,
         )
+
+    def _registry_token(self, host: str) -> Secret:
+        """The workspace's sign-in for a registry of its cloud."""
+        from edgetrain.providers.azureml.session import registry_token
+
+        return registry_token(self._settings("workspace", self.configuration.workspace), host)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:

@@ -50,6 +50,7 @@ class Configuration:
     registries: Mapping[str, Mapping[str, Any]]
     allowed_bases: tuple[str, ...]
     secrets: Mapping[str, Mapping[str, Any]]
+    clouds: Mapping[str, Mapping[str, Any]]
     allow_unsandboxed: bool
     updates: Limit
     deletions: Limit
@@ -72,6 +73,7 @@ class Configuration:
             registries=spec.get("registries", {"local": {"type": "oci-layout"}}),
             allowed_bases=tuple(spec.get("allowedBases", ())),
             secrets=spec.get("secrets", {}),
+            clouds=spec.get("clouds", {}),
             allow_unsandboxed=spec.get("allowUnsandboxed", False),
             updates=_limit(limits.get("updates", {}), Limit(20, 0.5)),
             deletions=_limit(limits.get("deletions", {}), Limit(3, 0.3)),

@@ -40,7 +40,9 @@ def no_base(reference: str) -> BaseImage:
 class Settings:
     """`name` and `block` as in the manifest; `state` is the site's durable folder, `networks` the site's.
 
-    `secret` gives a declared secret's value by its name; it raises NotFound or Denied.
+    `secret` gives a declared secret's value by its name; it raises NotFound or Denied. `clouds` are the declared
+    clouds by name. `workspace_token` gives the workspace's sign-in for the registry of a host, where the workspace
+    has one; it raises Rejected for a registry that must not see it.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Settings:
     networks: tuple[str, ...] = ()
     outbound: Outbound = field(default_factory=Outbound)
     secret: Callable[[str], Secret] = field(default=no_secret, repr=False)
+    clouds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workspace_token: Callable[[str], Secret] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,8 @@ def _credential(settings: Settings) -> Credential | None:
     if block is None:
         return None
     if block.get("workspace"):
+        if settings.workspace_token is not None:
+            return Credential(token=partial(settings.workspace_token, settings.block["host"]))
         raise Unavailable(
             f"registry {settings.name} asks for the workspace's sign-in, which this workspace does not give",
             reason="NoWorkspaceSignIn",
