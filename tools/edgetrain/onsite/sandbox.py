@@ -67,13 +67,15 @@ def arguments(
     program: str,
     flags: Sequence[str],
     *,
-    read: Mapping[str, str],
+    read: Mapping[str, str] | Sequence[tuple[str, str]],
     write: Mapping[str, str],
     chdir: str,
     tmp: int,
     shm: int,
+    devices: Sequence[str] = (),
 ) -> list[str]:
-    """The command line up to the program to run; `read` and `write` map a host path to one inside."""
+    """The command line up to the program to run; `read` and `write` give a host path one inside, `devices` are
+    given as they are."""
     found = [program, "--unshare-all", "--unshare-user", *flags, "--die-with-parent", "--new-session"]
     found += ["--cap-drop", "ALL", "--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "edgetrain"]
     found += ["--ro-bind", "/usr", "/usr"]
@@ -88,9 +90,11 @@ def arguments(
     if not Path(sys.base_prefix).is_relative_to("/usr"):
         found += ["--ro-bind", sys.base_prefix, sys.base_prefix]
     found += ["--proc", "/proc", "--dev", "/dev"]
+    for device in devices:
+        found += ["--dev-bind", device, device]
     for size, place in ((shm, SHM), (tmp, TMP), (min(tmp, HOME_SIZE), f"{ROOT}/home")):
         found += ["--size", str(size), "--tmpfs", place]
-    for outside, inside in read.items():
+    for outside, inside in read.items() if isinstance(read, Mapping) else read:
         found += ["--ro-bind", outside, inside]
     for outside, inside in write.items():
         found += ["--bind", outside, inside]

@@ -25,12 +25,18 @@ class Row:
 PROVIDERS: dict[tuple[str, str], Row] = {
     ("artifacts", "azure-blob"): Row("edgetrain.providers.azure_blob.artifacts:from_settings"),
     ("artifacts", "folder"): Row("edgetrain.providers.folder.artifacts:from_settings"),
+    ("attachments", "azureml"): Row("edgetrain.providers.azureml.attachments:from_settings", "azureml"),
+    ("compute", "azureml-kubernetes"): Row(
+        "edgetrain.providers.azureml.compute_kubernetes:from_settings", "azureml"
+    ),
+    ("compute", "azureml-vm"): Row("edgetrain.providers.azureml.compute_vm:from_settings", "azureml"),
     ("compute", "local"): Row("edgetrain.providers.local.provider:from_settings"),
     ("datastore", "azure-blob"): Row("edgetrain.providers.azure_blob.datastore:from_settings"),
     ("compute", "ssh"): Row("edgetrain.providers.ssh.provider:from_settings"),
     ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:from_settings"),
     ("registry", "oci"): Row("edgetrain.providers.oci.provider:from_settings"),
     ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:from_settings"),
+    ("workspace", "azureml"): Row("edgetrain.providers.azureml.workspace:from_settings", "azureml"),
     ("workspace", "mlflow"): Row("edgetrain.providers.mlflow.provider:from_settings"),
 }
 

@@ -77,6 +77,8 @@ class Machine:
             for name in ("outputs", "home", "tmp"):
                 (fresh / name).mkdir(mode=0o700)
             write(fresh / "spec.json", spec)
+            if not begins:
+                write(fresh / "session.json", dict(self.runs.env))  # in which whoever begins it asks
 
         self.runs.create(id, fill)
         return self.begin(id) if begins else self.runs.inspect(id)

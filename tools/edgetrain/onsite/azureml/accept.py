@@ -1,0 +1,110 @@
+"""What of an ended run may leave: the rules of the content check, from what was read of the run's outputs.
+
+The runner judges again by the same rules when it records the run; here they decide what Azure ML gets.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+# As `core.ports.EgressRules` and `reconcile.finish` have them: the time and the bytes that large outputs need.
+MAX_EXPANDED, SECONDS = 8 * 2**30, 1800
+EXPANSION, SLOWEST = 6, 200_000
+_METRIC_FAULT = re.compile(
+    r"(?P<file>metrics\.jsonl?|mlflow\.db): (?P<name>.+) (?P<rest>is not a (?:finite )?number)"
+)
+
+
+def finals(harvest: dict[str, Any]) -> dict[str, float]:
+    """The final numbers; a metric that only has a history ends with its last point."""
+    return {**{name: value for name, value, _ in harvest["history"]}, **harvest["metrics"]}
+
+
+def files_of(path: str, harvest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files of one declared output: the file itself, or all in the folder."""
+    root = PurePosixPath(path)
+    return [
+        file
+        for file in harvest["files"]
+        if root in (PurePosixPath(file["path"]), *PurePosixPath(file["path"]).parents)
+    ]
+
+
+def faults(leaving: dict[str, Any], harvest: dict[str, Any]) -> list[str]:
+    """Why the run is not accepted whatever the content check finds; in words that may leave."""
+    found = [public(fault, leaving["metrics"]) for fault in harvest["faults"]]
+    for path, most in leaving["sizes"].items():
+        size = sum(file["size"] for file in files_of(path, harvest))
+        if size > most:
+            found.append(f"output {path} has {size} bytes, and {most} are allowed")
+    found += [f"output {path} was not written" for path in leaving["outputs"] if not files_of(path, harvest)]
+    return found + [f"metric {name} was not reported" for name in leaving["metrics"] if name not in finals(harvest)]
+
+
+def public(fault: str, declared: list[str]) -> str:
+    """A fault without the name of a metric that nobody declared: a script may write anything there."""
+    found = _METRIC_FAULT.fullmatch(fault)
+    if found is None or found["name"] in declared:
+        return fault
+    return f"{found['file']}: a metric that is not declared {found['rest']}"
+
+
+def history_of(leaving: dict[str, Any], harvest: dict[str, Any]) -> list[list[Any]]:
+    """The points of declared metrics."""
+    return [[name, value, step] for name, value, step in harvest["history"] if name in leaving["metrics"]]
+
+
+def rules(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
+    """What the content check is to look at: exactly what would leave."""
+    files = {file["path"]: type_ for path, type_ in leaving["outputs"].items() for file in files_of(path, harvest)}
+    size = sum(file["size"] for file in harvest["files"] if file["path"] in files)
+    points, numbers = history_of(leaving, harvest), finals(harvest)
+    return {
+        "files": files,
+        "texts": {},
+        "metrics": {name: numbers[name] for name in leaving["metrics"] if name in numbers},
+        "history": [*([n, v] for n, v, _ in points), *([f"{n} step", float(s)] for n, _, s in points)],
+        "log": leaving["log"],
+        "waived": [list(pair) for pair in leaving["waived"]],
+        "max_expanded": MAX_EXPANDED + EXPANSION * size,
+        "seconds": SECONDS + size // SLOWEST,
+    }
+
+
+def passes(examination: dict[str, Any] | None) -> bool:
+    """Whether the content check was made to its end and lets everything go."""
+    return (
+        isinstance(examination, dict)
+        and examination.get("complete") is True
+        and all(finding.get("waived") is True for finding in examination["findings"])
+    )
+
+
+def told(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
+    """The harvest of an accepted run, as far as it is declared."""
+    numbers = finals(harvest)
+    declared = [file for path in leaving["outputs"] for file in files_of(path, harvest)]
+    return {
+        "files": declared,
+        "metrics": {name: numbers[name] for name in leaving["metrics"] if name in numbers},
+        "history": history_of(leaving, harvest),
+        "faults": [],
+    }
+
+
+def withheld(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
+    """The harvest of a run that is not accepted: which declared outputs and metrics there are and how large, and
+    why. Names of files, digests and numbers stay where they are; what stands for them says nothing."""
+    files = []
+    for path in leaving["outputs"]:
+        if found := files_of(path, harvest):
+            files.append({"path": path, "size": sum(file["size"] for file in found), "digest": EMPTY})
+    return {
+        "files": files,
+        "metrics": {name: 0.0 for name in leaving["metrics"] if name in finals(harvest)},
+        "history": [],
+        "faults": [public(fault, leaving["metrics"]) for fault in harvest["faults"]],
+    }
