@@ -36,7 +36,6 @@ _folder = click.option(
 )
 _format = click.option(
     "--format",
-    "form",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
@@ -95,7 +94,7 @@ def _mapped(context: click.Context, param: click.Parameter, given: tuple[str, ..
 @click.option("--storage", default=_DEFAULTS.storage, show_default=True, help="Name of its storage account.")
 @click.option("--acr", default=_DEFAULTS.acr, show_default=True, help="Name of its registry.")
 @_format
-def up(folder: Path | None, form: str, lax: bool, **chosen: Any) -> None:
+def up(folder: Path | None, format: str, lax: bool, **chosen: Any) -> None:
     """Start the emulator, and run until it is stopped.
 
     Prints what a client's environment needs, for the service's own host names through a proxy (A) and for a cloud
@@ -115,7 +114,7 @@ def up(folder: Path | None, form: str, lax: bool, **chosen: Any) -> None:
         raise click.ClickException(f"cannot listen: {error.strerror or error}") from None
     with running:
         told = described(running)
-        click.echo(json.dumps(told, indent=2) if form == "json" else _lines(told))
+        click.echo(json.dumps(told, indent=2) if format == "json" else _lines(told))
         stopped.wait()
 
 
@@ -168,7 +167,7 @@ def _exports(values: Mapping[str, str]) -> list[str]:
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
 @click.option("--failed", is_flag=True, help="Only what was refused, failed, or has no route.")
 @_format
-def log(folder: Path | None, count: int, follow: bool, failed: bool, form: str) -> None:
+def log(folder: Path | None, count: int, follow: bool, failed: bool, format: str) -> None:
     """Show the requests. The log has no secrets."""
     path = (folder or default_folder()) / NAME
     if not path.is_file():
@@ -176,12 +175,12 @@ def log(folder: Path | None, count: int, follow: bool, failed: bool, form: str) 
     with path.open(encoding="utf-8") as source:
         entries = [entry for entry in _entries(source) if not failed or _bad(entry)]
         for entry in entries[max(0, len(entries) - count) :]:
-            click.echo(_shown(entry, form))
+            click.echo(_shown(entry, format))
         pause = threading.Event()
         while follow:
             for entry in _entries(source):
                 if not failed or _bad(entry):
-                    click.echo(_shown(entry, form))
+                    click.echo(_shown(entry, format))
             pause.wait(PAUSE)
 
 
