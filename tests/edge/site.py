@@ -12,6 +12,7 @@ from edgetrain.core.kinds import Configuration
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import read_tip
 from edgetrain.repo.git import Git
+from images import build
 from testbed.site import SITE, Testbed
 from testbed.vm import Vm
 from tests.apply.site import EXPERIMENT, SmallSite
@@ -29,25 +30,34 @@ class EdgeSite(SmallSite):
         """Create everything and push the first commit; one target per VM, all labelled `pool: edge`."""
         assert self.testbed is not None
         super().make()
-        bed = self.testbed
-        image = bed.base()
-        spec = bed.configuration(self.state, image=image)
-        spec["sites"][SITE]["datastores"]["site-data"]["container"] = self.name
+        spec, image = self.site_spec()
+        spec["sites"][SITE]["datastores"]["site-data"].update(container=self.name, prefix="data")
         spec["artifacts"].update(container=self.name, prefix="edgetrain")
-        spec["sites"][SITE]["datastores"]["site-data"]["prefix"] = "data"
         self.put({"table/a.txt": b"1 2 3\n"})
         self.manifest("edgetrain.yaml", "Configuration", None, spec)
         (self.clone / "compute/runner.yaml").unlink()
-        for vm in vms or (bed.vm,):
-            target = bed.compute(vm, workFolder=f"/var/tmp/{self.name}", **ssh)
+        for vm in vms or (self.testbed.vm,):
+            target = self.target_spec(vm)
+            target["ssh"].update(workFolder=f"/var/tmp/{self.name}", **ssh)
             self.manifest(f"compute/{vm.name}.yaml", "ComputeTarget", vm.name, target, {"pool": "edge"})
         text = experiment.replace("compute: runner", "compute: {selector: {pool: edge}}")
         text = text.replace("datastore: store", "datastore: site-data")
-        text += f"  environment: {{image: '{image.reference(bed.registry)}', python: '{image.python}'}}\n"
+        text += f"  environment: {{image: '{image}', python: '{build.PYTHON}'}}\n"
         self.write("experiments/mean/experiment.yaml", text)
         self.edit("models/mean/model.yaml", "{repository: mean}", f"{{repository: {self.name}}}")
         self.push("Go to the edge")
         return self
+
+    def site_spec(self) -> tuple[dict[str, Any], str]:
+        """The `spec` of edgetrain.yaml, and the reference of the image to train in."""
+        assert self.testbed is not None
+        base = self.testbed.base()
+        return self.testbed.configuration(self.state, image=base), base.reference(self.testbed.registry)
+
+    def target_spec(self, vm: Vm) -> dict[str, Any]:
+        """The `spec` of a VM's compute manifest."""
+        assert self.testbed is not None
+        return self.testbed.compute(vm)
 
     def manifest(
         self, path: str, kind: str, name: str | None, spec: dict[str, Any], labels: dict[str, str] | None = None

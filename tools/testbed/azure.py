@@ -27,6 +27,7 @@ class AzureSite(Testbed):
     def __init__(self, *, vms: int = 1, **options: Any) -> None:
         super().__init__(vms=vms, auth="open")
         self._options = options
+        self._count_emulators = 0
         self.emulator: RunningEmulator
 
     def __enter__(self) -> Self:
@@ -34,17 +35,29 @@ class AzureSite(Testbed):
         try:
             for vm in self.vms:
                 self._second_key(vm)
-            self.emulator = self._parts.enter_context(start(self.settings()))
-            self.secret("azure-client-secret", self.emulator.principal()["clientSecret"])
+            self._parts.callback(self._stop)
+            self.renew()
         except BaseException:
             self.close()
             raise
         return self
 
+    def renew(self, **options: Any) -> None:
+        """Begin with an empty workspace; `options` are the emulator's from now on."""
+        self._stop()
+        self._options = {**self._options, **options}
+        self._count_emulators += 1
+        self.emulator = start(self.settings())
+        self.secret("azure-client-secret", self.emulator.principal()["clientSecret"])
+
+    def _stop(self) -> None:
+        if self._count_emulators:
+            self.emulator.stop()
+
     def settings(self) -> Options:
         """How the emulator is started, here or by a person."""
         options: dict[str, Any] = {
-            "folder": self.folder / "emulator",
+            "folder": self.folder / f"emulator-{self._count_emulators}",
             "registry": f"http://127.0.0.1:{self.registry.port}",
             "hosts": {self.resource(vm): f"{vm.address}:{vm.port}" for vm in self.vms},
             "cache": cache_folder() / "azureml-environments",

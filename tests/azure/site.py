@@ -1,0 +1,61 @@
+"""A small site tracked in Azure ML: its VM attached to it, or reached by the site alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from testbed.azure import AzureSite
+from testbed.vm import Vm
+from tests.edge.site import EdgeSite
+
+
+class AzureRepository(EdgeSite):
+    """One repository on an Azure testbed. `attached`: Azure ML starts the runs; else the runner does, over SSH."""
+
+    testbed: AzureSite
+
+    def __init__(self, folder: Path, testbed: AzureSite, attached: bool = True) -> None:
+        super().__init__(folder, testbed)
+        self.attached = attached
+
+    def site_spec(self) -> tuple[dict[str, Any], str]:
+        image = self.testbed.push("train")
+        return self.testbed.azure(self.state, image), image
+
+    def target_spec(self, vm: Vm) -> dict[str, Any]:
+        return self.testbed.attached(vm) if self.attached else self.testbed.compute(vm)
+
+    def documents(self, kind: str) -> dict[str, Any]:
+        """What the emulator remembers of a kind, by key."""
+        return dict(self.testbed.emulator.emulator.store.scan(kind))
+
+    def models(self) -> list[dict[str, Any]]:
+        """The registered models."""
+        return [model for _, model in sorted(self.documents("model").items())]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs."""
+        return [run for _, run in sorted(self.documents("run").items())]
+
+    def end_state(self) -> dict[str, Any]:
+        """What must be the same whatever went wrong; no time, host or commit id in it."""
+        records, opened = self.records(), self.opened()
+        tags = opened.registry("acr").tags(self.name)
+        return {
+            "records": sorted(records),
+            "commits": {path: self.commits_of(path) for path in records},
+            "outcomes": [r["outcome"] for r in records.values() if r["kind"] == "RunRecord"],
+            "branches": self.branches(),
+            "runs": [(run["runId"], run["status"], run["tags"].get("edgetrain.outcome")) for run in self.runs()],
+            "models": [
+                (model["id"], model["kvTags"].get("edgetrain.version"), model.get("runId"))
+                for model in self.models()
+            ],
+            "channels": [sorted(tag for tag in model["kvTags"] if "channel" in tag) for model in self.models()],
+            "computes": sorted(self.documents("compute")),
+            "tags": sorted(name if not name.startswith("git-") else "git-" for name in tags),
+            "images": len(set(tags.values())),
+            "tickets": list(opened.artifacts.claims("tickets/")),
+            "artifacts": len(list(opened.artifacts.digests())),
+        }
