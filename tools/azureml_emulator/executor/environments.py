@@ -9,13 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,12 @@ def platform_of(machine: str, libc: str) -> str:
     return f"{machine}-manylinux_2_28" if parts >= [2, 28] else f"{machine}-manylinux2014"
 
 
-def ensure(cache: Path, requirements: Sequence[str], python: str, platform: str) -> Packed:
-    """The environment of these requirements, built unless it is kept; one at a time builds it. Raises NotBuilt."""
+def ensure(
+    cache: Path, requirements: Sequence[str], python: str, platform: str, environ: Mapping[str, str]
+) -> Packed:
+    """The environment of these requirements, built unless it is kept; one at a time builds it. Raises NotBuilt.
+
+    `environ` is the builder's: it says by what way packages are fetched."""
     lines = sorted({line for line in requirements if line})
     key = json.dumps({"environment": 1, "packages": lines, "python": python, "platform": platform}, sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
@@ -57,7 +60,7 @@ def ensure(cache: Path, requirements: Sequence[str], python: str, platform: str)
     with _locked(cache / f"{digest}.lock"):
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix=f".{digest[:12]}-", dir=cache) as scratch:
-                _build(Path(scratch), lines, python, platform)
+                _build(Path(scratch), lines, python, platform, environ)
                 _pack(Path(scratch) / "tree", Path(scratch) / "packed")
                 (Path(scratch) / "packed").rename(path)
     return Packed(digest, path)
@@ -70,13 +73,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(scratch: Path, lines: list[str], python: str, platform: str) -> None:
+def _build(scratch: Path, lines: list[str], python: str, platform: str, environ: Mapping[str, str]) -> None:
     lib = scratch / "tree" / "lib"
     lib.mkdir(parents=True)
     if lines:
         wanted = scratch / "requirements.txt"
         wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        _install(scratch, lib, wanted, python, platform)
+        _install(scratch, lib, wanted, python, platform, environ)
     (lib / ".lock").unlink(missing_ok=True)
     bins = scratch / "tree" / "bin"
     (lib / "bin").rename(bins) if (lib / "bin").is_dir() else bins.mkdir()
@@ -85,7 +88,9 @@ def _build(scratch: Path, lines: list[str], python: str, platform: str) -> None:
             script.write_bytes(_SHEBANG + data[match.end() :])
 
 
-def _install(scratch: Path, lib: Path, wanted: Path, python: str, platform: str) -> None:
+def _install(
+    scratch: Path, lib: Path, wanted: Path, python: str, platform: str, environ: Mapping[str, str]
+) -> None:
     import uv
 
     try:
@@ -94,10 +99,8 @@ def _install(scratch: Path, lib: Path, wanted: Path, python: str, platform: str)
         raise NotBuilt("uv is not installed beside the emulator") from error
     command = [program, "pip", "install", "--quiet", "--target", str(lib), "--link-mode", "copy", "--no-config"]
     command += ["--python", sys.executable, "--python-version", python, "--python-platform", platform]
-    environ = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
-    for theirs, ours in _PIP.items():
-        if theirs in environ:
-            environ.setdefault(ours, environ[theirs])
+    told = {ours: environ[theirs] for theirs, ours in _PIP.items() if theirs in environ}
+    settings = {**told, **environ, "UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
     try:
         done = subprocess.run(
             [*command, "-r", str(wanted)],
@@ -105,7 +108,7 @@ def _install(scratch: Path, lib: Path, wanted: Path, python: str, platform: str)
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=scratch,
-            env=environ,
+            env=settings,
             timeout=BUILD_SECONDS,
             check=False,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shlex
 import tarfile
 from collections.abc import Callable
@@ -105,10 +106,17 @@ def _packages(
     platform = environments.platform_of(facts.machine, facts.libc)
     say(f"environment: {len(job.requirements)} requirements for Python {minor} on {platform}")
     cache = emulator.options.cache or emulator.options.folder / "environments"
-    packed = environments.ensure(cache, job.requirements, minor, platform)
+    packed = environments.ensure(cache, job.requirements, minor, platform, _outside(emulator))
     if not host.ask("has", packed.digest)["has"]:
         host.ask("environment", packed.digest, send=packed.path)
     return f"{facts.root}/environments/{packed.digest}"
+
+
+def _outside(emulator: Emulator) -> dict[str, str]:
+    """This process's environment without what leads a client to the emulator: packages come from elsewhere."""
+    proxy = f"127.0.0.1:{(emulator.store.get('emulator', 'ports') or {}).get('proxy')}"
+    bundle = str(certificates.ensure(emulator.options.folder).bundle)
+    return {name: value for name, value in os.environ.items() if proxy not in value and bundle not in value}
 
 
 def _archive(emulator: Emulator, job: Job, path: Path, interpreter: str) -> None:

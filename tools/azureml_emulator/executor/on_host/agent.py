@@ -151,7 +151,7 @@ class Agent:
         """A file of the run from a byte on."""
         run = self.run_folder(name)
         place = run / path
-        if place.resolve() != run.resolve() / path:
+        if Path(path).is_absolute() or place.resolve() != run.resolve() / path:
             raise SystemExit("not a file of the run")
         with os.fdopen(os.open(str(place), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             file.seek(int(start))
