@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,7 +67,6 @@ class Cloud:
     profile: str = "latest"
     custom: bool = False
     discovery: str = ""
-    validate: bool = field(default=True, compare=False)
 
     @property
     def adfs(self) -> bool:
@@ -123,7 +121,6 @@ def _declared(name: str, block: Mapping[str, Any], ask: Ask) -> Cloud:
         profile=str(block.get("profile", "latest")),
         custom=True,
         discovery=str(block.get("azureml", "")).rstrip("/"),
-        validate=bool(block.get("validateAuthority", True)),
     )
     for what, url in (("resourceManager", cloud.resource_manager), ("activeDirectory", cloud.authority)):
         if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:
@@ -190,11 +187,12 @@ def sdk_cloud(cloud: Cloud) -> Any:
     return _as(SdkCloud, CloudEndpoints, CloudSuffixes, cloud)
 
 
-def register(cloud: Cloud, folder: Path) -> Any:
-    """Register a declared cloud with azure-cli-core in our own configuration folder and make it the active one; the
-    CLI's context. To be called inside `process.importing`.
+def register(cloud: Cloud, ours: Collection[str]) -> Any:
+    """Register a declared cloud with azure-cli-core, and make it the active one; the CLI's context. To be called
+    inside `process.importing`.
 
-    Raises Rejected where azure-cli-core already serves another folder: a person's profile is not written to.
+    Raises Rejected where azure-cli-core serves a configuration folder that is none of `ours`: a person's profile is
+    not written to.
     """
     from azure.cli.core import get_default_cli
     from azure.cli.core._config import GLOBAL_CONFIG_DIR
@@ -210,7 +208,7 @@ def register(cloud: Cloud, folder: Path) -> Any:
         update_cloud,
     )
 
-    if Path(GLOBAL_CONFIG_DIR) != folder:
+    if GLOBAL_CONFIG_DIR not in ours:
         raise Rejected(
             f"cloud {cloud.name} can't be registered: the Azure CLI's own profile is in use in this process",
             reason="ProfileInUse",

@@ -36,6 +36,8 @@ _BUNDLE = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _lock = threading.RLock()
 _found: dict[str, str | None] = {}
+_ours: dict[str, str | None] = {}
+folders: set[str] = set()
 _opened: list[bool] = []
 
 
@@ -68,8 +70,11 @@ class Surroundings:
             wanted |= {"REQUESTS_CA_BUNDLE": self.bundle, "SSL_CERT_FILE": self.bundle}
         with _lock:
             for name in (*_PROXY, *_BUNDLE, "NETRC"):
-                _found.setdefault(name, os.environ.get(name))
-                _put(name, wanted.get(name, _found[name]))
+                now = os.environ.get(name)
+                if name not in _ours or now != _ours[name]:  # as it was found, or changed by somebody since
+                    _found[name] = now
+                _ours[name] = wanted.get(name, _found[name])
+                _put(name, _ours[name])
 
 
 def surroundings(state: Path, outbound: Outbound, bundles: tuple[str, ...] = ()) -> Surroundings:
@@ -79,6 +84,7 @@ def surroundings(state: Path, outbound: Outbound, bundles: tuple[str, ...] = ())
     for path in (folder, plain.home, plain.configuration):
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
+    folders.add(str(plain.configuration))
     given = [path for path in (outbound.ca_bundle, *bundles) if path]
     bundle = folder / "authorities.pem"
     if given:
@@ -91,7 +97,8 @@ def _authorities(given: list[str]) -> str:
     import certifi
 
     with _lock:
-        before = [_found.get(name, os.environ.get(name)) for name in _BUNDLE]
+        now = {name: os.environ.get(name) for name in _BUNDLE}
+        before = [_found[name] if name in _ours and now[name] == _ours[name] else now[name] for name in _BUNDLE]
     usual = [certifi.where(), ssl.get_default_verify_paths().cafile, *before]
     blocks: dict[str, None] = {}
     for path in [*given, *(one for one in usual if one and Path(one).is_file())]:

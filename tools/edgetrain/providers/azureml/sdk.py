@@ -1,13 +1,14 @@
-"""azureml-core's authentication object over our own tokens. Imported only where the SDK is open."""
+"""azureml-core's workspace over our own tokens. Imported only where the SDK is open."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from azureml.core import Workspace
 from azureml.core.authentication import Audience, TokenAuthentication, _SubscriptionInfo
 
 from edgetrain.providers.azureml.auth import Tokens
-from edgetrain.providers.azureml.clouds import Cloud
+from edgetrain.providers.azureml.clouds import Cloud, sdk_cloud
 
 
 class _Authentication(TokenAuthentication):  # type: ignore[misc]
@@ -33,6 +34,10 @@ class _Authentication(TokenAuthentication):  # type: ignore[misc]
         return [_SubscriptionInfo(self._subscription, self._subscription)], ""
 
 
-def authentication(tokens: Tokens, cloud: Cloud, sdk_cloud: Any, subscription: str) -> Any:
-    """The authentication object."""
-    return _Authentication(tokens, cloud, sdk_cloud, subscription)
+def open_workspace(tokens: Tokens, cloud: Cloud, subscription: str, group: str, name: str) -> Workspace:
+    """The SDK's workspace, asked for at Resource Manager."""
+    auth = _Authentication(tokens, cloud, sdk_cloud(cloud), subscription)
+    opened = Workspace(subscription, group, name, auth=auth)
+    if cloud.discovery:
+        opened._workspace_autorest_object.discovery_url = cloud.discovery
+    return opened

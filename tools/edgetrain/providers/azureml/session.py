@@ -9,26 +9,30 @@ import json as jsons
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgetrain.core.errors import Denied, ProviderError, Rejected, Transient
+from edgetrain.core.errors import Denied, ProviderError, Rejected
 from edgetrain.core.ports import Settings
 from edgetrain.core.secret import Secret
 from edgetrain.providers.azureml.auth import Tokens, sign_in
-from edgetrain.providers.azureml.clouds import Cloud, cloud_of, register, sdk_cloud
+from edgetrain.providers.azureml.clouds import Cloud, cloud_of, register
 from edgetrain.providers.azureml.errors import SIGN_IN_REFUSED, translate
-from edgetrain.providers.azureml.process import Surroundings, importing, open_sdk, private, quieten, surroundings
+from edgetrain.providers.azureml.process import (
+    Surroundings,
+    folders,
+    importing,
+    open_sdk,
+    private,
+    quieten,
+    surroundings,
+)
+from edgetrain.providers.azureml.retries import retried
 from edgetrain.providers.azureml.web import Web, ask
 
 if TYPE_CHECKING:
     from azureml.core import Workspace
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
-ATTEMPTS = 4
-# A service that asks to wait longer is left to the next apply.
-LONGEST_WAIT = 120.0
 WORKSPACE_VERSION = "2022-05-01"
 MOST_ITEMS = 100_000
 # Our names of the services to the keys of the workspace's discovery document.
@@ -67,30 +71,40 @@ class Session:
         self._sleep = sleep
         self._now = now
         self._lock = threading.RLock()
-        self._edges: dict[str, tuple[Cloud, Tokens]] = {}
+        self._made: dict[str, Any] = {}
+        self._edges: dict[str, Tokens] = {}
+        self._inside = _Depth()
+        self._web = Web(lambda: self.tokens.get(self.cloud.audience), self._secrets)
 
-    # What is made when it is first used. The lock: two threads would sign in twice.
+    # What is made when it is first used, once for all threads.
 
-    @cached_property
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            made: T = self._made[name]
+            return made
+
+    @property
     def surroundings(self) -> Surroundings:
         """Our folder, and how the world is reached."""
-        clouds = self.settings.clouds
-        bundles = tuple(str(block["caBundle"]) for block in clouds.values() if block.get("caBundle"))
-        return surroundings(self.settings.state, self.settings.outbound, bundles)
 
-    @cached_property
+        def make() -> Surroundings:
+            clouds = self.settings.clouds.values()
+            bundles = tuple(str(block["caBundle"]) for block in clouds if block.get("caBundle"))
+            return surroundings(self.settings.state, self.settings.outbound, bundles)
+
+        return self._once("surroundings", make)
+
+    @property
     def cloud(self) -> Cloud:
         """The workspace's cloud."""
-        return self._cloud(str(self.settings.block.get("cloud", "AzureCloud")))
+        return self._once("cloud", lambda: self._cloud(str(self.settings.block.get("cloud", "AzureCloud"))))
 
-    @cached_property
+    @property
     def tokens(self) -> Tokens:
         """The tokens of the workspace's sign-in."""
-        return self._tokens(self.cloud)
-
-    @cached_property
-    def _web(self) -> Web:
-        return Web(lambda: self.tokens.get(self.cloud.audience), self._secrets)
+        return self._once("tokens", lambda: self._tokens(self.cloud))
 
     def _cloud(self, name: str) -> Cloud:
         self._enter()
@@ -103,37 +117,27 @@ class Session:
         return Tokens(source, self._now)
 
     def _enter(self) -> None:
-        with self._lock:
-            quieten()
-            self.surroundings.use()
+        quieten()
+        self.surroundings.use()
 
     def _secrets(self) -> tuple[Secret, ...]:
-        held = self.tokens.secrets()
+        """What is held just now, to keep it out of messages."""
         with self._lock:
-            return (*held, *(secret for _, tokens in self._edges.values() for secret in tokens.secrets()))
+            held = [self._made["tokens"]] if "tokens" in self._made else []
+            return tuple(secret for tokens in [*held, *self._edges.values()] for secret in tokens.secrets())
 
     # azureml-core
 
     @property
     def workspace(self) -> Workspace:
         """azureml-core's workspace, opened when it is first asked for."""
-        with self._lock:
-            if "_workspace" not in self.__dict__:
-                self.__dict__["_workspace"] = self._open()
-            opened: Workspace = self.__dict__["_workspace"]
-            return opened
+        return self._once("workspace", lambda: self.call(self._open, f"opening workspace {self.name}"))
 
-    def _open(self) -> Any:
-        self._enter()
+    def _open(self) -> Workspace:
         open_sdk(self.surroundings)
-        from azureml.core import Workspace
+        from edgetrain.providers.azureml.sdk import open_workspace
 
-        from edgetrain.providers.azureml.sdk import authentication
-
-        auth = authentication(self.tokens, self.cloud, sdk_cloud(self.cloud), self.subscription)
-        return self.call(
-            lambda: Workspace(self.subscription, self.group, self.name, auth=auth), f"opening workspace {self.name}"
-        )
+        return open_workspace(self.tokens, self.cloud, self.subscription, self.group, self.name)
 
     def call(self, act: Callable[[], T], what: str, *, again: bool = True) -> T:
         """What `act` gives; it may call azureml-core. Any failure comes out as a provider error about `what`.
@@ -146,15 +150,19 @@ class Session:
             self._enter()
             return self._renewed(lambda: self._translated(act, what))
 
-        return self._retried(once) if again else once()
+        # Inside another call it is that one's to try again: else the tries would multiply.
+        return self._retried(once) if again and not self._inside.depth else once()
 
     def _translated(self, act: Callable[[], T], what: str) -> T:
+        self._inside.depth += 1
         try:
             return act()
         except ProviderError:
             raise
         except Exception as error:  # the SDK raises anything, bare Exception too
             raise translate(error, what, self._secrets()) from None
+        finally:
+            self._inside.depth -= 1
 
     def _renewed(self, act: Callable[[], T]) -> T:
         """Once more with a new token, if the service refused the one we had."""
@@ -162,42 +170,37 @@ class Session:
         try:
             return act()
         except Denied as error:
-            if error.reason != SIGN_IN_REFUSED or not held:
+            if error.reason != SIGN_IN_REFUSED or not held or self._inside.depth:
                 raise
             self.tokens.drop()
             return act()
 
     def _retried(self, act: Callable[[], T]) -> T:
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-        usual = wait_random_exponential(multiplier=1, min=0.5, max=20)
-
-        def wait(state: RetryCallState) -> float:
-            asked = _asked(state)
-            return usual(state) if asked is None else asked
-
-        def stop(state: RetryCallState) -> bool:
-            return (_asked(state) or 0) > LONGEST_WAIT or stop_after_attempt(ATTEMPTS)(state)
-
-        return Retrying(
-            retry=retry_if_exception_type(Transient), stop=stop, wait=wait, sleep=self._sleep, reraise=True
-        )(act)
+        return retried(act, self._sleep)
 
     # Plain calls
 
-    @cached_property
+    @property
     def document(self) -> Mapping[str, Any]:
-        """The workspace as Resource Manager describes it."""
-        return self._object(
-            self.get("arm", self.scope, {"api-version": WORKSPACE_VERSION}), f"workspace {self.name}"
+        """The workspace as Resource Manager described it when it was first asked."""
+        return self._once(
+            "document",
+            lambda: self._object(
+                self.get("arm", self.scope, {"api-version": WORKSPACE_VERSION}), f"workspace {self.name}"
+            ),
         )
 
-    @cached_property
+    @property
     def endpoints(self) -> Mapping[str, str]:
         """The addresses of the workspace's services."""
+        return self._once("endpoints", self._discovered)
+
+    def _discovered(self) -> Mapping[str, str]:
         properties = self.document.get("properties")
-        url = self.cloud.discovery or (properties or {}).get("discoveryUrl", "")
-        found = self._object(self._retried(lambda: ask(_https(str(url)), {})), "the workspace's discovery document")
+        named = properties.get("discoveryUrl", "") if isinstance(properties, Mapping) else ""
+        url = _https(self.cloud.discovery or str(named))
+        what = "asking for the workspace's services"
+        found = self._object(self.call(lambda: ask(url, {}), what), "the workspace's discovery document")
         return {name: _https(str(found[key])) for name, key in SERVICES.items() if isinstance(found.get(key), str)}
 
     @staticmethod
@@ -208,14 +211,13 @@ class Session:
 
     def base(self, service: str) -> str:
         """The address of a service: `arm`, or one of `SERVICES`."""
-        with self._lock:
-            if service == "arm":
-                return self.cloud.resource_manager
-            if service not in self.endpoints:
-                raise Rejected(
-                    f"the workspace has no service {service}", reason="NotServed", fix="check the workspace's state"
-                )
-            return self.endpoints[service]
+        if service == "arm":
+            return self.cloud.resource_manager
+        if service not in self.endpoints:
+            raise Rejected(
+                f"the workspace has no service {service}", reason="NotServed", fix="check the workspace's state"
+            )
+        return self.endpoints[service]
 
     def _url(self, service: str, path: str) -> str:
         return f"{self.base(service)}{path.replace('{WS}', self.scope)}"
@@ -329,22 +331,22 @@ class Session:
     def edge_token(self, cloud: str, audience: str = "") -> Secret:
         """A token of the same sign-in in another cloud, that of the edge; the audience is its Resource Manager's
         unless another is given."""
+        edge = self._once(f"cloud {cloud}", lambda: self._edge(cloud))
         with self._lock:
-            if cloud not in self._edges:
-                found = self._cloud(cloud)
-                if found.custom and self.settings.block["auth"]["type"] != "cli":
-                    with importing(private(self.surroundings)):
-                        register(found, self.surroundings.configuration)
-                self._edges[cloud] = (found, self._tokens(found))
-            edge, tokens = self._edges[cloud]
+            tokens = self._edges.setdefault(cloud, self._tokens(edge))
         self._enter()
         return self._retried(lambda: tokens.get(audience or edge.audience))
 
+    def _edge(self, name: str) -> Cloud:
+        found = self._cloud(name)
+        if found.custom and self.settings.block["auth"]["type"] != "cli":
+            with importing(private(self.surroundings)):
+                register(found, folders)
+        return found
 
-def _asked(state: RetryCallState) -> float | None:
-    failure = state.outcome.exception() if state.outcome is not None else None
-    after: float | None = getattr(failure, "after", None)
-    return after
+
+class _Depth(threading.local):
+    depth = 0
 
 
 def _https(url: str) -> str:
