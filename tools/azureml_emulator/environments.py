@@ -20,7 +20,6 @@ NAME = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,254}")
 VERSION = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,254}")
 # The service keeps these for its own environments.
 RESERVED = ("azureml", "microsoft")
-PAGE = 100
 _KEYS = {
     key.lower(): key
     for key in (

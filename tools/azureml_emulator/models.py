@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 ASSET = "asset"
 MODEL = "model"
 NAME = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,254}")
-PAGE = 200
 _ASSET_KEYS = ("name", "type", "description", "artifacts", "kvTags", "properties", "runid", "meta")
 _MODEL_KEYS = (
     "name", "framework", "frameworkVersion", "datasets", "url", "mimeType", "description", "unpack",
@@ -77,6 +76,7 @@ def create_asset(emulator: Emulator, body: Any, principal: Principal | None) -> 
         raise Refused(400, "BadArgument", "artifacts is a list of ids or prefixes")
     _own_run(principal, found.get("runid"))
     document = {
+        **dict.fromkeys(_ASSET_KEYS),
         **found,
         "id": uuid.uuid4().hex,
         "name": _named(emulator, found),
@@ -105,6 +105,8 @@ def register(emulator: Emulator, body: Any, principal: Principal | None) -> dict
         raise Refused(400, "AssetNotFound", "url names an asset that is not there")
     now = emulator.time()
     document = {
+        # Every field is there, as in the service: a patch may replace one that was not given.
+        **dict.fromkeys(_MODEL_KEYS),
         **found,
         "framework": found.get("framework") or "Custom",
         "unpack": bool(found.get("unpack")),
@@ -213,9 +215,10 @@ def page(emulator: Emulator, kind: str, query: dict[str, str]) -> tuple[list[dic
         mark = _unpacked(after)
         # By place in the order, not by count: what is deleted between two pages moves nothing.
         found = [item for item in found if (item[field] < mark if down else item[field] > mark)]
-    count, offset = _number(query.get("count"), PAGE, "count"), _number(query.get("offset"), 0, "offset")
+    most = emulator.options.page_size
+    count, offset = _number(query.get("count"), most, "count"), _number(query.get("offset"), 0, "offset")
     found = found[offset:]
-    shown = found[: max(1, min(count, PAGE))]
+    shown = found[: max(1, min(count, most))]
     return shown, _packed(shown[-1][field]) if len(found) > len(shown) else None
 
 

@@ -37,7 +37,7 @@ def list_all(emulator: Emulator, request: Request) -> Answer:
     if not text.isascii() or not text.isdigit() or len(text) > 6:
         raise Refused(400, "UserError", "count is not a number")
     found = [item for item in found if item["name"] > query.get("continuationtoken", "")]
-    shown = found[: max(1, int(text))]
+    shown = found[: max(1, min(int(text), emulator.options.page_size))]
     token = shown[-1]["name"] if len(found) > len(shown) else None
     return Answer(200, {"value": shown, "continuationToken": token, "nextLink": None})
 

@@ -28,7 +28,7 @@ def list_all(emulator: Emulator, request: Request) -> Answer:
     found = environments.newest_of_each(emulator)
     after = request.query.get("continuation") or request.query.get("continuationToken") or ""
     found = [item for item in found if item["name"] > after]
-    shown = found[: environments.PAGE]
+    shown = found[: emulator.options.page_size]
     token = shown[-1]["name"] if len(found) > len(shown) else None
     return Answer(200, {"value": [environments.public(item) for item in shown], "continuationToken": token})
 
