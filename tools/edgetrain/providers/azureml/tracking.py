@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.digest import canonical
@@ -157,6 +157,7 @@ class Runs:
                 "runTypeV2": {"orchestrator": "External", "traits": ["unspecified"]},
                 "tags": {RUN_KEY: run.id},
                 "properties": dict(properties),
+                **({"startTimeUtc": utc(run.started)} if run.started else {}),
             },
         )
         self._event(run, "Start", "StartTime", run.started)
@@ -192,33 +193,35 @@ class Runs:
         status = found.get("status")
         if status in TERMINAL:
             return
+        if run.ended:
+            self._session.patch(_HISTORY, self._path(run), json={"runId": run.id, "endTimeUtc": utc(run.ended)})
         if status == "NotStarted":
             self._event(run, "Start", "StartTime", run.started)
         self._event(run, _EVENT.get(run.outcome, "Failed"), "EndTime", run.ended)
 
     def _log(self, run: TrackedRun, arrived: set[str]) -> None:
         """Send all points that have not arrived. Where a batch fails, it may have arrived all the same."""
-        wanted: dict[str, MetricPoint] = {}
+        wanted: dict[str, Mapping[str, Any]] = {}
         for point in points(run):
-            wanted.setdefault(metric_id(run, point), point)
+            # The service shows rows by their times, so each has one of its own.
+            created = utc(run.started, len(wanted))
+            row = {"createdUtc": created, "step": point.step, "data": {point.name: point.value}}
+            wanted.setdefault(metric_id(run, point), row)
         for attempt in range(_ATTEMPTS):
             try:
-                self._send(run, [(key, point) for key, point in wanted.items() if key not in arrived])
+                self._send(run, [(key, row) for key, row in wanted.items() if key not in arrived])
                 return
             except Transient:
                 if attempt + 1 == _ATTEMPTS:
                     raise
                 arrived = self._arrived(run)
 
-    def _send(self, run: TrackedRun, missing: Sequence[tuple[str, MetricPoint]]) -> None:
-        """Send points, in batches that the service takes, one after the other: in parallel they change places."""
-        created = utc(run.started)
+    def _send(self, run: TrackedRun, missing: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Send rows, in batches that the service takes, one after the other: in parallel they change places."""
         for start in range(0, len(missing), METRICS_PER_BATCH):
             rows: dict[str, list[dict[str, Any]]] = {}
-            for key, point in missing[start : start + METRICS_PER_BATCH]:
-                rows.setdefault(point.name, []).append(
-                    {"metricId": key, "createdUtc": created, "step": point.step, "data": {point.name: point.value}}
-                )
+            for key, row in missing[start : start + METRICS_PER_BATCH]:
+                rows.setdefault(next(iter(row["data"])), []).append({"metricId": key, **row})
             values = [
                 {
                     "name": name,
@@ -296,14 +299,9 @@ def parameters(run: TrackedRun) -> dict[str, str]:
     return {f"{PARAMETERS_KEY}{number}": piece for number, piece in enumerate(pieces)}
 
 
-def told_parameters(properties: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The parameters that a record tells, one property each."""
-    return {key.removeprefix(PARAMETER_KEY): value for key, value in properties if key.startswith(PARAMETER_KEY)}
-
-
-def utc(time: str | None) -> str:
-    """RFC 3339 as the service writes times; now, if there is none."""
+def utc(time: str | None, later: int = 0) -> str:
+    """RFC 3339 as the service writes times; now, if there is none; `later` by milliseconds."""
     parsed = datetime.now(UTC) if time is None else datetime.fromisoformat(time)
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
-    return parsed.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return (parsed.astimezone(UTC) + timedelta(milliseconds=later)).isoformat().replace("+00:00", "Z")
