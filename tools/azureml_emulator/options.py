@@ -33,6 +33,7 @@ class Options:
     token_life: float = 3600.0
     sas_life: float = 3600.0
     page_size: int = 100
+    onward: bool = False
     registry: str = ""
     python: str = ""
     cache: Path | None = None

@@ -39,8 +39,10 @@ class Behind(Protocol):
 class Proxy:
     """The proxy in front of one server."""
 
-    def __init__(self, behind: Behind, authority: Path) -> None:
+    def __init__(self, behind: Behind, authority: Path, onward: bool = False) -> None:
+        """With `onward` other hosts are reached as a site's proxy would, and not refused."""
         self._behind = behind
+        self._onward = onward
         self._tls = ssl.create_default_context(cafile=str(authority))
         self._open: set[asyncio.Task[None]] = set()
 
@@ -60,7 +62,9 @@ class Proxy:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+        with contextlib.suppress(
+            OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ValueError
+        ):
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             method, _, rest = head.decode("latin-1").partition(" ")
             target = rest.partition(" ")[0]
@@ -79,10 +83,14 @@ class Proxy:
         return port == "443" and TUNNELLED.fullmatch(host) is not None
 
     async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._leads_here(target):
+        if self._leads_here(target):
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._behind.port)
+        elif self._onward:
+            host, _, port = target.rpartition(":")
+            there_reader, there_writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        else:
             await self._refuse(target, writer)
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._behind.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await writer.drain()
         await _both(reader, writer, there_reader, there_writer)

@@ -199,7 +199,7 @@ async def serve(recorder: Recorder, front: socket.socket, stop: asyncio.Event) -
             ssl_keyfile=str(recorder.certificates.key),
         )
         server = uvicorn.Server(config)
-        proxy = Proxy(recorder, recorder.certificates.authority)
+        proxy = Proxy(recorder, recorder.certificates.authority, onward=True)
         entrance = await asyncio.start_server(proxy.serve, sock=front, limit=MAX_HEAD)
         # Not `serve`: that would take over the signals of whoever called.
         working = asyncio.create_task(server._serve(sockets=[inner]))

@@ -108,7 +108,7 @@ class RunningEmulator:
             self._up.set()
 
     async def _main(self) -> None:
-        proxy = Proxy(self.emulator, self.certificates.authority)
+        proxy = Proxy(self.emulator, self.certificates.authority, self.emulator.options.onward)
         front = await asyncio.start_server(proxy.serve, sock=self._proxy_socket, limit=MAX_HEAD)
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started and not serving.done():

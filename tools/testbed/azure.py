@@ -60,6 +60,7 @@ class AzureSite(Testbed):
             "folder": self.folder / f"emulator-{self._count_emulators}",
             "registry": f"http://127.0.0.1:{self.registry.port}",
             "hosts": {self.resource(vm): f"{vm.address}:{vm.port}" for vm in self.vms},
+            "onward": True,
             "cache": cache_folder() / "azureml-environments",
         }
         return Options(**{**options, **self._options})
