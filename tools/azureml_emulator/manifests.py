@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from azureml_emulator import upstream
 from azureml_emulator.message import Refused
@@ -40,6 +41,18 @@ def _times(emulator: Emulator, kind: str, key: str, digest: str = "") -> dict[st
             held = {"createdTime": held.get("createdTime", now), "lastUpdateTime": now, "digest": digest}
             emulator.store.put(kind, key, held)
     return {name: held[name] for name in ("createdTime", "lastUpdateTime")}
+
+
+def repositories(emulator: Emulator) -> list[str]:
+    """The names of all repositories, sorted."""
+    found: list[str] = []
+    while True:
+        last = f"&last={quote(found[-1], safe='')}" if found else ""
+        said = upstream.asked(emulator, f"/v2/_catalog?n={PAGE}{last}") or {}
+        more = [name for name in said.get("repositories") or [] if not found or name > found[-1]]
+        if not more:
+            return found
+        found += more
 
 
 def tag_names(emulator: Emulator, repository: str) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import h11
 
@@ -63,10 +63,10 @@ def authorise(emulator: Emulator, scope: MutableMapping[str, Any], host: str, au
 
 def _mounted(emulator: Emulator, scope: MutableMapping[str, Any], host: str, authorization: str) -> None:
     """Who takes a blob over from another repository must be allowed to read that."""
-    source = re.search(rb"(?:^|&)from=([^&]*)", scope["query_string"])
-    if scope["method"] == "POST" and source:
-        name = source[1].decode("ascii", "replace").replace("%2F", "/").replace("%2f", "/")
-        registry_tokens.allow(emulator, host, authorization, ("repository", name, ("pull",)))
+    if scope["method"] == "POST":
+        for key, name in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if key == "from":
+                registry_tokens.allow(emulator, host, authorization, ("repository", name, ("pull",)))
 
 
 class Outcome:
