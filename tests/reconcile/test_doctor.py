@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from edgetrain.core.errors import Denied, UsageError
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.providers.local.provider import LocalCompute
+from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.reconcile.doctor import examine, guarded
 from edgetrain.reconcile.report import Event
 from edgetrain.render.doctor import (
@@ -23,6 +25,7 @@ from edgetrain.render.doctor import (
     doctor_markdown,
     doctor_text,
 )
+from tests.apply.azure_site import ATTACHED, cluster, move_to_azure, serve
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 
@@ -250,3 +253,27 @@ def test_every_format_on_standard_output_and_progress_on_the_other(site: SmallSi
     assert ended.code == 0
     assert "Examined" in ended.err
     assert "passed" in ended.out or '"pass"' in ended.out
+
+
+def test_a_live_look_rehearses_in_the_workspace_and_leaves_it_as_it_was(site: SmallSite) -> None:
+    assert not statuses(look(site), "live-run")
+    for _ in range(2):
+        found = examine(site.clone, None, None, [].append, live=True)
+        assert failing(found) == {}
+        assert [check.name for check in found.parts[-1].checks] == ["live-run", "live-model", "live-undo"]
+    assert MlflowWorkspace(uri="", state=site.state).observe(["edgetrain-doctor-live"]) == {}
+
+
+@pytest.mark.needs("bubblewrap")
+def test_what_is_attached_is_told_by_target(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch)
+    move_to_azure(site)
+    site.write("compute/hub.yaml", cluster("hub"))
+    checks = [check for part in look(site).parts for check in part.checks if check.name == "attached"]
+    assert [(check.status, check.reason) for check in checks] == [(CheckStatus.WARN, "NotAttached")]
+    site.push("Attach a cluster")
+    site.apply()
+    assert statuses(look(site), "attached") == {CheckStatus.PASS}
+    held = ATTACHED[site.state.resolve()].held
+    held["hub"] = replace(held["hub"], owner="")
+    assert failing(look(site))["attachments", "attached"] == "P513"

@@ -11,14 +11,19 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @click.command()
 @click.argument("target", required=False)
 @click.option("--site", metavar="NAME", help="The site; needed if there are several and no target is given.")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Then rehearse in the workspace: a tiny run and a model named edgetrain-doctor-..., taken away again.",
+)
 @format_option("text", "json", "markdown", "github")
 @pass_session
 @click.pass_context
-def doctor(context: click.Context, session: Session, target: str | None, site: str | None) -> None:
+def doctor(context: click.Context, session: Session, target: str | None, site: str | None, live: bool) -> None:
     """Look at everything that a site needs: git, stores, workspace, registries, data, and TARGET or all targets.
 
-    Run it on the site's runner. Nothing is started or released; each check passes, warns or fails, with the
-    reason and the fix. Exit code 3 if one fails.
+    Run it on the site's runner. Nothing is started or released, but for what --live says; each check passes,
+    warns or fails, with the reason and the fix. Exit code 3 if one fails.
     """
     from edgetrain.cli.progress import Progress
     from edgetrain.reconcile.doctor import examine
@@ -26,7 +31,7 @@ def doctor(context: click.Context, session: Session, target: str | None, site: s
 
     progress = Progress(session)
     with progress.shown_live():
-        found = examine(session.root, target, site, progress)
+        found = examine(session.root, target, site, progress, live)
     written = {
         "json": render.doctor_json,
         "markdown": render.doctor_markdown,

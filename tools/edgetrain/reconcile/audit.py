@@ -139,7 +139,7 @@ def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Fac
         artifacts=tuple(artifacts_of(spec)),
         left=_left(spec["egress"]),
         approved=_approved(release, facts),
-        release=_release(release, facts) if release else None,
+        release=_release(recorded, release, facts) if release else None,
         channels=tuple(sorted(name for name, n in recorded.channels(model.name).items() if n == version.number)),
         moves=tuple(_moves(recorded, version, facts)),
         withdrawal=withdrawal,
@@ -250,11 +250,19 @@ def _time(record: Record, facts: Facts) -> str | None:
     return found.time if found else None
 
 
-def _release(release: ReleaseRecord, facts: Facts) -> Release:
-    image, registered = release.data["image"], release.data["registered"]
+def _release(recorded: Recorded, release: ReleaseRecord, facts: Facts) -> Release:
+    last = recorded.registration(release.model, release.version) or release
+    mine = (r for r in recorded.releases if (r.model, r.version) == (release.model, release.version))
+    moves = sorted((r for r in mine if r.event == "registered"), key=lambda r: int(r.data["number"]))
+    image = release.data["image"]
     return Release(
-        workspace=registered["type"],
-        number=str(registered["version"]),
+        workspace=last.workspace or "",
+        number=str(last.data["registered"]["version"]),
+        earlier=tuple(
+            f"number {before.data['registered']['version']} in {before.workspace}"
+            for before in (release, *moves)
+            if before.digest != last.digest
+        ),
         registry=image["registry"],
         repository=image["repository"],
         digest=image["digest"],

@@ -12,10 +12,13 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.errors import EdgetrainError, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.configuration import Configuration
+from edgetrain.core.observation import Observation
+from edgetrain.core.planner.attachments import standing
 from edgetrain.core.ports import Check, CheckStatus, DataSource
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS
+from edgetrain.reconcile.observe import look_at_attachments
 from edgetrain.reconcile.planning import checked, open_site
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site
@@ -28,8 +31,9 @@ SIDE_BY_SIDE = 8
 SECONDS = 60
 
 
-def examine(root: Path, target: str | None, asked: str | None, report: Report) -> Diagnosis:
+def examine(root: Path, target: str | None, asked: str | None, report: Report, live: bool = False) -> Diagnosis:
     """Look at a site's parts, and at one of its targets or all. `asked` is the site where that is not clear.
+    `live`: afterwards rehearse in the workspace what apply does there, under names of doctor's own.
 
     Raises InvalidFiles, UsageError, RepositoryError; what a provider says or raises is a check.
     """
@@ -50,7 +54,11 @@ def examine(root: Path, target: str | None, asked: str | None, report: Report) -
     targets = [t for n, t in sorted(desired.targets.items()) if t.site == site.name and target in (None, n)]
     looks = [*_common(state, site, report), *_targets(desired, site, targets, report)]
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
-        return Diagnosis(site.name, tuple(pool.map(lambda look: look(), looks)))
+        parts = tuple(pool.map(lambda look: look(), looks))
+    if live:
+        # Only after all that is looked at without a trace: what fails there says why this would.
+        parts += (_part("rehearsal", "workspace", report, lambda: site.workspace.rehearse())(),)  # noqa: PLW0108
+    return Diagnosis(site.name, parts)
 
 
 def _part(kind: str, name: str, report: Report, look: Callable[[], Iterable[Check]]) -> Callable[[], Part]:
@@ -91,6 +99,8 @@ def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], P
     # Opening them may fail, so that is part of the look.
     yield _part("artifacts", "", report, lambda: site.artifacts.diagnose())  # noqa: PLW0108
     yield _part("workspace", "", report, lambda: site.workspace.diagnose())  # noqa: PLW0108
+    if any(target.attached and target.site == site.name for target in desired.targets.values()):
+        yield _part("attachments", "", report, lambda: _attachments(desired, site))
     for name in sorted(configuration.registries):
         repositories = sorted(
             {
@@ -112,6 +122,31 @@ def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], P
         )
         look = lambda name=name, wanted=paths: site.datastore(name).diagnose(wanted)  # noqa: E731
         yield _part("datastore", name, report, look)
+
+
+def _attachments(desired: Desired, site: Site) -> Iterator[Check]:
+    """Whether each target that Azure ML must reach is attached as its manifest says."""
+    seen = look_at_attachments(desired, site)
+    if seen is None:
+        fix = "name an Azure ML workspace in edgetrain.yaml, or use a target of type ssh"
+        yield Check("attached", CheckStatus.FAIL, "the workspace attaches no targets", "NotServed", fix)
+        return
+    for name in sorted({*seen.wanted, *seen.faults}):
+        found = standing(desired.targets[name], Observation(attachments=seen))
+        if found.problem is not None:
+            yield Check(
+                "attached", CheckStatus.FAIL, f"{name}: {found.problem.what}", found.problem.code, found.problem.fix
+            )
+        elif found.change is not None:
+            differs = ", ".join(difference.path for difference in found.change.differences)
+            what = f"{name}: {found.message} ({differs})"
+            yield Check("attached", CheckStatus.WARN, what, found.change.reason, "edgetrain apply attaches it")
+        elif found.waits:
+            yield Check(
+                "attached", CheckStatus.WARN, f"{name}: {found.message}", found.waits, "look again in a minute"
+            )
+        else:
+            yield Check("attached", CheckStatus.PASS, f"{name} is attached as its manifest says")
 
 
 def _experiments(desired: Desired, site: Site) -> list[Experiment]:

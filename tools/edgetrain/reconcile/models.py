@@ -132,6 +132,9 @@ def _release(record: ReleaseRecord, time: str | None) -> Happening:
         return Happening(time, "channel", f"{record.model}@{data['channel']}", f"{before} → {after}", hand)
     if record.event == "withdrawn":
         return Happening(time, "withdrawn", f"{record.model}@{record.version}", str(data.get("why", "")), hand)
+    if record.event == "registered":
+        what = f"number {data['registered']['version']} in {record.workspace} (before: {data['from']})"
+        return Happening(time, "registered", f"{record.model}@{record.version}", what, hand)
     image = data["image"]
     details = (("image", f"{image['repository']}@{image['digest']}"), ("tags", ", ".join(image["tags"])))
     return Happening(time, "released", f"{record.model}@{record.version}", "", details)

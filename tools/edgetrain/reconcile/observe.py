@@ -69,7 +69,7 @@ def observe(
             if site.registry(image["registry"]).has(image["repository"], image["digest"])
         ),
         proposals=open_proposals(git, ledger),
-        attachments=_attachments(desired, site) if training else None,
+        attachments=look_at_attachments(desired, site) if training else None,
     )
 
 
@@ -124,7 +124,7 @@ def _status(site: Site, target: ComputeTarget) -> TargetStatus:
         )
 
 
-def _attachments(desired: Desired, site: Site) -> Attached | None:
+def look_at_attachments(desired: Desired, site: Site) -> Attached | None:
     """What the workspace has attached, in one list; a target whose key can't be read keeps the rest going."""
     if site.attachments is None:
         return None

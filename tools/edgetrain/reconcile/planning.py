@@ -29,11 +29,15 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
         if site is not None:
             choose_site(state.desired.configuration, site)
         return plan_of(state)
-    place = open_site(state, site)
+    return plan_of(state, observe_site(state, open_site(state, site)))
+
+
+def observe_site(state: State, place: Site) -> Observation:
+    """What the site's providers tell. Raises ProviderError."""
     machine = state.desired.configuration.machine
     # Looking at open proposals signs nothing, so the machine's key is not asked for.
     ledger = Ledger(state.git, state.desired.configuration.branch, Machine(machine.name, machine.email))
-    return plan_of(state, observe(state.desired, state.recorded, place, state.git, ledger))
+    return observe(state.desired, state.recorded, place, state.git, ledger)
 
 
 def checked(state: State, more: Iterable[Problem] = ()) -> State:

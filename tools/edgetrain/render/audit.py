@@ -217,8 +217,9 @@ def _release(story: Story) -> list[tuple[str, str]]:
     release = story.release
     if release is None:
         return [("released", "not yet")]
+    here = f"number {release.number} in {release.workspace}"
     return [
-        ("registered", f"number {release.number} in {release.workspace}"),
+        ("registered", "; before: ".join([here, ", ".join(release.earlier)]) if release.earlier else here),
         ("image", f"{release.registry}: {release.repository}@{release.digest}"),
         ("base", release.base),
         ("tags", ", ".join(release.tags)),

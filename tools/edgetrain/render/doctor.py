@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.core.problem import shown
@@ -55,9 +56,14 @@ def summary(found: Diagnosis) -> str:
 
 def doctor_text(found: Diagnosis) -> str:
     """By part, each check in a line, and below it how to mend what did not pass."""
-    lines = [f"Doctor of {summary(found)}"]
-    width = max((len(check.name) for part in found.parts for check in part.checks), default=0)
-    for part in found.parts:
+    return "\n".join([f"Doctor of {summary(found)}", *parts_text(found.parts)]) + "\n"
+
+
+def parts_text(parts: Sequence[Part]) -> list[str]:
+    """Each part with a line a check."""
+    lines: list[str] = []
+    width = max((len(check.name) for part in parts for check in part.checks), default=0)
+    for part in parts:
         lines += ["", shown(part.title, LIMIT)]
         for check in part.checks:
             reason = f" ({shown(check.reason)})" if check.reason else ""
@@ -65,20 +71,25 @@ def doctor_text(found: Diagnosis) -> str:
             lines.append(f"  {MARKS[check.status]}  {name}  {shown(check.message, LIMIT)}{reason}")
             if check.fix and check.status is not CheckStatus.PASS:
                 lines.append(f"        {' ' * width}fix: {shown(check.fix, LIMIT)}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def doctor_markdown(found: Diagnosis) -> str:
     """A table of all checks, those that failed first."""
+    lines = [f"### edgetrain doctor: {prose(summary(found))}", "", *parts_table(found.parts)]
+    return "\n".join(lines) + "\n"
+
+
+def parts_table(parts: Sequence[Part]) -> list[str]:
+    """A table of all checks, those that failed first."""
     order = {CheckStatus.FAIL: 0, CheckStatus.WARN: 1, CheckStatus.PASS: 2}
-    pairs = [(part, check) for part in found.parts for check in part.checks]
-    lines = [f"### edgetrain doctor: {prose(summary(found))}", ""]
-    lines += ["| | where | check | what | reason | fix |", "|---|---|---|---|---|---|"]
+    pairs = [(part, check) for part in parts for check in part.checks]
+    lines = ["| | where | check | what | reason | fix |", "|---|---|---|---|---|---|"]
     for part, check in sorted(pairs, key=lambda pair: order[pair[1].status]):
         fix = "" if check.status is CheckStatus.PASS else prose(check.fix)
         told = (prose(check.message), prose(check.reason), fix)
         lines.append(f"| {' | '.join((MARKS[check.status], prose(part.title), code(check.name), *told))} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def doctor_json(found: Diagnosis) -> str:
@@ -90,12 +101,16 @@ def doctor_json(found: Diagnosis) -> str:
             "site": found.site,
             "good": found.good,
             "counts": {status.value: found.count(status) for status in CheckStatus},
-            "parts": [
-                {"kind": part.kind, "name": part.name, "checks": [_check(check) for check in part.checks]}
-                for part in found.parts
-            ],
+            "parts": parts_json(found.parts),
         }
     )
+
+
+def parts_json(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Each part with its checks."""
+    return [
+        {"kind": part.kind, "name": part.name, "checks": [_check(check) for check in part.checks]} for part in parts
+    ]
 
 
 def _check(check: Check) -> dict[str, str]:

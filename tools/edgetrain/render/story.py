@@ -106,7 +106,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Release:
-    """How the version was made real."""
+    """How the version was made real; `earlier` are its registrations in workspaces before this one."""
 
     workspace: str
     number: str
@@ -116,6 +116,7 @@ class Release:
     base: str
     tags: tuple[str, ...]
     time: str | None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

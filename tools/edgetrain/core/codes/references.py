@@ -289,8 +289,8 @@ IMAGE_SHARED = Code(
 KEY_SENT_TO_AZURE = Code(
     "R354",
     "a key that is sent to Azure is used elsewhere",
-    "Attaching a machine gives its private key to Azure ML. Whoever holds that key there must be able to do nothing "
-    "with it but what Azure ML does: neither reach the machine as the site's runner does, nor any other.",
+    "Attaching a machine gives its private key to Azure ML. Whoever holds that key there must be able to do "
+    "nothing with it but what Azure ML does: neither reach the machine as the site's runner does, nor any other.",
     "Make a key of its own for azuremlVm.privateKey, with a secret of its own from a source of its own.",
 )
 WORKSPACE_ATTACHES_NOTHING = Code(

@@ -13,6 +13,8 @@ from edgetrain.core.problem import shown
 from edgetrain.core.record import Recorded, ReleaseRecord, workspace_name
 
 MAX_LISTED = 5
+# What a note's object begins with if somebody else made it.
+FOREIGN = "foreign/"
 
 
 def plan_releases(
@@ -150,10 +152,10 @@ def plan_notes(desired: Desired, recorded: Recorded, observed: Observation | Non
         if seen is None:
             continue
         if seen.foreign:
-            yield f"workspace/{model}", f"not registered by edgetrain, left alone: {_listed(seen.foreign)}"
+            yield f"{FOREIGN}{model}", f"registered by others, left alone: {_listed(seen.foreign)}"
         known = {*desired.models[model].channels, *recorded.channels(model)}
         if aliases := sorted(set(seen.channels) - known):
-            yield f"workspace/{model}", f"aliases that are no channel, left alone: {_listed(aliases)}"
+            yield f"{FOREIGN}{model}", f"aliases that are no channel, left alone: {_listed(aliases)}"
         other = [f"{n} is {v.number}" for n, v in sorted(seen.versions.items()) if v.number != str(n)]
         if other:
             yield f"workspace/{model}", f"versions have other numbers there: {_listed(other)}"

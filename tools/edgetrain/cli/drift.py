@@ -1,0 +1,28 @@
+"""`edgetrain drift`: how the world differs from what git says of it."""
+
+from __future__ import annotations
+
+import click
+
+from edgetrain.cli.plan import EXIT_PENDING
+from edgetrain.cli.session import Session, format_option, pass_session
+
+
+@click.command()
+@click.option("--site", metavar="NAME", help="The site to look at; needed if there are several.")
+@click.option("--exit-code", is_flag=True, help="End with exit code 4 if something drifted.")
+@format_option("text", "markdown", "json")
+@pass_session
+@click.pass_context
+def drift(context: click.Context, session: Session, site: str | None, exit_code: bool) -> None:
+    """Show what in the workspace, the registries and among the attached targets is not as git says.
+
+    Nothing is changed. What others made beside ours is told as well; it is left alone.
+    """
+    from edgetrain.reconcile.drift import drift as find
+    from edgetrain.render.drift import drift_json, drift_markdown, drift_text
+
+    found = find(session.root, site)
+    forms = {"json": drift_json, "markdown": drift_markdown}
+    session.show(forms.get(session.format, drift_text)(found))
+    context.exit(EXIT_PENDING if exit_code and found.any else 0)

@@ -1,0 +1,53 @@
+"""Compares the world with what git says of it, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgetrain.core.codes.policy import ATTACHMENT_HELD
+from edgetrain.core.observation import Observation
+from edgetrain.core.plan import Change, Plan
+from edgetrain.core.planner.releases import FOREIGN
+from edgetrain.core.record import Recorded
+from edgetrain.reconcile.planning import checked, observe_site, open_site, plan_of
+from edgetrain.reconcile.state import read_work_tree
+from edgetrain.render.drift import Drift
+from edgetrain.repo.git import Git
+
+# Why the refreshed plan changes something that was as it should be before somebody touched it.
+DRIFTED = frozenset(
+    {"AttachmentDrifted", "AttachmentFailed", "ChannelDrifted", "Missing", "TagMoved", "WorkspaceDrifted"}
+)
+
+
+def drift(root: Path, site: str | None = None) -> Drift:
+    """What differs at the site. Raises InvalidFiles, UsageError for an unclear site, or ProviderError."""
+    state = checked(read_work_tree(Git.find(root)))
+    place = open_site(state, site)
+    observed: Observation = observe_site(state, place)
+    return drift_of(plan_of(state, observed), state.recorded, place.name, state.git.head())
+
+
+def drift_of(plan: Plan, recorded: Recorded, site: str, commit: str) -> Drift:
+    """The part of a refreshed plan that is drift; pure."""
+    drifted = tuple(_drifted(plan, recorded))
+    pending = [change for change in plan.changes if not change.conditional and change not in drifted]
+    return Drift(
+        site=site,
+        commit=commit,
+        drifted=drifted,
+        foreign=tuple(note for note in plan.notes if note[0].startswith(FOREIGN)),
+        refused=tuple(problem for problem in plan.problems if problem.code == ATTACHMENT_HELD.id),
+        noted=tuple(note for note in plan.notes if not note[0].startswith(FOREIGN)),
+        pending=len(pending),
+    )
+
+
+def _drifted(plan: Plan, recorded: Recorded) -> Iterator[Change]:
+    used = {run.data["target"]["name"] for run in recorded.runs}
+    for change in plan.changes:
+        # Git does not say what is attached, but a run that was made on a target does.
+        gone = change.reason == "NotAttached" and change.subject["target"] in used
+        if gone or change.reason in DRIFTED:
+            yield change

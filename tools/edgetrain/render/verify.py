@@ -1,0 +1,73 @@
+"""What `edgetrain verify` found, as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgetrain.core.digest import short
+from edgetrain.core.ports import CheckStatus
+from edgetrain.core.problem import shown
+from edgetrain.render.doctor import Part, parts_json, parts_table, parts_text
+from edgetrain.render.jsons import as_json
+from edgetrain.render.markdown import prose
+from edgetrain.render.words import plural
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was recomputed at a commit: `scope` is `everything`, `mean` or `mean@2`; `deep`: outside as well."""
+
+    scope: str
+    commit: str
+    deep: bool
+    parts: tuple[Part, ...]
+
+    def count(self, status: CheckStatus) -> int:
+        """How many checks went so."""
+        return sum(check.status is status for part in self.parts for check in part.checks)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is otherwise than recorded; what can't be told is no mismatch."""
+        return not self.count(CheckStatus.FAIL)
+
+
+def summary(found: Verification) -> str:
+    """`mean@2 at 1a2b3c4d5e6f: it holds (12 checks, 1 can't be told here)`."""
+    held, unknown, wrong = (found.count(status) for status in CheckStatus)
+    verdict = "it holds" if found.holds else f"{plural(wrong, 'thing')} {'does' if wrong == 1 else 'do'} not hold"
+    told = plural(held + unknown + wrong, "check") + (f", {unknown} can't be told here" if unknown else "")
+    return f"{shown(found.scope)} at {short(found.commit)}: {verdict} ({told})"
+
+
+def asked(found: Verification) -> str:
+    """How far it looked."""
+    if found.deep:
+        return "Recomputed from git, and compared with workspace, registries and artifact store."
+    return "Recomputed from git alone; --deep also asks workspace, registries and artifact store."
+
+
+def verify_text(found: Verification) -> str:
+    """By object, each check in a line."""
+    return "\n".join([f"Verify {summary(found)}", asked(found), *parts_text(found.parts)]) + "\n"
+
+
+def verify_markdown(found: Verification) -> str:
+    """A table of all checks, what does not hold first."""
+    head = [f"### edgetrain verify {prose(summary(found))}", "", prose(asked(found)), ""]
+    return "\n".join([*head, *parts_table(found.parts)]) + "\n"
+
+
+def verify_json(found: Verification) -> str:
+    """For machines."""
+    return as_json(
+        {
+            "apiVersion": "edgetrain/v1",
+            "kind": "Verification",
+            "scope": found.scope,
+            "commit": found.commit,
+            "deep": found.deep,
+            "holds": found.holds,
+            "parts": parts_json(found.parts),
+        }
+    )
