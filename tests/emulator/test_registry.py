@@ -198,7 +198,8 @@ def test_what_is_no_token(emulator: RunningEmulator) -> None:
 def test_docker_signs_in_by_password(emulator: RunningEmulator) -> None:
     client = Client(emulator)
     refresh = client.exchange().json()["refresh_token"]
-    query = {"service": client.service, "scope": "repository:pass/word:pull,push"}
+    scopes = ["repository:pass/word:pull,push", "repository:pass/port:pull"]
+    query = {"service": client.service, "scope": scopes}
     for user, password, expected in (
         (registry_tokens.NOBODY, refresh, 200),
         (registry_tokens.NOBODY, "nonsense", 401),
@@ -210,6 +211,9 @@ def test_docker_signs_in_by_password(emulator: RunningEmulator) -> None:
             f"{client.url}/oauth2/token", params=query, auth=(user, password), timeout=PATIENCE
         )
         assert answer.status_code == expected, user
+        if expected == 200:
+            granted = Tokens(emulator.emulator).claims(answer.json()["access_token"])["access"]
+            assert [item["name"] for item in granted] == ["pass/word", "pass/port"]
     assert client.session.get(f"{client.url}/oauth2/token", params=query, timeout=PATIENCE).status_code == 401
 
 

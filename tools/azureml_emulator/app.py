@@ -226,6 +226,7 @@ def _request(incoming: Incoming, body: bytes) -> Request:
         headers={name.lower(): value for name, value in incoming.headers.items()},
         body=body,
         id=str(uuid.uuid4()),
+        query_string=incoming.scope["query_string"].decode("latin-1"),
     )
 
 

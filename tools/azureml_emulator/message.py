@@ -24,7 +24,7 @@ class Principal:
 @dataclass(frozen=True)
 class Request:
     """One request. Header names are in lower case; `path` is decoded, without doubled slashes; `query` keys keep
-    their case, and of several equal ones the last counts."""
+    their case, and of several equal ones the last counts: `query_string` has all as they came."""
 
     method: str
     host: str
@@ -34,6 +34,7 @@ class Request:
     body: bytes
     principal: Principal | None = None
     id: str = ""
+    query_string: str = ""
 
     def json(self) -> Any:
         """The body as JSON; an empty one is an empty object. Raises Refused."""

@@ -45,8 +45,7 @@ def token_for_password(emulator: Emulator, request: Request) -> Answer:
     if signed_in is None:
         raise Refused(401, "UNAUTHORIZED", "authentication required")
     refresh = registry_tokens.basic(emulator, request.host, *signed_in)
-    # Of several scopes the query keeps one: docker asks for each on its own, or with blanks between.
-    scopes = [request.query["scope"]] if request.query.get("scope") else []
+    scopes = parse_qs(request.query_string).get("scope", [])
     return _access(emulator, request, request.query.get("service", ""), refresh, scopes)
 
 
