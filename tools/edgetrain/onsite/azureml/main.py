@@ -142,8 +142,9 @@ class Wrapper:
             points.setdefault(name, []).append((value, step))
         for name, value in told["metrics"].items():
             # The final number, where the history does not end with it.
-            if name not in points or points[name][-1][0] != value:
-                points.setdefault(name, []).append((value, points[name][-1][1] + 1 if name in points else 0))
+            series = points.setdefault(name, [])
+            if not series or series[-1][0] != value:
+                series.append((value, series[-1][1] + 1 if series else 0))
         if tracking.tell(points) and points:
             say(f"{len(points)} metrics were told")
         return 0
