@@ -29,7 +29,8 @@ _LEFT = re.compile(r"""\s*([A-Za-z0-9_]+(?:/[^()"']+?)?)\s+(eq|ne|gt|ge|lt|le)\s
 # A quote inside a value does not end it unless the expression could go on after it.
 _END = r"(?=\s*\)|\s+(?:and|or)\s+[(A-Za-z]|\s*$)"
 _QUOTED = re.compile(rf"""\s*(?:"(.*?)"|'(.*?)'){_END}""", re.IGNORECASE | re.DOTALL)
-_BARE = re.compile(rf"""\s*([^\s()"'][^()"']*?){_END}""", re.IGNORECASE)
+# Of bare values only times have blanks.
+_BARE = re.compile(rf"""\s*([^\s()"']+(?:\s[\d:.+-]+)?){_END}""", re.IGNORECASE)
 _MAPS = ("tags", "properties", "runtypev2/traits")
 _FIELDS = {
     name.lower(): name
@@ -249,12 +250,12 @@ def page(
     """
     try:
         size = max(1, min(int(top or most), most))
-        last = json.loads(base64.urlsafe_b64decode(str(token))) if token else None
-        start = int(last["at"]) if last else 0
+        last = json.loads(base64.urlsafe_b64decode(str(token))) if token else {"at": 0, "last": None}
+        start = max(0, int(last["at"]))
     except (ValueError, TypeError, KeyError):
         raise Refused(400, "UserError", "the continuation token or the page's size can't be read") from None
-    if last:
-        start = next((i + 1 for i, one in enumerate(documents) if one[key] == last["last"]), start)
+    if token:
+        start = next((i + 1 for i, one in enumerate(documents) if one[key] == last.get("last")), start)
     found = list(documents[start : start + size])
     end = start + len(found)
     if end >= len(documents) or not found:

@@ -178,7 +178,7 @@ def set_status(
 
 def may_follow(before: str, after: str) -> bool:
     """Whether a run goes from one status to the other."""
-    if before in TERMINAL:
+    if before in TERMINAL or before == after:
         return False
     if after in TERMINAL:
         return after != "Canceled" or before != "Finalizing"
@@ -230,6 +230,7 @@ def allow_container(emulator: Emulator, request: Request, origin: str, container
 def view(emulator: Emulator, run: Mapping[str, Any], host: str) -> dict[str, Any]:
     """The run as the service shows it to whoever asked by this host name."""
     shown = {key: value for key, value in run.items() if not key.startswith("_")}
+    shown["revision"] = run["_revision"]
     shown["etag"] = f'"{run["runUuid"]}-{run["_revision"]}"'
     if run["_definition"] is not None and not run["cancelUri"]:
         shown["cancelUri"] = (

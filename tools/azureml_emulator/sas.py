@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 from datetime import UTC, datetime
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode, urlsplit
 
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Refused, Request
@@ -38,7 +38,14 @@ def sign(emulator: Emulator, container: str, path: str, permissions: str = "r", 
 def address(emulator: Emulator, host: str, container: str, path: str, permissions: str = "r") -> str:
     """The whole signed address of a blob, for whoever asked by this host name."""
     signed = sign(emulator, container, path, permissions)
-    return f"{emulator.urls(host).blob}/{container}/{quote(path)}?{signed}"
+    # Blanks and letters of any script stand as they are: the client quotes what it finds, once more.
+    return f"{emulator.urls(host).blob}/{container}/{path.replace('?', '%3F').replace('#', '%23')}?{signed}"
+
+
+def located(address: str) -> tuple[str, str]:
+    """Container and path of an address as `address` writes them."""
+    container, _, path = urlsplit(address).path.lstrip("/").partition("/")
+    return container, path.replace("%3F", "?").replace("%23", "#")
 
 
 def check(emulator: Emulator, request: Request, container: str, path: str, permission: str) -> None:

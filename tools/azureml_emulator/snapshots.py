@@ -5,9 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from azureml_emulator import blobs
+from azureml_emulator import blobs, sas
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Refused, insensitive
 
@@ -128,7 +127,7 @@ def _walk(node: dict[str, Any], path: str, found: dict[str, str], depth: int = 0
 
 
 def _uploaded(emulator: Emulator, address: str, node: dict[str, Any]) -> str:
-    container, _, path = unquote(urlsplit(address).path).lstrip("/").partition("/")
+    container, path = sas.located(address)
     blob = blobs.get(emulator, container, path) if container == CONTAINER else None
     size = node.get("filesize")
     if blob is None or (size is not None and size != blob.size):

@@ -77,7 +77,7 @@ def cancel(emulator: Emulator, request: Request, name: str, run_id: str) -> Answ
         if runs.may_follow(run["status"], "CancelRequested"):
             runs.set_status(emulator, run_id, "CancelRequested")
     emulator.executor.cancel(run_id)
-    return Answer(200, {})
+    return Answer(200, {"runId": run_id})
 
 
 def pick(value: Any, wanted: str) -> Any:

@@ -135,7 +135,10 @@ def get_details(emulator: Emulator, request: Request, run_id: str, name: str = "
     for folder in LOG_FOLDERS:
         for record in artifacts.listed(emulator, artifacts.RUN, run["dataContainerId"], folder):
             logs[record["path"]] = artifacts.content(emulator, request.host, record)["contentUri"]
-    kept = ("runId", "target", "status", "startTimeUtc", "endTimeUtc", "error", "warnings", "properties")
+    kept = (
+        *("runId", "target", "status", "parentRunId", "startTimeUtc", "endTimeUtc"),
+        *("error", "warnings", "tags", "properties", "revision"),
+    )
     definition = next(
         (value for key, value in (run["_definition"] or {}).items() if key.lower() == "configuration"), None
     )
@@ -228,7 +231,7 @@ def post_events(emulator: Emulator, request: Request, name: str = "", identity: 
             runs.allow(emulator, request, run_id)
             events.apply(emulator, run_id, event)
         except Refused as refused:
-            errors.append({"Item1": body, "Item2": worded("history", refused, request.id, emulator.time())})
+            errors.append({"key": body, "value": worded("history", refused, request.id, emulator.time())})
     return Answer(200, {"errors": errors})
 
 
