@@ -45,9 +45,11 @@ class _Protocol(H11Protocol):
 
     def shutdown(self) -> None:
         """The server stops: a connection that nobody waits on is cut, for the peer may be slow to say goodbye."""
-        super().shutdown()
         if self.cycle is None or self.cycle.response_complete:
+            # Not closed before: a TLS transport that is closed a second time can't be cut any more.
             self.transport.abort()
+        else:
+            super().shutdown()
 
 
 class RunningEmulator:
