@@ -171,7 +171,7 @@ def _machine(
         "passphrase": str(account.get("passphrase") or ""),
     }
     probed = sshprobe.probe(**secret)
-    shown = {"address": host, "sshPort": port, "virtualMachineSize": None, "isNotebookInstanceCompute": False}
+    shown = {"address": host, "sshPort": port, "virtualMachineSize": None}
     return (str(resource) if resource else None), shown, {**secret, "host_key": probed.host_key}, probed.failure
 
 
@@ -266,7 +266,6 @@ def account(emulator: Emulator, name: str) -> dict[str, Any]:
         "password": secret["password"] or None,
         "publicKeyData": None,
         "privateKeyData": secret["private_key"] or None,
-        "passphrase": secret["passphrase"] or None,
     }
 
 

@@ -44,10 +44,12 @@ _TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
 _HEADERS = (
     "accept",
+    "azure-asyncoperation",
     "content-type",
     "content-length",
     "if-match",
     "if-none-match",
+    "location",
     "range",
     "retry-after",
     "user-agent",
@@ -61,12 +63,21 @@ def redacted(value: Any) -> Any:
     """The same JSON without secrets: by key, and by what a text looks like."""
     if isinstance(value, dict):
         return {
-            key: REDACTED if str(key).lower() in _SECRET_KEYS and item not in (None, "", []) else redacted(item)
+            key: _veiled(item) if str(key).lower() in _SECRET_KEYS else redacted(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
         return [redacted(item) for item in value]
     return text_redacted(value) if isinstance(value, str) else value
+
+
+def _veiled(value: Any) -> Any:
+    """A secret in its own shape, so that the log still shows what was there and of what kind."""
+    if isinstance(value, dict):
+        return {key: _veiled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_veiled(item) for item in value]
+    return value if value is None or value == "" or isinstance(value, bool) else REDACTED
 
 
 def text_redacted(text: str) -> str:
