@@ -8,9 +8,12 @@ Resource Manager, `/metadata/endpoints`: an array in newer versions, a single ob
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -194,7 +197,7 @@ def register(cloud: Cloud, ours: Collection[str]) -> Any:
     Raises Rejected where azure-cli-core serves a configuration folder that is none of `ours`: a person's profile is
     not written to.
     """
-    from azure.cli.core import get_default_cli
+    from azure.cli.core import __version__, get_default_cli
     from azure.cli.core._config import GLOBAL_CONFIG_DIR
     from azure.cli.core.cloud import (
         Cloud as CliCloud,
@@ -207,6 +210,7 @@ def register(cloud: Cloud, ours: Collection[str]) -> Any:
         switch_active_cloud,
         update_cloud,
     )
+    from azure.cli.core.profiles import API_PROFILES
 
     if GLOBAL_CONFIG_DIR not in ours:
         raise Rejected(
@@ -214,9 +218,13 @@ def register(cloud: Cloud, ours: Collection[str]) -> Any:
             reason="ProfileInUse",
             fix="register the cloud with `az cloud register`, or sign in by another type than cli",
         )
+    # A context of the CLI asks the internet for newer versions, unless it knows of one.
+    known = {"versions": {"core": {"local": __version__}}, "update_time": str(datetime.now())}
+    (Path(GLOBAL_CONFIG_DIR) / "versionCheck.json").write_text(json.dumps(known), "utf-8")
     context = get_default_cli()
     wanted = _as(CliCloud, CloudEndpoints, CloudSuffixes, cloud)
-    wanted.profile = cloud.profile
+    # This release of azure-cli-core has no profiles of an Azure Stack Hub any more; our calls name their versions.
+    wanted.profile = cloud.profile if cloud.profile in API_PROFILES else "latest"
     try:
         add_cloud(context, wanted)
     except CloudAlreadyRegisteredException:

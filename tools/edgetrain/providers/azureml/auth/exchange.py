@@ -86,7 +86,7 @@ def _by_status(client: Watched, what: str, secrets: Iterable[Secret]) -> Provide
     status = getattr(answer, "status_code", 200)
     if status in {408, 429} or status >= 500:
         return refusal(status, what, headers=answer.headers, body=answer.text, secrets=secrets)
-    if status == 404:
+    if status == 404 or (status == 400 and "/.well-known/" in str(answer.url)):
         return Rejected(
             f"{what}: the authority does not know this address",
             reason="AuthorityUnknown",
@@ -108,14 +108,15 @@ def _unusable(error: Exception, what: str, secrets: Iterable[Secret]) -> Provide
 
 def application(cloud: Cloud, tenant: str, client_id: str, credential: Any, client: Watched) -> Any:
     """msal's application. Made anew for each token: it would else answer from caches of its own, of tokens and of
-    refusals, that we could not make it forget. A declared authority is not validated at the public cloud's."""
+    refusals, that we could not make it forget. No authority is validated at the public cloud's: ours are known or
+    declared, and a site may reach nothing else."""
     import msal
 
     return msal.ConfidentialClientApplication(
         client_id,
         client_credential=credential,
         authority=cloud.authority_of(tenant),
-        instance_discovery=False if cloud.custom else None,
+        instance_discovery=False,
         http_client=client,
     )
 
