@@ -5,11 +5,12 @@ Runs on the cluster are local runs: what is proved here is what apply does aroun
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgetrain.core.ports import Settings, TargetSettings
+from edgetrain.core.ports import Settings, TargetSettings, TargetStatus
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.local.provider import from_settings as local_from_settings
 from edgetrain.providers.table import PROVIDERS, Row
@@ -17,6 +18,7 @@ from tests.apply.site import SmallSite
 from tests.contract.memory_attachments import MemoryAttachments
 from tests.contract.memory_workspace import MemoryWorkspace
 
+PROBES: dict[Path, str] = {}
 ATTACHED: dict[Path, MemoryAttachments] = {}
 WORKSPACES: dict[Path, MemoryWorkspace] = {}
 WORKSPACE = """\
@@ -57,6 +59,28 @@ def workspace(settings: Settings) -> MemoryWorkspace:
 def compute(settings: TargetSettings) -> LocalCompute:
     """Runs as on the runner itself."""
     return local_from_settings(settings)
+
+
+class LookedAt(LocalCompute):
+    """A target whose sandbox is known only once a run has looked: `PROBES` says how far that is."""
+
+    def observe(self) -> TargetStatus:
+        far = PROBES.get(self.state, "NotProbed")
+        return replace(super().observe(), **({"ready": False, "reason": far} if far != "Done" else {}))
+
+    def probe(self) -> None:
+        """Begin to look."""
+        PROBES.setdefault(self.state, "Probing")
+
+
+def looked_at(settings: TargetSettings) -> LookedAt:
+    """As `compute`, to be looked at first."""
+    return LookedAt(
+        name=settings.name,
+        state=settings.state,
+        allow_unsandboxed=settings.allow_unsandboxed,
+        capacity=settings.capacity,
+    )
 
 
 def serve(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ from edgetrain.core.errors import Rejected, UnsafePlan
 from edgetrain.core.plan import Plan
 from edgetrain.core.ports import Attachment, TargetSettings, WantedAttachment
 from edgetrain.core.record import Outcome
+from edgetrain.providers.table import PROVIDERS, Row
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import ApplyResult, Event, Status
-from tests.apply.azure_site import ATTACHED, cluster, move_to_azure, serve
+from tests.apply.azure_site import ATTACHED, PROBES, cluster, looked_at, move_to_azure, serve
 from tests.apply.site import SmallSite
 from tests.contract.memory_attachments import MemoryAttachments
 
@@ -140,5 +141,23 @@ def test_a_death_at_the_step_is_made_good(site: SmallSite, at: str) -> None:
 
     with pytest.raises(Death):
         site.apply(step=step)
+    assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
+    assert pending(site) == []
+
+
+def test_a_sandbox_that_only_a_run_can_see_is_looked_at_before_anything_trains(
+    site: SmallSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row(f"{looked_at.__module__}:{looked_at.__name__}")
+    monkeypatch.setitem(PROVIDERS, ("compute", "azureml-kubernetes"), row)
+    first = site.apply()
+    assert told(first) == {"attachment/hub": (Status.APPLIED, "NotAttached")}
+    assert first.good
+    assert PROBES[site.state.resolve()] == "Probing"
+    assert site.apply().results == ()
+    # The manifest changed what is to be looked at, or an apply died before it began to look.
+    PROBES[site.state.resolve()] = "NotProbed"
+    assert told(site.apply()) == {"attachment/hub": (Status.APPLIED, "NotProbed")}
+    PROBES[site.state.resolve()] = "Done"
     assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
     assert pending(site) == []

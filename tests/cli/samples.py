@@ -60,6 +60,36 @@ PLAN = Plan(
             "ChannelMoved",
             (Difference("channels.canary", 2, None),),
         ),
+        Change(
+            "workspace/mean@1",
+            Operation.REGISTER,
+            Effect.CREATE,
+            "WorkspaceChanged",
+            (Difference("workspace", "mlflow", "azureml rg-ml/ws"), Difference("alias.production", None, 1)),
+        ),
+        Change(
+            "attachment/hub-vm",
+            Operation.ATTACH,
+            Effect.UPDATE,
+            "AttachmentDrifted",
+            (Difference("address", "40.9.9.9", "40.1.2.3"),),
+            {"target": "hub-vm", "name": "hub-vm", "sends": {"privateKey": "azure-key"}},
+        ),
+        Change(
+            "attachment/new-vm",
+            Operation.ATTACH,
+            Effect.CREATE,
+            "IfNotAttached",
+            subject={"target": "new-vm", "sends": {"privateKey": "azure-key"}},
+            conditional=True,
+        ),
+        Change(
+            "attachment/old-vm",
+            Operation.DETACH,
+            Effect.DELETE,
+            "TargetRetired",
+            (Difference("attached", "azureml-vm", None),),
+        ),
         Change("evaluation/mean-ab12ab12ab12-1", Operation.EVALUATE, Effect.CREATE, "GatesChanged"),
         Change(
             "run/digits/1a2b3c4d",
@@ -82,6 +112,7 @@ PLAN = Plan(
     problems=(REFUSAL,),
     refreshed=True,
     waiting=(("run/slow", "TargetDrained"),),
+    notes=(("foreign/mean", "registered by others, left alone: 7"),),
     managed=6,
     commit="0123456789abcdef0123456789abcdef01234567",
     egress=(
@@ -89,6 +120,14 @@ PLAN = Plan(
             "experiment": "digits",
             "code": {"files": 2, "bytes": 4_096, "digest": DIGEST, "list": [["train.py", 4_000, OTHER]]},
             "logs": "forge",
+            "azure": {
+                "submitted": ["hub-vm"],
+                "environment": {"image": f"acr.example/train@{DIGEST}", "requirements": OTHER, "python": "3.11"},
+                "parameters": ["C", "depth"],
+                "metrics": ["score"],
+                "tags": ["edgetrain.identity", "edgetrain.run"],
+                "keys": [{"target": "hub-vm", "secret": "azure-key", "fingerprint": "SHA256:abcd"}],
+            },
             "waivers": [
                 {
                     "code": "E613",

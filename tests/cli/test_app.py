@@ -28,6 +28,7 @@ from edgetrain.core.errors import (
 )
 from edgetrain.core.problem import Problem
 from tests.cli.command import edgetrain, environment
+from tests.core.test_planner_attachments import files as azure_files
 
 SDKS = ("azure", "azureml", "mlflow", "sqlalchemy", "alembic", "sklearn", "onnxruntime", "numpy")
 HEAVY = (*SDKS, "yaml", "jsonschema", "rich", "jinja2", "filelock", "tenacity", "rfc8785")
@@ -62,6 +63,16 @@ def test_validate_imports_no_sdk(repository: Path) -> None:
     imported = imported_by("validate", cwd=repository)
     assert "yaml" in imported
     assert not imported & set(SDKS)
+
+
+def test_an_azure_workspace_is_validated_and_planned_without_an_azure_package(repository: Path) -> None:
+    for path, text in azure_files("hub").items():
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository / path).write_text(text)
+    for verb in ("validate", "plan"):
+        imported = imported_by(verb, cwd=repository)
+        assert "yaml" in imported
+        assert not imported & {*SDKS, "msal", "msrest", "asyncssh"}, verb
 
 
 def test_every_verb_of_the_table_is_a_command_and_is_listed() -> None:

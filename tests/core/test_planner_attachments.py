@@ -298,3 +298,17 @@ def test_what_was_applied_plans_to_nothing_and_others_are_untouched(world: Any, 
     assert {n: a for n, a in after.items() if a.owner != OWNER} == {
         n: a for n, a in held.items() if a.owner != OWNER
     }
+
+
+def test_where_only_a_run_can_look_it_is_asked_for_and_waited_for() -> None:
+    unseen = replace(VM_READY, ready=False, reason="NotProbed", message="nobody looked")
+    made = plan(seen(HELD, targets={**SEEN.targets, "hub": unseen}))
+    assert attachments(made) == [("attach", "create", "NotProbed")]
+    assert [run.after for run in runs(made)] == [("attachment/hub",)]
+    assert codes(made) == set()
+    made = plan(seen(HELD, targets={**SEEN.targets, "hub": replace(unseen, reason="Probing")}))
+    assert attachments(made) == []
+    assert ("run/mean", "TargetProbing") in made.waiting
+    assert codes(made) == set()
+    made = plan(seen(HELD, targets={**SEEN.targets, "hub": replace(unseen, reason="ProbeFailed")}))
+    assert codes(made) == {"P503"}

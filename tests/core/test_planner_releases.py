@@ -251,3 +251,58 @@ def test_what_is_gone_is_made_again_without_surprise() -> None:
         Operation.MOVE,
     }
     assert offline.digest != refreshed.digest
+
+
+# --- another workspace ---------------------------------------------------------------------------------
+
+AZUREML = """\
+  workspace:
+    type: azureml
+    subscription: 0b1f6471-1bf0-4dda-aec3-cb9272f09590
+    resourceGroup: rg-ml
+    name: ws
+    cloud: AzureCloud
+    auth: {type: oidc, tenant: 0b1f6471-1bf0-4dda-aec3-cb9272f09590, clientId: 0b1f6471-1bf0-4dda-aec3-cb9272f09590}
+  sites:
+"""
+
+
+def test_a_move_registers_what_is_released_and_nothing_else() -> None:
+    state = with_channels("{production: 2}", FIRST, SECOND)
+    configuration = build.desired(build.edited("edgetrain.yaml", "  sites:\n", AZUREML)).configuration
+    moved = replace(state, configuration=configuration)
+    records = [
+        build.record_of(r.path, {**r.data, "registered": {"type": "mlflow", "version": "1"}}, r.ordinal)
+        if r.data.get("event") == "released"
+        else r
+        for r in history(FIRST, SECOND)
+    ]
+    served = {**build.SERVED, "workspace": ["azureml", "mlflow"]}
+    for observed in (None, replace(released_world(FIRST, SECOND, production=2), workspace={})):
+        made = build_plan(moved, Recorded.of(records), served, observed)
+        mine = [c for c in made.changes if c.subject.get("model") == "mean"]
+        assert [(c.id, c.reason) for c in mine] == [
+            ("workspace/mean@1", "WorkspaceChanged"),
+            ("workspace/mean@2", "WorkspaceChanged"),
+        ]
+        assert [(d.path, d.actual, d.desired) for d in mine[1].differences] == [
+            ("workspace", "mlflow", "azureml rg-ml/ws"),
+            ("alias.production", None, 2),
+        ]
+    done = [
+        build._release("mean", number, 9, event="registered", registered=told, run="sha256:x", **{"from": "mlflow"})
+        for number, told in ((n, {"type": "azureml", "workspace": "rg-ml/ws", "version": "7"}) for n in (1, 2))
+    ]
+    again = build_plan(moved, Recorded.of([*records, *done]), served, None)
+    assert [c.id for c in again.changes if c.subject.get("model") == "mean"] == []
+
+
+def test_tags_that_somebody_changed_are_drift_and_a_surprise() -> None:
+    world = released_world(FIRST, SECOND, production=2).workspace["mean"]
+    wrong = replace(world.versions[1], tags={**world.versions[1].tags, "edgetrain.digest": "sha256:else"})
+    seen = replace(world, versions={**world.versions, 1: wrong}, foreign=("7", "8"))
+    offline, refreshed = drifted(workspace={"mean": seen})
+    assert surprises(offline, refreshed) == {"workspace/mean@1"}
+    [change] = of(refreshed, Operation.REGISTER)
+    assert (change.reason, [d.path for d in change.differences]) == ("WorkspaceDrifted", ["tags.edgetrain.digest"])
+    assert refreshed.notes == (("foreign/mean", "registered by others, left alone: 7, 8"),)

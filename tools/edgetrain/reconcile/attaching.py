@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgetrain.core.errors import Unavailable
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.attachments import owner_of
+from edgetrain.core.ports import Probed
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.report import Result, Status
 
@@ -28,4 +29,9 @@ def attach(context: Context, change: Change) -> Result:
             context.tell("Attaching", name, f"as {target.type}")
             attachments.attach(wanted, settings, owner)
             said = "attached"
+            compute = site.compute(target)
+            if isinstance(compute, Probed):
+                context.step("probe")
+                compute.probe()
+                said = "attached; a run looks at what holds scripts back there"
     return Result(change.id, change.operation.value, Status.APPLIED, change.reason, said)

@@ -42,11 +42,13 @@ REASONS = {
     "SeedChanged": "the seed differs from the nearest recorded run",
     "Superseded": "nobody wants this run any more",
     "TagMoved": "the tag points to another image than the record says",
+    "NotProbed": "no run has looked yet at what holds a script back there",
     "TargetAttaching": "the workspace is still attaching the target",
     "TargetChanged": "the target's manifest, or its key, changed since it was attached",
     "TargetDetaching": "the workspace is still detaching the target",
     "TargetDrained": "its targets take no new runs (schedulable: false)",
     "TargetInUse": "a run is under way there; the next apply after it goes on",
+    "TargetProbing": "a run looks at what holds a script back there; the next apply goes on",
     "TargetRemoved": "no manifest wants it attached any more",
     "TargetRetired": "its manifest says retired",
     "VersionMerged": "the version was merged",
@@ -156,7 +158,10 @@ def azure_lines(azure: Mapping[str, Any]) -> list[str]:
     lines = []
     if azure["submitted"]:
         on = ", ".join(shown(name) for name in azure["submitted"])
-        lines.append(f"to Azure with the run (on {on}): the code's files above, {environment_line(azure)}")
+        lines.append(
+            f"to Azure with the run (on {on}): the code's files above, edgetrain's own programs, the run's order "
+            f"(command, parameters, limits, names of inputs and outputs), {environment_line(azure)}"
+        )
     lines.append(
         f"to Azure as the run's record: parameters {listed['parameters']}; metrics {listed['metrics']}, once the "
         f"content check has passed; tags {listed['tags']}"
@@ -176,7 +181,7 @@ def environment_line(azure: Mapping[str, Any]) -> str:
     environment = azure["environment"]
     image = shown(environment["image"] or "none", 200)
     lock = environment["requirements"]
-    return f"the environment's name (image {image}, lock {value(lock)})"
+    return f"the packages' lock ({value(lock)}), the image's name ({image})"
 
 
 def waiver_line(waiver: Mapping[str, Any]) -> str:
@@ -213,7 +218,10 @@ def summary(plan: Plan) -> str:
         if counts[operation] or operation in _ALWAYS
     ]
     released = {change.id.partition("/")[2] for change in changes if change.operation is Operation.RELEASE}
-    repairs = sum(c.operation in _STEPS and c.id.partition("/")[2] not in released for c in changes)
+    anew = sum(c.reason == "WorkspaceChanged" for c in changes)
+    repairs = sum(c.operation in _STEPS and c.id.partition("/")[2] not in released for c in changes) - anew
+    if anew:
+        told.append(f"{anew} to register anew")
     if repairs:
         told.append(f"{repairs} to repair")
     updates, deletions = plan.count(Effect.UPDATE), plan.count(Effect.DELETE)

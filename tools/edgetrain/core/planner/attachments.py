@@ -16,6 +16,8 @@ from edgetrain.core.ports import WantedAttachment
 from edgetrain.core.problem import Code, Problem, problem, shown
 
 READY, FAILED = "ready", "failed"
+# Reasons of a target's status, where the port `Probed` is kept.
+NOT_PROBED, PROBING = "NotProbed", "Probing"
 
 
 def owner_of(configuration: Configuration, site: str) -> str:
@@ -106,11 +108,23 @@ def standing(target: ComputeTarget, observed: Observation) -> Standing:
     drift = sorted(wanted.drift(held).items())
     differences = tuple(Difference(name, there, want) for name, (want, there) in drift)
     if not differences:
-        return FINE
+        return _probed(target, wanted, observed)
     if _in_use(name, observed):  # to attach again would end what runs there
         return Standing(waits="TargetInUse")
     reason = "AttachmentDrifted" if held.digest == wanted.digest else "TargetChanged"
     return Standing(_attach(target, wanted, Effect.UPDATE, reason, differences))
+
+
+def _probed(target: ComputeTarget, wanted: WantedAttachment, observed: Observation) -> Standing:
+    """Of one that is attached as wanted: what holds scripts back there is seen by a run of its own, where only a
+    run can see it."""
+    status = observed.targets.get(target.metadata.name)
+    if status is None or status.ready or status.reason not in (NOT_PROBED, PROBING):
+        return FINE
+    if status.reason == PROBING:
+        return Standing(waits="TargetProbing")
+    difference = Difference("probe", None, "a run that looks at the sandbox")
+    return Standing(_attach(target, wanted, Effect.CREATE, NOT_PROBED, (difference,)))
 
 
 def _attach(

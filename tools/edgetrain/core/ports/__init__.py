@@ -8,7 +8,7 @@ A provider is made by its factory in `providers/table.py` and gives the ports th
 from edgetrain.core.ports.artifacts import ArtifactStore
 from edgetrain.core.ports.attachments import Attachment, Attachments, AttachmentState, WantedAttachment
 from edgetrain.core.ports.check import Check, CheckStatus
-from edgetrain.core.ports.compute import Compute
+from edgetrain.core.ports.compute import Compute, Probed
 from edgetrain.core.ports.data import DataDigest, DataEntry, DataSource, Datastore, DataStream
 from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination, Leaving
 from edgetrain.core.ports.images import BaseImage, Image, Layer, Registry
@@ -54,6 +54,7 @@ __all__ = [
     "MetricPoint",
     "Outbound",
     "OutputFile",
+    "Probed",
     "Registry",
     "RunLimits",
     "RunPhase",

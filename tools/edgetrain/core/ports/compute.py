@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgetrain.core.ports.check import Check
 from edgetrain.core.ports.data import DataDigest, DataSource
@@ -12,6 +12,15 @@ from edgetrain.core.ports.runs import Harvest, RunSpec, RunState, StoredEnvironm
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """What a target's provider keeps besides `Compute` where only a run can see what holds scripts back there. Its
+    status is not ready with reason `NotProbed` before, and `Probing` while that run goes on."""
+
+    def probe(self) -> None:
+        """Ensure that such a run was submitted for the target as it is declared now; does not wait for it."""
 
 
 class Compute(Protocol):
