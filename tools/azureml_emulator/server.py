@@ -202,8 +202,16 @@ def _listen(wanted: int, before: int) -> socket.socket:
     """The wanted port; else the one of the last start, where it is still free; else any."""
     for port in _ports(wanted, before):
         with contextlib.suppress(OSError):
-            return socket.create_server((HERE, port))
-    return socket.create_server((HERE, wanted))
+            return _bound(port)
+    return _bound(wanted)
+
+
+def _bound(port: int) -> socket.socket:
+    found = socket.create_server((HERE, port))
+    # Inherited by what it accepts: asyncio sets it only where it is told the protocol, and else every answer waits
+    # 40 ms for the peer's kernel to acknowledge its first part.
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
 
 
 def _ports(wanted: int, before: int) -> Iterator[int]:
