@@ -13,9 +13,9 @@ from edgetrain.core.ports import Attachments
 from edgetrain.providers.table import provider
 from tests.emulator import support
 from tests.emulator.fixtures import make_emulator  # noqa: F401
+from tests.providers.azureml.support import settings
 
 from .attachments import MACHINE, AttachmentsContract
-from .azureml_site import asked, settings
 
 
 class TestAzuremlAttachments(AttachmentsContract):
@@ -31,11 +31,14 @@ class TestAzuremlAttachments(AttachmentsContract):
         machine.stop()
 
     def make(self, state: Path) -> Attachments:
-        made: Attachments = provider("attachments", "azureml", settings(self.emulator, state, name="attachments"))
+        made: Attachments = provider("attachments", "azureml", settings(self.emulator, state))
         return made
 
     def writes(self) -> int:
-        return len(asked(self.emulator, "PUT", "PATCH", "DELETE", path="/computes/"))
+        return sum(
+            request["method"] in ("PUT", "PATCH", "DELETE") and "/computes/" in request["path"]
+            for request in self.emulator.requests
+        )
 
     def disown(self, name: str) -> None:
         computes.retag(self.emulator.emulator, name, {})

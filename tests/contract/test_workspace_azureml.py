@@ -15,8 +15,8 @@ from edgetrain.providers.azureml.tracking import PARAMETER_KEY
 from edgetrain.providers.table import provider
 from tests.emulator import support
 from tests.emulator.fixtures import make_emulator  # noqa: F401
+from tests.providers.azureml.support import settings
 
-from .azureml_site import settings
 from .workspace import Seen, WorkspaceContract
 
 _STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}

@@ -116,7 +116,7 @@ class AzuremlAttachments:
         _check_owner(found, owner)
         if found.state != "detaching":
             query = {**_VERSION, "underlyingResourceAction": "detach"}
-            self._session.request("DELETE", "arm", f"{self._session.scope}/computes/{name}", query)
+            self._session.delete("arm", f"{self._session.scope}/computes/{name}", query)
         self._until(name, lambda one: one is None)
 
     def _get(self, name: str) -> Attachment | None:

@@ -200,7 +200,7 @@ class Models:
 
     def delete(self, name: str, number: int) -> None:
         """Ensure a version is not there."""
-        self._session.request("DELETE", _SERVICE, f"{self._base}/models/{name}:{number}")
+        self._session.delete(_SERVICE, f"{self._base}/models/{name}:{number}")
         self._wrote(name, number, None)
 
     def _list(self, query: Mapping[str, str]) -> list[Registered]:
