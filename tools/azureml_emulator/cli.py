@@ -84,6 +84,7 @@ def _mapped(context: click.Context, param: click.Parameter, given: tuple[str, ..
 @click.option("--page-size", type=click.IntRange(1), default=_DEFAULTS.page_size, help="Entries of a list at once.")
 @click.option("--token-life", type=float, default=_DEFAULTS.token_life, help="Seconds that tokens live.")
 @click.option("--sas-life", type=float, default=_DEFAULTS.sas_life, help="Seconds that signed addresses live.")
+@click.option("--onward", is_flag=True, help="Let the proxy lead on to hosts that are not the service's.")
 @click.option("--registry", default="", metavar="URL", help="A Docker distribution registry to serve as the ACR.")
 @click.option("--python", default="", metavar="PATH", help="The interpreter of runs on Kubernetes targets.")
 @click.option("--subscription", default=_DEFAULTS.subscription, help="Id of the subscription.")
