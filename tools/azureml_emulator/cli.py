@@ -87,6 +87,8 @@ def _mapped(context: click.Context, param: click.Parameter, given: tuple[str, ..
 @click.option("--onward", is_flag=True, help="Let the proxy lead on to hosts that are not the service's.")
 @click.option("--registry", default="", metavar="URL", help="A Docker distribution registry to serve as the ACR.")
 @click.option("--python", default="", metavar="PATH", help="The interpreter of runs on Kubernetes targets.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where built environments stay.")
+@click.option("--patience", type=float, default=_DEFAULTS.patience, help="Seconds a machine may be out of reach.")
 @click.option("--subscription", default=_DEFAULTS.subscription, help="Id of the subscription.")
 @click.option("--group", default=_DEFAULTS.group, show_default=True, help="Name of the resource group.")
 @click.option("--workspace", default=_DEFAULTS.workspace, show_default=True, help="Name of the workspace.")
