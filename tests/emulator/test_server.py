@@ -334,3 +334,40 @@ def test_shell_lines_set_a_client_up(tmp_path: Path) -> None:
     shell = "".join(lines) + '\nprintf %s "$REQUESTS_CA_BUNDLE"'
     told = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True, env={"PATH": os.defpath})
     assert told.stdout == f"{place}/tls/bundle.pem"
+
+
+def test_recording_and_comparing_by_command(emulator: RunningEmulator, tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "azureml_emulator"]
+    into = tmp_path / "recording"
+    arguments = ["--into", str(into), "--upstream", emulator.proxy_url]
+    arguments += ["--authorities", str(emulator.certificates.authority)]
+    recorder = subprocess.Popen([*call, "record", *arguments], stdout=subprocess.PIPE, text=True)
+    told: dict[str, str] = {}
+    try:
+        assert recorder.stdout is not None
+        while line := recorder.stdout.readline():
+            if line.startswith("#"):
+                break
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            told[name] = value
+        host, _, port = told["HTTPS_PROXY"].removeprefix("http://").partition(":")
+        context = ssl.create_default_context(cafile=told["SSL_CERT_FILE"])
+        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=support.PATIENCE)
+        connection.set_tunnel("local.api.azureml.ms", 443)
+        connection.request("GET", "/discovery")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        recorder.send_signal(signal.SIGTERM)
+        assert recorder.wait(support.PATIENCE) == 0
+    logs = [str(into / "requests.jsonl"), str(emulator.folder / "requests.jsonl")]
+    same = subprocess.run([*call, "compare", *logs], capture_output=True, text=True, check=False)
+    assert (same.returncode, same.stdout) == (0, "")
+    other = json.loads(Path(logs[1]).read_text().splitlines()[-1])
+    del other["answer"]["history"]
+    Path(logs[1]).write_text(json.dumps(other) + "\n")
+    differ = subprocess.run(
+        [*call, "compare", "--format", "json", *logs], capture_output=True, text=True, check=False
+    )
+    assert differ.returncode == 1
+    assert "history is left out" in json.loads(differ.stdout)[0]["what"]

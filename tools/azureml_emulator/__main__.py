@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from azureml_emulator.cli import app
+from azureml_emulator.cli_record import compare, record
+
+app.add_command(record)
+app.add_command(compare)
 
 
 def main() -> None:
