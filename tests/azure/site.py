@@ -30,13 +30,32 @@ class AzureRepository(EdgeSite):
         """What the emulator remembers of a kind, by key."""
         return dict(self.testbed.emulator.emulator.store.scan(kind))
 
-    def models(self) -> list[dict[str, Any]]:
-        """The registered models."""
-        return [model for _, model in sorted(self.documents("model").items())]
+    def models(self) -> list[Any]:
+        """The registered models, as the unmodified client lists them."""
+        from azureml.core import Model
+
+        return sorted(Model.list(self.client()), key=lambda model: (model.name, model.version))
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs."""
         return [run for _, run in sorted(self.documents("run").items())]
+
+    def client(self) -> Any:
+        """The workspace, by the unmodified client, as anybody would open it."""
+        from azureml.core import Workspace
+        from azureml.core.authentication import ServicePrincipalAuthentication
+
+        emulator = self.testbed.emulator
+        options, owner = emulator.emulator.options, emulator.principal()
+        auth = ServicePrincipalAuthentication(options.tenant, owner["clientId"], owner["clientSecret"])
+        return Workspace(options.subscription, options.group, options.workspace, auth=auth)
+
+    def run_log(self, run_id: str, folder: Path) -> str:
+        """What Azure ML has as the run's logs."""
+        run = self.client().get_run(run_id)
+        for prefix in ("user_logs", "system_logs"):
+            run.download_files(prefix=prefix, output_directory=str(folder), append_prefix=True)
+        return "\n".join(file.read_text() for file in sorted(folder.rglob("*.*")))
 
     def end_state(self) -> dict[str, Any]:
         """What must be the same whatever went wrong; no time, host or commit id in it."""
@@ -48,12 +67,9 @@ class AzureRepository(EdgeSite):
             "outcomes": [r["outcome"] for r in records.values() if r["kind"] == "RunRecord"],
             "branches": self.branches(),
             "runs": [(run["runId"], run["status"], run["tags"].get("edgetrain.outcome")) for run in self.runs()],
-            "models": [
-                (model["id"], model["kvTags"].get("edgetrain.version"), model.get("runId"))
-                for model in self.models()
-            ],
-            "channels": [sorted(tag for tag in model["kvTags"] if "channel" in tag) for model in self.models()],
-            "computes": sorted(self.documents("compute")),
+            "models": [(model.id, model.tags.get("edgetrain.version"), model.run_id) for model in self.models()],
+            "channels": [sorted(tag for tag in model.tags if "channel" in tag) for model in self.models()],
+            "computes": sorted(self.client().compute_targets),
             "tags": sorted(name if not name.startswith("git-") else "git-" for name in tags),
             "images": len(set(tags.values())),
             "tickets": list(opened.artifacts.claims("tickets/")),
