@@ -1,4 +1,4 @@
-"""Signing in: by secret, certificate, GitHub's token and machine identity; renewal, and refusals without secrets."""
+"""Signing in by secret, certificate, GitHub's token and machine identity; renewal, and refusals without secrets."""
 
 from __future__ import annotations
 
