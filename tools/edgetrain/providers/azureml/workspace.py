@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import NotFound, Rejected, Transient
 from edgetrain.core.ports import Check, CheckStatus, Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.providers.azureml.environment import ensure, for_rehearsal
 from edgetrain.providers.azureml.models import (
     CHANNEL_KEY,
     DIGEST_KEY,
@@ -66,8 +67,11 @@ class AzuremlWorkspace:
         ]
 
     def rehearse(self) -> Sequence[Check]:
-        """Track, register and alias under a name of its own, then remove the model and archive the experiment."""
-        return rehearsed(self, self._undo)
+        """Register an environment; track, register and alias under a name of its own, then remove the model and
+        archive the experiment."""
+        what = "an environment can be registered"
+        known = tried("live-environment", what, lambda: ensure(self._session, for_rehearsal()))
+        return [known, *rehearsed(self, self._undo)]
 
     def _undo(self, name: str, run_id: str) -> None:
         for version in self._models.of(name):
