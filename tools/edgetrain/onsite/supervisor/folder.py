@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def boot() -> str:
 
 
 def write(path: Path, value: Any) -> None:
-    """Write JSON so that the file is whole or as before, also after a power cut."""
-    partial = path.with_name(path.name + ".partial")
+    """Write JSON so that the file is whole or as before, also after a power cut; others may write it too."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()

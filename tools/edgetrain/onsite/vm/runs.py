@@ -194,8 +194,9 @@ class Runs:
             self.create(run_id, lambda fresh: write(fresh / "ended.json", ended))
         deadline = time.monotonic() + CANCEL_SECONDS
         while not any((run / name).exists() for name in ("ended.json", "forgotten")):
-            (run / "cancel.partial").write_text(reason[:500], encoding="utf-8")
-            (run / "cancel.partial").replace(run / "cancel")
+            partial = run / f"cancel.{secrets.token_hex(4)}.partial"  # others may cancel it too
+            partial.write_text(reason[:500], encoding="utf-8")
+            partial.replace(run / "cancel")
             with self._lock(run) as lock:
                 if lock is not None and not (run / "ended.json").exists():
                     self._stop(run)

@@ -54,6 +54,7 @@ RESULT = "outputs/edgetrain/result.json"
 MOST_RESULT = 64 * 2**20
 GRACE_SECONDS = 10.0
 PROBE_SECONDS = 3600
+PROBE_TAG = "edgetrain.probe"
 RUNNING = frozenset({"Running", "Finalizing", "CancelRequested"})
 
 
@@ -84,7 +85,7 @@ class AzuremlKubernetesCompute:
         """Ensure that a run looks at the sandbox of the pods; what it sees is what `observe` tells."""
         task = {"kind": "probe", "id": self.probe_id}
         with snapshot(task, None, b"", PROGRAMS) as folder:
-            self._submit(self.probe_id, folder, b"", PROBE_SECONDS, {})
+            self._submit(self.probe_id, folder, b"", PROBE_SECONDS, {PROBE_TAG: self.name})
 
     def observe(self) -> TargetStatus:
         """What the probe run saw, if the target is attached. Submits nothing."""
@@ -147,16 +148,14 @@ class AzuremlKubernetesCompute:
                 fix="run edgetrain doctor on the target, and see docs/compute.md",
             )
         with snapshot(self._task(spec), spec.code, spec.requirements, PROGRAMS) as folder:
-            self._submit(spec.id, folder, spec.requirements, spec.limits.timeout, spec.tags)
+            self._submit(spec.id, folder, spec.requirements, spec.limits.timeout, self._tags(spec.tags))
 
     def _submit(
         self, run_id: str, folder: Path, requirements: bytes, seconds: int, tags: Mapping[str, str]
     ) -> None:
         wanted = environment.for_pod(requirements, self._image)
         instance = self.settings.block.get("defaultInstanceType")
-        self.submissions.submit(
-            run_id, folder, wanted, seconds, self._tags(tags), use_docker=True, instance_type=instance
-        )
+        self.submissions.submit(run_id, folder, wanted, seconds, tags, use_docker=True, instance_type=instance)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {**tags, TARGET_TAG: self.name}
@@ -319,7 +318,7 @@ class AzuremlKubernetesCompute:
 
     def runs(self) -> Sequence[str]:
         """The ids of all runs that were not forgotten."""
-        return [found for found in self.submissions.held() if ID.fullmatch(found) and found != self.probe_id]
+        return [found for found in self.submissions.held() if ID.fullmatch(found)]
 
     def environment(self, requirements: bytes, image: str | None = None, python: str = "") -> str:
         """The environment's name in Azure ML."""
