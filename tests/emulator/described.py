@@ -15,6 +15,8 @@ FOLDER = Path(__file__).parent / "spec"
 WORKSPACE = (
     r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.MachineLearningServices/workspaces/[^/]+"
 )
+# A value of a query is text.
+_TEXTS = {"integer": r"-?[0-9]+", "boolean": r"(?i:true|false)", "string": r"(?s).*"}
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,32 @@ class Operation:
     method: str
     pattern: re.Pattern[str]
     query: tuple[str, ...]
+    parameters: Mapping[str, Any] | None
     body: str | None
     answers: Mapping[str, str | None]
     headers: Mapping[str, list[str]]
 
 
 class Description:
-    """The file's operations and schemas. In answers nothing may be that is not described; null stands for absent."""
+    """A file's operations and schemas. Answers hold nothing that is not described; null stands for what is absent.
+
+    An operation has `name`, `method`, `path` (`{WS}` is the workspace's, `{path}` may hold slashes), `query` (what
+    must be there), `parameters` (if given: everything that may be there, with its type), `body` and `answers` (a
+    schema's name; null for none). `headers` are those that an answer must have.
+    """
 
     def __init__(self, file: str) -> None:
         said = json.loads((FOLDER / file).read_text())
         self._beyond: Mapping[str, str] = said["beyond"]
         self._asked = {"schemas": _prepared(said["schemas"], closed=False)}
         self._answered = {"schemas": _prepared(said["schemas"], closed=True)}
-        self._operations = [
+        self.operations = [
             Operation(
                 one["name"],
                 one["method"],
                 _pattern(one["path"]),
                 tuple(one.get("query", ())),
+                one.get("parameters"),
                 one.get("body"),
                 one["answers"],
                 one.get("headers", {}),
@@ -53,7 +62,7 @@ class Description:
 
     def operation(self, method: str, path: str) -> Operation | None:
         """What the request is, None if nothing here describes it."""
-        found = (one for one in self._operations if one.method == method and one.pattern.fullmatch(path))
+        found = (one for one in self.operations if one.method == method and one.pattern.fullmatch(path))
         return next(found, None)
 
     def faults(self, entry: Mapping[str, Any], path: str) -> list[str]:
@@ -65,12 +74,10 @@ class Description:
 
     def _faults(self, one: Operation, entry: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{name} is missing in the query" for name in one.query if name not in entry["query"])
-        # Pages are asked for by links that the service made.
-        yield from (
-            f"{name} in the query is not described"
-            for name in entry["query"]
-            if name not in one.query and not name.startswith("$")
-        )
+        if one.parameters is not None:
+            for name, value in entry["query"].items():
+                if not _fits(value, one.parameters.get(name)):
+                    yield f"{name}={value} in the query is not described"
         status = str(entry["status"])
         if f"{one.name} {status}" in self._beyond:
             return
@@ -84,6 +91,8 @@ class Description:
         given = entry["answerHeaders"]
         yield from (f"the answer has no {name}" for name in one.headers.get(status, []) if name not in given)
         kind = one.answers[status]
+        if kind is None and entry["answer"]:
+            yield "the answer has a body"
         if kind is not None:
             yield from self._wrong(kind, entry["answer"], self._answered)
 
@@ -112,6 +121,13 @@ def _prepared(schema: Any, *, closed: bool) -> Any:
     return made
 
 
+def _fits(value: str, kind: Any) -> bool:
+    """Whether a query's text is of the type: the name of one, or a list of all values; None is no type."""
+    if isinstance(kind, list):
+        return value in kind
+    return kind is not None and re.fullmatch(_TEXTS[kind], value) is not None
+
+
 def _pattern(path: str) -> re.Pattern[str]:
-    found = re.escape(path).replace(re.escape("{WS}"), WORKSPACE)
+    found = re.escape(path).replace(re.escape("{WS}"), WORKSPACE).replace(re.escape("{path}"), ".+")
     return re.compile(re.sub(r"\\\{[A-Za-z]+\\\}", "[^/]+", found), re.IGNORECASE)
