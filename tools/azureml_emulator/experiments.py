@@ -49,8 +49,6 @@ def ensure(emulator: Emulator, name: str) -> dict[str, Any]:
                 "createdUtc": emulator.time(),
                 "tags": {},
                 "archivedTime": None,
-                "artifactLocation": None,
-                "latestCreatedRunCreatedUtc": None,
             }
             emulator.store.put("experiment", name, found)
             emulator.store.put("experiment-id", found["experimentId"], {"name": name})

@@ -37,7 +37,7 @@ _FIELDS = {
     for name in (
         *("runId", "rootRunId", "parentRunId", "runNumber", "status", "target", "runType", "createdUtc"),
         *("startTimeUtc", "endTimeUtc", "name", "displayName", "description", "scriptName", "hidden", "userId"),
-        *("experimentId", "primaryMetricName", "dataContainerId", "archivedTime", "lastModifiedUtc"),
+        *("experimentId", "primaryMetricName", "dataContainerId", "archivedTime"),
     )
 }
 _ALIASES = {"starttime": "startTimeUtc", "endtime": "endTimeUtc", "createdtime": "createdUtc"}

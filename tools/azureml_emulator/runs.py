@@ -231,7 +231,6 @@ def view(emulator: Emulator, run: Mapping[str, Any], host: str) -> dict[str, Any
     """The run as the service shows it to whoever asked by this host name."""
     shown = {key: value for key, value in run.items() if not key.startswith("_")}
     shown["revision"] = run["_revision"]
-    shown["etag"] = f'"{run["runUuid"]}-{run["_revision"]}"'
     if run["_definition"] is not None and not run["cancelUri"]:
         shown["cancelUri"] = (
             f"{emulator.urls(host).api}/execution/v1.0{emulator.workspace_path}"
@@ -244,7 +243,6 @@ def _person(emulator: Emulator, by: Principal | None) -> dict[str, Any]:
     name = by.name if by else "emulator"
     return {
         "userObjectId": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
-        "userPuId": None,
         "userTenantId": emulator.options.tenant,
         "userName": name,
     }
@@ -291,7 +289,7 @@ def _merge_entries(kept: dict[str, Any], given: Any, what: str, strict: bool) ->
 
 def _keep(emulator: Emulator, run: dict[str, Any]) -> None:
     run["_revision"] += 1
-    run["lastModifiedUtc"] = emulator.time()
+    run["_modified"] = emulator.time()
     emulator.store.put("run", run["runId"], run)
     if emulator.options.lag > 0:
         now = emulator.now()

@@ -146,12 +146,8 @@ def get_details(emulator: Emulator, request: Request, run_id: str, name: str = "
         200,
         {
             **{key: shown[key] for key in kept},
-            "services": {},
-            "inputDatasets": [],
-            "outputDatasets": [],
             "runDefinition": hidden(definition) or shown.get("runDefinition"),
             "logFiles": logs,
-            "submittedBy": shown["createdBy"]["userName"],
         },
     )
 
