@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent / "spec"
 WORKSPACE = (
     r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.MachineLearningServices/workspaces/[^/]+"
 )
+_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"
 # A value of a query is text.
 _TEXTS = {"integer": r"-?[0-9]+", "boolean": r"(?i:true|false)", "string": r"(?s).*"}
 
@@ -110,6 +111,8 @@ def _prepared(schema: Any, *, closed: bool) -> Any:
     if not isinstance(schema, dict):
         return schema
     made = {key: _prepared(item, closed=closed) for key, item in schema.items()}
+    if schema.get("format") == "date-time":
+        made["pattern"] = _TIME
     if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
         needed = schema.get("required", [])
         made["properties"] = {

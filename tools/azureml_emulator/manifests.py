@@ -102,14 +102,13 @@ def manifest(emulator: Emulator, repository: str, digest: str, of_tags: list[dic
         found["configMediaType"] = config["mediaType"]
     if "manifests" in said:
         found["references"] = [
-            {
-                "digest": part["digest"],
-                "architecture": (part.get("platform") or {}).get("architecture"),
-                "os": (part.get("platform") or {}).get("os"),
-            }
-            for part in said["manifests"]
+            {"digest": part["digest"], **_platform(part.get("platform") or {})} for part in said["manifests"]
         ]
     return found
+
+
+def _platform(platform: dict[str, Any]) -> dict[str, Any]:
+    return {key: platform[key] for key in ("architecture", "os") if platform.get(key)}
 
 
 def digests(emulator: Emulator, repository: str, of_tags: list[dict[str, Any]]) -> list[str]:
