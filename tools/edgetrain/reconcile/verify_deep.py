@@ -49,11 +49,12 @@ def _registered(state: State, version: ModelVersion, model: WorkspaceModel | Non
     there = model.versions.get(version.number) if model else None
     last = recorded.registration(version.model, version.number)
     number = last.data.get("registered", {}).get("version") if last else None
-    if number is not None or there is None:
-        seen = there.number if there else None
-        yield _seen("workspace", "it is registered under the number recorded", number, seen)
+    yield _seen("workspace", "it is registered there", True, there is not None)
     if there is None or model is None:
         return
+    if number is not None and number != there.number:
+        what = f"it is registered as {there.number}, recorded is {number}: it was deleted, and registered again"
+        yield Check("workspace-number", CheckStatus.WARN, what, "NumberDiffers", "the tags say which version it is")
     wanted = {**registration_tags(version), "edgetrain.digest": registration_digest(version)}
     for name, value in sorted(wanted.items()):
         yield _seen("workspace-tag", f"{name} is as recorded", value, there.tags.get(name))
