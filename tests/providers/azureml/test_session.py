@@ -179,6 +179,20 @@ def test_waits_as_long_as_the_service_asks(
     assert waits == [7.0, 7.0]
 
 
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_compute_keeps_to_the_same_rules(workspace_emulator: RunningEmulator, tmp_path: Path, status: int) -> None:
+    """The SDK's compute calls put the answer into a text, and would wait 32 s whatever the service asks."""
+    waits: list[float] = []
+    one = session(workspace_emulator, tmp_path, sleep=waits.append)
+    one.call(lambda: one.workspace.compute_targets, "listing compute")
+    workspace_emulator.emulator.log.clear()
+    workspace_emulator.fault("GET /rp/.*/computes", status, headers={"Retry-After": "7"})
+    assert one.call(lambda: one.workspace.compute_targets, "listing compute") == {}
+    assert len(asked(workspace_emulator, "GET /rp/")) == 2
+    assert waits == ([] if status == 401 else [7.0])
+    assert sign_ins(workspace_emulator) == (1 if status == 401 else 0)
+
+
 def test_a_service_that_asks_for_too_much_patience_is_left(
     workspace_emulator: RunningEmulator, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ _PATTERNS = (
 )
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _TOLD_STATUS = re.compile(r"(?:Response Code|\"?status_?code\"?|Status Code|HTTP status)\W{1,3}([1-5]\d\d)\b", re.I)
+_TOLD_WAIT = re.compile(r"[\"']Retry-After[\"']\s*:\s*[\"'](\d{1,9})[\"']", re.I)
 _QUOTA = re.compile(r"(?i)quota|limit ?exceeded|capacity")
 _CERTIFICATE = re.compile(r"(?i)certificate.verify.failed|self.signed certificate|hostname.{1,40}mismatch")
 _PROXY = re.compile(r"(?i)proxyerror|unable to connect to proxy|tunnel connection failed")
@@ -196,9 +197,11 @@ def translate(error: BaseException, what: str, secrets: Iterable[Secret] = ()) -
                 secrets=secrets,
             )
     for link in chain:
-        found = _TOLD_STATUS.search(_message(link)[:_READ])
+        told = _message(link)[:_READ]
+        found, after = _TOLD_STATUS.search(told), _TOLD_WAIT.search(told)
         if found and int(found[1]) >= 300:
-            return refusal(int(found[1]), what, text=_message(link), secrets=secrets)
+            headers = {"Retry-After": after[1]} if after else None
+            return refusal(int(found[1]), what, headers=headers, text=told, secrets=secrets)
     return _without_answer(chain, what, secrets)
 
 
