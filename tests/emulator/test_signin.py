@@ -207,6 +207,14 @@ def test_adfs_signs_in_with_its_own_tenant(emulator: RunningEmulator) -> None:
     assert found["token_endpoint"] == f"{emulator.url}/adfs/oauth2/token"
 
 
+def test_cloud_describes_itself_in_both_forms(emulator: RunningEmulator) -> None:
+    new = support.ask(emulator, "GET", "/metadata/endpoints?api-version=2019-05-01")[1]
+    old = support.ask(emulator, "GET", "/metadata/endpoints?api-version=2015-01-01")[1]
+    assert [cloud["name"] for cloud in new] == ["EmulatedAzure"]
+    assert new[0]["authentication"]["loginEndpoint"] == old["authentication"]["loginEndpoint"]
+    assert old["portalEndpoint"].rstrip("/") == new[0]["portal"]
+
+
 def test_keys_of_the_tenant_verify_its_tokens(emulator: RunningEmulator) -> None:
     tenant = emulator.emulator.options.tenant
     _, found, _ = support.ask(emulator, "GET", f"/{tenant}/discovery/v2.0/keys")

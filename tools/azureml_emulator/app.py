@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import socket
@@ -38,7 +39,7 @@ class App:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._served = 0
+        self._served = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -133,8 +134,7 @@ class App:
         every = self._emulator.options.throttle
         if not every or request.path.startswith(CONTROL):
             return
-        self._served += 1
-        if self._served % every == 0:
+        if next(self._served) % every == 0:
             raise Refused(429, "TooManyRequests", "too many requests", {"Retry-After": "1"})
 
     def _log(self, request: Request, answer: Answer, route: str, fault: Fault | None, began: float) -> None:

@@ -13,12 +13,26 @@ from azureml_emulator.tokens import Tokens, audience_of, jwks, key_in
 
 anyone = partial(route, audience="anyone", shape="oauth", writes=False)
 ADFS = "adfs"
+HUB_VERSIONS = {"1.0", "2015-01-01", "2015-11-01"}
 
 
 @anyone("GET", "/metadata/endpoints")
 def clouds(emulator: Emulator, request: Request) -> Answer:
-    """The clouds there are: this one."""
+    """The clouds there are: this one. Old versions are answered as an Azure Stack Hub does."""
     here = f"https://localhost:{emulator.port}"
+    if request.query.get("api-version") in HUB_VERSIONS:
+        return Answer(
+            200,
+            {
+                "galleryEndpoint": "https://gallery.emu.test/",
+                "graphEndpoint": "https://graph.emu.test/",
+                "portalEndpoint": "https://portal.emu.test/",
+                "authentication": {
+                    "loginEndpoint": f"{here}/",
+                    "audiences": ["https://management.emu.test/"],
+                },
+            },
+        )
     return Answer(
         200,
         [
