@@ -109,6 +109,21 @@ def test_control_api(emulator: RunningEmulator) -> None:
     assert emulator.emulator.faults.attachment("EDGE1") == ("A", "b")
 
 
+def test_status_of_a_run_is_forced(
+    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from azureml.core import Experiment
+
+    monkeypatch.chdir(tmp_path)
+    run = Experiment(support.connect(emulator), "exp1").start_logging(run_id="run-1", snapshot_directory=None)
+    assert run.get_status() == "Running"
+    assert control(emulator, "POST", "runs/run-1/status", {"status": "Canceled"})[0] == 204
+    assert run.get_status() == "Canceled"
+    assert control(emulator, "POST", "runs/run-1/status", {"status": "Running"})[0] >= 400, "it has ended"
+    assert control(emulator, "POST", "runs/run-1/status", {"status": "Nonsense"})[0] >= 400
+    assert run.get_status() == "Canceled"
+
+
 def test_unknown_route_is_marked_and_answered(emulator: RunningEmulator) -> None:
     token = Tokens(emulator.emulator).issue("owner", "arm")
     status, said, _ = support.ask(emulator, "GET", "/subscriptions/x/nothing", None, token)
