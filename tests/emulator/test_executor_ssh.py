@@ -14,7 +14,7 @@ from testbed.base_image import Base
 from testbed.part import until
 from testbed.registry import Registry
 from testbed.vm import Vm
-from tests.emulator import executing
+from tests.emulator import executing, support
 from tests.emulator.executing import SDK, TRAIN, WAIT, file, given, managed, said, settled, status, submit
 
 pytestmark = pytest.mark.needs("vm")
@@ -209,18 +209,40 @@ def test_another_host_key(site: Site) -> None:
     assert "host key" in run.get_details()["error"]["error"]["message"]
 
 
-def test_port_that_is_taken_on_the_machine(site: Site) -> None:
-    """Another port leads to the emulator then, and the run knows it."""
+SUBMIT = """
+from azureml.core import Environment, Experiment, ScriptRunConfig
+from azureml.core.conda_dependencies import CondaDependencies
+
+ws = connect()
+environment = Environment("trained")
+environment.python.conda_dependencies = CondaDependencies.create(pip_packages=[given["sdk"]])
+config = ScriptRunConfig(given["folder"], script="train.py", compute_target="edge1", environment=environment)
+config.run_config.environment_variables = {"COLOUR": "pink"}
+run = Experiment(ws, "exp1").submit(config)
+run.wait_for_completion(wait_post_processing=True, raise_on_error=False)
+answer = {"status": run.get_status(), "accuracy": run.get_metrics().get("accuracy"), "id": run.id}
+"""
+
+
+@pytest.mark.parametrize("topology", ["A", "B"])
+def test_port_that_is_taken_on_the_machine(site: Site, topology: str) -> None:
+    """Another port leads to the emulator then, and all addresses that the run is given follow it."""
     for port in (site.running.port, site.running.proxy_port):
         serve = (
             f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); print(1,flush=1); time.sleep(600)"
         )
         site.vm.run(["/bin/sh", "-c", f'nohup python3 -c "{serve}" >/tmp/taken{port} 2>&1 &'])
         until(lambda port=port: site.vm.path(f"/tmp/taken{port}").read_text(), "the port to be taken")
-    run = submit(site.ws, site.folder, "edge1", LATE, site.go, environment=managed(SDK))
-    site.let_go()
-    assert settled(site.running, run) == "Completed", file(site.running, run, STD)
-    assert run.get_metrics()["late"] == 1.5
+    code = site.folder / "code"
+    code.mkdir()
+    (code / "train.py").write_text(TRAIN, encoding="utf-8")
+    answer = support.outside(site.running, topology, SUBMIT, site.folder / "home", sdk=SDK, folder=str(code))
+    assert (answer["status"], answer["accuracy"]) == ("Completed", 0.75)
+    log = site.running.emulator.log
+    assert (log.unknown_routes, log.refused_hosts, log.failures) == ([], [], [])
+    if topology == "B":
+        asked = {request["host"] for request in log.requests if "/runs/" in request["path"]}
+        assert len(asked) == 2, asked
 
 
 @pytest.mark.needs("mmdebstrap", "skopeo", "registry", "podman")

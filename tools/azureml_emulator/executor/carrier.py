@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tarfile
 import tempfile
@@ -61,15 +62,28 @@ class Carrier:
     def carry(self) -> None:
         """Bring the run to its end, or as far as it gets before `stop`."""
         try:
+            self._try()
+        except _Stopped:
+            return
+        except Exception as error:
+            if not self._stopping.is_set():
+                log.exception("run %s", self._id)
+                self._end("Failed", "ServiceError", f"the executor failed: {type(error).__name__}")
+        finally:
+            if self._host is not None:
+                self._host.close()
+
+    def _try(self) -> None:
+        """All of it, but for what nobody thought of."""
+        try:
             self._host = self._take(str(self._run()["target"]))
             if self._run()["status"] in ENDED:
                 self._clear()
             else:
                 self._carry()
-        except _Stopped:
-            return
         except _Over:
-            self._halt()
+            with contextlib.suppress(Unreachable, Unfit):
+                self._halt()
             self._end("Canceled")
         except (Unfit, definition.Unusable, Refused) as error:
             self._end("Failed", "UserError", str(error))
@@ -78,13 +92,6 @@ class Carrier:
             self._end("Failed", "UserError", f"the environment could not be built; see {SYSTEM_LOG}")
         except Unreachable as error:
             self._end("Failed", "ServiceError", f"the compute target can't be reached: {error}")
-        except Exception as error:
-            if not self._stopping.is_set():
-                log.exception("run %s", self._id)
-                self._end("Failed", "ServiceError", f"the executor failed: {type(error).__name__}")
-        finally:
-            if self._host is not None:
-                self._host.close()
 
     def _carry(self) -> None:
         mine = self._mine()
@@ -182,7 +189,7 @@ class Carrier:
         if str(self._run()["status"]) not in (*ENDED, "CancelRequested"):
             self._advance("Finalizing", quiet=True)
             self._wait(self._emulator.options.slow)
-        if found["state"] == "ended":
+        if found["state"] in ("ended", "lost"):
             self._collect()
         if why == "canceled" or str(self._run()["status"]) == "CancelRequested":
             self._end("Canceled")
@@ -222,16 +229,13 @@ class Carrier:
                 self._say(f"{path!r} is left out: {refused.message}")
 
     def _halt(self) -> None:
-        """End the program, if it may have been started."""
+        """End the program, if it may have been started. Raises Unreachable, Unfit."""
         if "port" not in self._mine():
             return
         host = self._known()
-        try:
-            while host.ask("look", self._name)["state"] == "running":
-                host.ask("stop", self._name)
-                self._wait(SOON)
-        except (Unreachable, Unfit) as error:
-            log.warning("run %s: its program may go on: %s", self._id, error)
+        while host.ask("look", self._name)["state"] == "running":
+            host.ask("stop", self._name)
+            self._wait(SOON)
 
     def _end(self, status: str, code: str = "", message: str = "") -> None:
         """The last status, unless the record has one; then nothing of the run is left on its host."""
@@ -251,6 +255,7 @@ class Carrier:
         """Leave nothing of the run on its host; what can't be done now is left to the next start."""
         if self._host is not None and self._mine():
             try:
+                self._halt()
                 self._host.ask("remove", self._name)
             except (Unreachable, Unfit) as error:
                 log.warning("run %s: its folder stays on its host: %s", self._id, error)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from azureml_emulator.executor.host import FOLDER, LONG, Facts, Unfit
 
@@ -24,13 +25,17 @@ class LocalHost:
 
     def ask(self, verb: str, *words: str, order: Any = None, send: Path | None = None) -> dict[str, Any]:
         """See Host."""
-        data = json.dumps(order).encode() if send is None else send.read_bytes()
-        answer: dict[str, Any] = json.loads(self._run(verb, *words, stdin=data))
-        return answer
+        with tempfile.TemporaryFile() if send is None else send.open("rb") as stdin:
+            if send is None:
+                stdin.write(json.dumps(order).encode())
+                stdin.seek(0)
+            answer: dict[str, Any] = json.loads(self._run(stdin, verb, *words))
+            return answer
 
     def fetch(self, verb: str, *words: str, into: Path) -> None:
         """See Host."""
-        into.write_bytes(self._run(verb, *words))
+        with into.open("wb") as out:
+            self._run(subprocess.DEVNULL, verb, *words, out=out)
 
     def facts(self) -> Facts:
         """See Host: the one interpreter is the only one, and there are no containers."""
@@ -45,15 +50,17 @@ class LocalHost:
     def close(self) -> None:
         """See Host."""
 
-    def _run(self, verb: str, *words: str, stdin: bytes = b"") -> bytes:
+    def _run(self, stdin: IO[bytes] | int, verb: str, *words: str, out: IO[bytes] | int = subprocess.PIPE) -> bytes:
         environ = {name: os.environ[name] for name in _KEPT if name in os.environ}
         command = [self._python, "-I", str(FOLDER / "agent.py"), str(self._root), verb, *words]
         try:
-            done = subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=LONG, check=False)
+            done = subprocess.run(
+                command, stdin=stdin, stdout=out, stderr=subprocess.PIPE, env=environ, timeout=LONG, check=False
+            )
         except OSError as error:
             raise Unfit(f"{self._python} can't be run: {error.strerror}") from None
         except subprocess.TimeoutExpired:
             raise Unfit(f"{verb} did not end") from None
         if done.returncode != 0:
             raise Unfit(f"{verb} failed: {done.stderr[-400:].decode('utf-8', 'replace').strip()}")
-        return done.stdout
+        return done.stdout or b""

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple  # noqa: UP035 - Python 3.8
@@ -198,8 +199,7 @@ def take(folder: Path, *more: str) -> None:
         return
     # Made beside its place and renamed: a broken connection leaves nothing that looks whole.
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.parent / f".{os.getpid()}.new"
-    new.mkdir(mode=0o700)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=str(folder.parent)))
     try:
         unpack(sys.stdin.buffer, new)
         for name in more:
