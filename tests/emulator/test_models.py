@@ -91,6 +91,31 @@ def test_model_from_a_run_and_from_a_file(
     assert third.version == 3, "a deleted number came back"
 
 
+FLOW = """
+from pathlib import Path
+from azureml.core import Datastore, Environment, Model
+ws = connect()
+Path("weights.bin").write_bytes(bytes(100_000))
+made = Model.register(ws, "weights.bin", "m", tags={"a": "b"})
+down = Path(Model.list(ws, tags=["a"])[0].download("down", exist_ok=True)).read_bytes()
+store = ws.get_default_datastore()
+store.upload_files(["weights.bin"], target_path="data", overwrite=True, show_progress=False)
+env = Environment("e")
+env.python.user_managed_dependencies = True
+answer = {"id": made.id, "length": len(down), "files": store.download("files", prefix="data", show_progress=False),
+          "environment": env.register(ws).version}
+"""
+
+
+@pytest.mark.parametrize("topology", ["A", "B"])
+def test_client_of_its_own_process(emulator: RunningEmulator, tmp_path: Path, topology: str) -> None:
+    """What a script on somebody's machine does, by the service's own host names and in a cloud of its own."""
+    home = tmp_path / "somebody"
+    home.mkdir()
+    said = support.outside(emulator, topology, FLOW, home)
+    assert said == {"id": "m:1", "length": 100_000, "files": 1, "environment": "1"}
+
+
 def test_tags_change_and_properties_stay(
     emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
