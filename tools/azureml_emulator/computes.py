@@ -94,7 +94,9 @@ def attach(emulator: Emulator, name: str, body: Any) -> tuple[dict[str, Any], bo
         resource, shown, secret, found = _machine(emulator, properties)
         failure = failure or found
     elif kind.lower() == "kubernetes":
-        resource, shown = _cluster(emulator, properties)
+        resource, shown = _cluster(
+            emulator, properties, _as_sent(body, "properties", "properties", "instancetypes")
+        )
     else:
         raise Refused(400, "UnsupportedComputeType", f"Compute type '{kind[:64]}' cannot be attached here.")
     now = emulator.now()
@@ -189,7 +191,15 @@ def _host_of(emulator: Emulator, resource: str) -> str:
     return host
 
 
-def _cluster(emulator: Emulator, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _as_sent(value: Any, *path: str) -> Any:
+    """What is below this path, whose case is ignored, with its own keys as they are: they are somebody's names."""
+    for key in path:
+        items = value.items() if isinstance(value, dict) else ()
+        value = next((item for name, item in items if str(name).lower() == key), None)
+    return value
+
+
+def _cluster(emulator: Emulator, properties: dict[str, Any], types: Any) -> tuple[str, dict[str, Any]]:
     resource = str(properties.get("resourceid") or "")
     if not CLUSTER_ID.fullmatch(resource):
         raise Refused(400, "InvalidResourceId", f"'{resource[:256]}' is not the id of a cluster.")
@@ -200,7 +210,6 @@ def _cluster(emulator: Emulator, properties: dict[str, Any]) -> tuple[str, dict[
         raise Refused(400, "ValidationError", f"'{namespace[:64]}' is not the name of a namespace.")
     limits = {"cpu": "2", "memory": "8Gi"}
     own = {"nodeSelector": None, "resources": {"requests": {"cpu": "100m", "memory": "2Gi"}, "limits": limits}}
-    types = inner.get("instancetypes")
     return resource, {
         "namespace": namespace,
         "defaultInstanceType": str(inner.get("defaultinstancetype") or INSTANCE_TYPE),
