@@ -145,7 +145,8 @@ def add_federated(emulator: Emulator, request: Request, name: str) -> Answer:
 def github_token(emulator: Emulator, request: Request) -> Answer:
     """A job's identity token, for whoever holds the job's request token (here the control key), as GitHub's
     service answers it; `subject` and `life` (seconds) may be chosen for tests."""
-    if request.headers.get("authorization", "").lower() != f"bearer {emulator.control_key}".lower():
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or key != emulator.control_key:
         raise Refused(401, "Unauthorized", "the request token is wrong")
     life = request.query.get("life", "")
     token = assertions.job_token(

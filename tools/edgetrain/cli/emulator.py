@@ -9,7 +9,7 @@ import click
 from azureml_emulator.cli import log, up
 from edgetrain.core.errors import UsageError
 
-NEEDED = ("starlette", "uvicorn", "jwt", "cryptography")
+NEEDED = ("starlette", "uvicorn", "jwt", "asyncssh", "cryptography", "certifi")
 
 
 @click.group()
