@@ -59,6 +59,7 @@ def test_a_recording_of_the_unmodified_client(tmp_path: Path) -> None:
             done = subprocess.run(
                 [sys.executable, "-c", CLIENT, *named, *place],
                 env={**os.environ, **environment, "HOME": str(home.parent), "AZURE_CONFIG_DIR": str(tmp_path)},
+                cwd=tmp_path,
                 capture_output=True,
                 text=True,
                 check=False,
