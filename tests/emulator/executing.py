@@ -14,6 +14,7 @@ from azureml_emulator.options import Options
 from azureml_emulator.server import RunningEmulator, start
 from testbed.part import cache_folder, until
 from testbed.vm import Vm
+from tests.emulator import support
 
 SDK = "azureml-core==1.61.0.post4"
 VM = "/subscriptions/s1/resourceGroups/hub/providers/Microsoft.Compute/virtualMachines/edge"
@@ -67,19 +68,12 @@ def emulator(folder: Path, **more: Any) -> Iterator[RunningEmulator]:
 def workspace(running: RunningEmulator, home: Path) -> Iterator[Any]:
     """The workspace by the service's own names, with nothing of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment("A", home / "azure").items():
-            patch.setenv(name, value)
-        patch.setenv("HOME", str(home))
-        from azureml.core import Run, Workspace
-        from azureml.core.authentication import ServicePrincipalAuthentication
+        support.enter(running, patch, home / "home")
+        from azureml.core import Run
 
         patch.setattr(Run, "_WAIT_COMPLETION_POLLING_INTERVAL_MIN", 0.2)
         patch.setattr(Run, "_WAIT_COMPLETION_POLLING_INTERVAL_MAX", 0.5)
-        chosen, who = running.emulator.options, running.principal()
-        auth = ServicePrincipalAuthentication(
-            chosen.tenant, who["clientId"], who["clientSecret"], cloud="AzureCloud", _enable_caching=False
-        )
-        yield Workspace(chosen.subscription, chosen.group, chosen.workspace, auth=auth)
+        yield support.connect(running)
 
 
 def attach_cluster(ws: Any, name: str = "arc1") -> Any:

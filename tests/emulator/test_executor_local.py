@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from azureml_emulator import runs
+from azureml_emulator.emulator import Emulator
 from azureml_emulator.executor import preparing
 from azureml_emulator.executor.host import Unfit
 from azureml_emulator.executor.local import LocalHost
@@ -191,6 +193,21 @@ def test_emulator_stopped_and_started_in_the_middle(tmp_path: Path) -> None:
             assert run.get_status() == "Completed"
             # Nothing of it stays.
             until(lambda: not any((again.folder / "runs" / "runs").glob("*")), "the run's folder to go")
+
+
+def test_cancelled_while_nobody_looked(tmp_path: Path) -> None:
+    """What was asked for before the emulator stopped is done by the next one."""
+    with executing.emulator(tmp_path) as running, executing.workspace(running, tmp_path) as ws:
+        executing.attach_cluster(ws)
+        run = submit(ws, tmp_path, "arc1", WAIT, str(tmp_path / "never"))
+        said(running, run, "before")
+        running.stop()
+        between = Emulator(running.emulator.options)
+        runs.set_status(between, run.id, "CancelRequested")
+        between.store.close()
+        with start(running.emulator.options) as again:
+            assert settled(again, run) == "Canceled"
+            assert file(again, run, STD) == "before\n"
 
 
 def test_program_that_vanished(tmp_path: Path) -> None:

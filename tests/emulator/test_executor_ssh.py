@@ -198,6 +198,26 @@ def test_machine_that_stays_away(tmp_path: Path) -> None:
         assert f"{vm.address}:22 does not answer" in error["message"]
 
 
+def test_machine_that_leaves_in_the_middle(tmp_path: Path) -> None:
+    """The run has failed though its program goes on; the next emulator ends that and clears it away."""
+    with Vm("leaver") as vm, executing.emulator(tmp_path, hosts=executing.hosts(vm), patience=1.0) as running:
+        with executing.workspace(running, tmp_path) as ws:
+            executing.attach_vm(ws, vm)
+            lonely = Site(running, ws, vm, tmp_path)
+            run = submit(ws, tmp_path, "edge1", WAIT, lonely.go)
+            said(running, run, "before")
+            vm.stop_sshd()
+            assert settled(running, run) == "Failed"
+            assert run.get_details()["error"]["error"]["code"] == "ServiceError"
+        running.stop()
+        assert [line for line in vm.processes().values() if "train.py" in line]
+        vm.start_sshd()
+        with start(running.emulator.options) as again:
+            until(lambda: lonely.folders() == [], "the run's folder to go")
+            assert not [line for line in vm.processes().values() if "train.py" in line]
+            assert status(again, run) == "Failed"
+
+
 def test_another_host_key(site: Site) -> None:
     """The machine that answers is not the one that was attached: nothing is sent to it."""
     with Vm("other") as other:
