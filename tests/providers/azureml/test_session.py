@@ -16,6 +16,8 @@ import pytest
 from azureml_emulator.faults import ALWAYS
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.secret import Secret
+from edgetrain.providers.azureml.auth import Token, Tokens
 from edgetrain.providers.azureml.retries import ATTEMPTS, LONGEST_WAIT
 from edgetrain.providers.azureml.session import Session, shared
 from tests.contract.compute import until
@@ -238,6 +240,29 @@ def test_calls_inside_calls_do_not_multiply(workspace_emulator: RunningEmulator,
     with pytest.raises(Transient):
         by_sdk(one)
     assert len(asked(workspace_emulator, "GET /subscriptions/")) == ATTEMPTS
+
+
+def test_a_cloud_that_does_not_answer_is_asked_no_more_often(
+    workspace_emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    one = session(workspace_emulator, tmp_path, "B")
+    workspace_emulator.fault("GET /metadata/", 503, count=ALWAYS)
+    with pytest.raises(Transient):
+        by_sdk(one)
+    assert len(workspace_emulator.requests) == ATTEMPTS
+
+
+def test_a_token_may_say_nothing_of_its_tenant(workspace_emulator: RunningEmulator, tmp_path: Path) -> None:
+    """As those of an ADFS may; the SDK's own classes would fail."""
+    from azureml_emulator.tokens import Tokens as Issuer
+
+    issuer = Issuer(workspace_emulator.emulator)
+    told = jwt.decode(issuer.issue("owner", "arm"), options={"verify_signature": False})
+    del told["tid"]
+    one = session(workspace_emulator, tmp_path)
+    one._made["tokens"] = Tokens(lambda audience: Token(Secret(issuer.sign(told)), 3600))
+    assert by_sdk(one) is not None
+    assert sign_ins(workspace_emulator) == 0
 
 
 @WAYS

@@ -137,6 +137,7 @@ def refusal(
     """The provider error of an answer with this status while doing `what`; `text` stands in for a body's words."""
     code, said = words(body)
     said = shown(said or text, secrets)
+    name = code if code.isalnum() else ""
     message = f"{what}: the service answered {status}{f' {code}' if code else ''}{f': {said}' if said else ''}"
     told = f"{code} {said}"
     if status == 401:
@@ -161,7 +162,7 @@ def refusal(
     if status in {409, 412, 423}:
         if _QUOTA.search(code):
             return Rejected(message, reason="QuotaExceeded", fix="ask for more quota, or free some")
-        return Conflict(message, reason=code or None, fix="look in the workspace at what is there under this name")
+        return Conflict(message, reason=name or None, fix="look in the workspace at what is there under this name")
     if status in {408, 425, 429} or status >= 500:
         if status == 501:
             return Rejected(message, reason="NotServed", fix="the workspace's service does not know this call")
@@ -175,7 +176,7 @@ def refusal(
         return Rejected(message, reason="Redirected", fix="check the endpoints of the cloud in edgetrain.yaml")
     if _QUOTA.search(told):
         return Rejected(message, reason="QuotaExceeded", fix="ask for more quota, or free some")
-    return Rejected(message, reason=code or "Refused", fix="change what the service refuses, as the message says")
+    return Rejected(message, reason=name or "Refused", fix="change what the service refuses, as the message says")
 
 
 def translate(error: BaseException, what: str, secrets: Iterable[Secret] = ()) -> ProviderError:
@@ -196,6 +197,10 @@ def translate(error: BaseException, what: str, secrets: Iterable[Secret] = ()) -
                 text="" if response is not None else _message(link),
                 secrets=secrets,
             )
+        if {kind.__name__ for kind in type(link).__mro__} & _TROUBLE:
+            # This is what failed; an answer further on is what was being handled when it did: the SDK makes an
+            # experiment because it was told 404.
+            return _without_answer(chain, what, secrets)
     for link in chain:
         told = _message(link)[:_READ]
         found, after = _TOLD_STATUS.search(told), _TOLD_WAIT.search(told)

@@ -150,6 +150,7 @@ class Session:
             self._enter()
             return self._renewed(lambda: self._translated(act, what))
 
+        _ = self.tokens  # asking a declared cloud for its addresses has tries of its own
         # Inside another call it is that one's to try again: else the tries would multiply.
         return self._retried(once) if again and not self._inside.depth else once()
 
