@@ -111,9 +111,11 @@ class AzuremlVmCompute:
         if record is None:
             return state
         if state.phase is RunPhase.ENDED:
-            # The wrapper reads what the run left: let it, before the run is recorded and cleared away.
-            waits = not record.over and self._since(state.ended) < self._finalizing
-            return replace(state, phase=RunPhase.RUNNING, ended_by="", exit_code=None) if waits else state
+            # The wrapper reads what a run left: let it, before the run is recorded and cleared away.
+            left = state.ended_by == "exit" and state.exit_code == 0 and not record.over
+            if left and self._since(state.ended) < self._finalizing:
+                return replace(state, phase=RunPhase.RUNNING, ended_by="", exit_code=None, ended=None)
+            return state
         if not record.over:
             return state if state.phase in GOING else RunState(RunPhase.PREPARING)
         record = self.submissions.get(run_id) or record
