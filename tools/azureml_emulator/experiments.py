@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import datetime
 from typing import Any
 
 from azureml_emulator.emulator import Emulator
@@ -33,6 +34,13 @@ def numbered(emulator: Emulator, identity: str) -> dict[str, Any]:
     if pointer is None:
         raise Refused(404, "UserError", f"Experiment with id {identity} was not found")
     return named(emulator, pointer["name"])
+
+
+def listed(emulator: Emulator) -> list[dict[str, Any]]:
+    """All that are not too new for a list (`options.lag`), oldest first."""
+    horizon = emulator.now() - emulator.options.lag
+    found = [one for _, one in emulator.store.scan("experiment")]
+    return [one for one in found if datetime.fromisoformat(one["createdUtc"]).timestamp() <= horizon]
 
 
 def ensure(emulator: Emulator, name: str) -> dict[str, Any]:

@@ -78,12 +78,14 @@ class _Has:
         return self.key in _map(document, self.where)
 
 
-def parse(text: str | None) -> Test:
+def parse(text: Any) -> Test:
     """Whether a document passes the filter; an empty one lets all pass. Raises Refused."""
-    if not text or not text.strip():
+    if text is None or text == "":
         return lambda document: True
-    if len(text) > MAX_LENGTH:
-        raise _bad(text)
+    if not isinstance(text, str) or len(text) > MAX_LENGTH:
+        raise _bad(str(text))
+    if not text.strip():
+        return lambda document: True
     parser = _Parser(text)
     test = parser.any_of(0)
     if text[parser.at :].strip():

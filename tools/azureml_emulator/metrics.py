@@ -19,8 +19,9 @@ def add(emulator: Emulator, run_id: str, metric: dict[str, Any]) -> None:
 
     Raises Refused.
     """
-    name, rows = str(metric.get("name") or ""), metric.get("value") or []
-    if not name or len(name) > MAX_NAME or not isinstance(rows, list):
+    name, rows, columns = str(metric.get("name") or ""), metric.get("value") or [], metric.get("columns") or {}
+    shaped = isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and isinstance(columns, dict)
+    if not name or len(name) > MAX_NAME or not shaped:
         raise Refused(400, "UserError", "the metric has no name, or no rows")
     strict = emulator.options.strict
     if strict and len(rows) > MAX_BATCH:
@@ -39,7 +40,7 @@ def add(emulator: Emulator, run_id: str, metric: dict[str, Any]) -> None:
                 "rows": [],
                 "ids": [],
             }
-        _columns(kept["columns"], metric.get("columns") or {}, strict)
+        _columns(kept["columns"], columns, strict)
         known = set(kept["ids"])
         for at, row in enumerate(rows):
             identity = f"{row.get('metricId')}/{at}"

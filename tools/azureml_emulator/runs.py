@@ -31,6 +31,7 @@ FIELDS = {
         *("error", "warnings", "services"),
     )
 }
+TEXTS = {"parentrunid", "name", "displayname", "description", "runtype", "scriptname", "target", "canceluri"}
 # Set by whoever makes the run, and for good.
 FIXED = ("parentRunId", "createdFrom")
 
@@ -258,10 +259,13 @@ def _merge(emulator: Emulator, run: dict[str, Any], changes: Mapping[str, Any]) 
     for key, value in changes.items():
         low = key.lower()
         if key.startswith("_"):
+            # Of our own making: no client has such keys.
             run[key] = value
         elif low in {"tags", "properties"}:
-            _merge_entries(run[low], value, low, strict)
+            merge_entries(run[low], value, low, strict)
         elif low in FIELDS and value is not None and (new or FIELDS[low] not in FIXED):
+            if low in TEXTS and not isinstance(value, str):
+                raise Refused(400, "UserError", f"{FIELDS[low]} is not a string")
             run[FIELDS[low]] = value
     if strict and len(str(run["description"] or "")) > MAX_DESCRIPTION:
         raise Refused(400, "UserError", f"a run's description has at most {MAX_DESCRIPTION} characters")
@@ -270,7 +274,8 @@ def _merge(emulator: Emulator, run: dict[str, Any], changes: Mapping[str, Any]) 
         inner["message"] = str(inner.get("message") or "")[:MAX_ERROR]
 
 
-def _merge_entries(kept: dict[str, Any], given: Any, what: str, strict: bool) -> None:
+def merge_entries(kept: dict[str, Any], given: Any, what: str, strict: bool) -> None:
+    """Add tags or properties to those that are there. Raises Refused."""
     if given is None:
         return
     if not isinstance(given, dict):

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from azureml_emulator import blobs, sas
+from azureml_emulator.bodies import objects, pick
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Refused, insensitive
 
@@ -45,17 +46,17 @@ def digests(emulator: Emulator, snapshot_id: str) -> dict[str, str]:
 
 def create(emulator: Emulator, snapshot_id: str, body: Any) -> dict[str, Any]:
     """Take a snapshot from the client's tree, its list of new files and its parent. Raises Refused."""
-    tree: Any = _pick(body, "DirTreeNode")
+    tree: Any = pick(body, "DirTreeNode")
     wanted: dict[str, str] = {}
     if not isinstance(tree, dict):
         raise Refused(400, "UserError", "the snapshot has no DirTreeNode")
     _walk(tree, "", wanted)
     fresh = {}
-    for node in _pick(_pick(body, "FileRevisionList"), "FileNodes") or []:
+    for node in objects(pick(body, "FileRevisionList"), "FileNodes"):
         low = insensitive(node)
         fresh[path_of(str(low.get("fullname", "")))] = _uploaded(emulator, str(low.get("bloburi", "")), low)
     with emulator.store.transaction():
-        parent_id = str(_pick(body, "ParentSnapshotId") or NONE)
+        parent_id = str(pick(body, "ParentSnapshotId") or NONE)
         parent = get(emulator, parent_id)
         if parent is None and parent_id != NONE:
             raise Refused(400, "UserError", f"the parent snapshot {parent_id[:40]} is not known")
@@ -73,8 +74,8 @@ def create(emulator: Emulator, snapshot_id: str, body: Any) -> dict[str, Any]:
             "parentId": parent_id,
             "root": tree,
             "files": kept,
-            "tags": _pick(body, "Tags"),
-            "properties": _pick(body, "Properties") or {},
+            "tags": pick(body, "Tags"),
+            "properties": pick(body, "Properties") or {},
             "createdUtc": emulator.time(),
         }
         before = get(emulator, snapshot_id)
@@ -117,10 +118,13 @@ def path_of(name: str) -> str:
 def _walk(node: dict[str, Any], path: str, found: dict[str, str], depth: int = 0) -> None:
     if depth > MAX_DEPTH or len(found) > MAX_FILES:
         raise Refused(400, "UserError", "the snapshot's tree is too large")
-    if str(_pick(node, "type")).lower() in {"file", "0"}:
-        found[path_of(path)] = str(_pick(node, "hash"))
+    if str(pick(node, "type")).lower() in {"file", "0"}:
+        found[path_of(path)] = str(pick(node, "hash"))
         return
-    for name, child in (_pick(node, "children") or {}).items():
+    children = pick(node, "children") or {}
+    if not isinstance(children, dict):
+        raise Refused(400, "UserError", "the snapshot's tree can't be read")
+    for name, child in children.items():
         if "/" in name or not isinstance(child, dict):
             raise Refused(400, "UserError", "the snapshot's tree can't be read")
         _walk(child, f"{path}/{name}" if path else name, found, depth + 1)
@@ -140,9 +144,3 @@ def _file(emulator: Emulator, path: str) -> Path:
     if blob is None:
         raise Refused(404, "UserError", "a file of the snapshot is gone")
     return blob.file
-
-
-def _pick(value: Any, wanted: str) -> Any:
-    if not isinstance(value, dict):
-        return None
-    return next((item for key, item in value.items() if str(key).lower() == wanted.lower()), None)

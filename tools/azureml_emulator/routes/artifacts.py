@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from azureml_emulator import artifacts, filters, runs
+from azureml_emulator import artifacts, bodies, filters, runs
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.errors import worded
-from azureml_emulator.message import Answer, Refused, Request, insensitive
+from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routes.runs import found_run, of_run
 from azureml_emulator.routing import route
 
@@ -19,7 +19,7 @@ MAX_BATCH = 50
 def declare(emulator: Emulator, request: Request, origin: str, container: str) -> Answer:
     """Records for files that are to be uploaded, and where to. Answers under the names as they were sent."""
     runs.allow_container(emulator, request, origin, container)
-    wanted = [str(one.get("path") or "") for one in insensitive(request.json()).get("paths") or []]
+    wanted = [str(bodies.pick(one, "path") or "") for one in bodies.objects(bodies.given(request), "paths")]
     if len(wanted) > MAX_BATCH:
         raise Refused(400, "UserError", f"at most {MAX_BATCH} artifacts in one call")
     made: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def declare(emulator: Emulator, request: Request, origin: str, container: str) -
 @route("POST", ARTIFACTS + "/metadata")
 def declare_one(emulator: Emulator, request: Request) -> Answer:
     """One record."""
-    low = insensitive(request.json())
+    low = bodies.lowered(request)
     origin, container, path = (str(low.get(key) or "") for key in ("origin", "container", "path"))
     runs.allow_container(emulator, request, origin, container)
     return Answer(200, artifacts.declare(emulator, origin, container, path))

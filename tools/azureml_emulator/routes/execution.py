@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from azureml_emulator import computes, experiments, runs, snapshots
+from azureml_emulator import bodies, computes, experiments, runs, snapshots
+from azureml_emulator.bodies import pick
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routing import route
@@ -16,7 +17,7 @@ EXECUTION = "/execution/v1.0{WS}"
 @route("POST", EXECUTION + "/experiments/{name}/snapshotrun")
 def submit(emulator: Emulator, request: Request, name: str) -> Answer:
     """Submit a run. The same submission under the same id is the same run: the client tries again after 500."""
-    body = request.json()
+    body = bodies.given(request)
     run_id = next((value for key, value in request.query.items() if key.lower() == "runid"), "") or str(
         pick(body, "runId") or f"{name}_{int(emulator.now())}_{uuid.uuid4().hex[:8]}"
     )
@@ -52,7 +53,7 @@ def _created(
         "scriptName": pick(settings, "script"),
         "tags": pick(body, "Tags"),
         "properties": {
-            **(pick(body, "Properties") or {}),
+            **_map(pick(body, "Properties")),
             "_azureml.ComputeTargetType": "remote",
             "ContentSnapshotId": snapshot,
             "ProcessInfoFile": "azureml-logs/process_info.json",
@@ -80,11 +81,8 @@ def cancel(emulator: Emulator, request: Request, name: str, run_id: str) -> Answ
     return Answer(200, {"runId": run_id})
 
 
-def pick(value: Any, wanted: str) -> Any:
-    """The value under a key in any case, None if it is not there."""
-    if not isinstance(value, dict):
-        return None
-    return next((item for key, item in value.items() if str(key).lower() == wanted.lower()), None)
+def _map(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _compute(emulator: Emulator, target: str) -> None:

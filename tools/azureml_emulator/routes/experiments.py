@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from azureml_emulator import experiments, filters, runs
+from azureml_emulator import bodies, experiments, filters, runs
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Answer, Refused, Request, insensitive
 from azureml_emulator.routing import route
@@ -33,7 +33,7 @@ def list_experiments(emulator: Emulator, request: Request) -> Answer:
 @route("POST", HISTORY + "/experiments:query", writes=False)
 def query_experiments(emulator: Emulator, request: Request) -> Answer:
     """Those that pass a filter."""
-    return Answer(200, _page(emulator, insensitive(request.json())))
+    return Answer(200, _page(emulator, bodies.lowered(request)))
 
 
 def _page(emulator: Emulator, given: Any, prefix: str = "") -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _page(emulator: Emulator, given: Any, prefix: str = "") -> dict[str, Any]:
     test = filters.parse(given.get(prefix + "filter"))
     found = [
         one
-        for _, one in emulator.store.scan("experiment")
+        for one in experiments.listed(emulator)
         if (view == "all" or bool(one["archivedTime"]) == (view == "archivedonly")) and test(one)
     ]
     found = filters.ordered(found, given.get(prefix + "orderby"))
@@ -59,18 +59,16 @@ def get_experiment_by_id(emulator: Emulator, request: Request, identity: str) ->
 @route("PATCH", HISTORY + "/experimentids/{identity}")
 def change_experiment(emulator: Emulator, request: Request, identity: str) -> Answer:
     """Tags (added to), description, archived or not."""
-    body = request.json()
+    body = bodies.given(request)
     with emulator.store.transaction():
         found = experiments.numbered(emulator, identity)
         for key, value in body.items():
             if key.lower() == "tags" and isinstance(value, dict):
-                found["tags"].update(value)
+                runs.merge_entries(found["tags"], value, "tags", emulator.options.strict)
             elif key.lower() == "description" and value is not None:
                 found["description"] = str(value)
             elif key.lower() == "archive" and value is not None:
                 found["archivedTime"] = (found["archivedTime"] or emulator.time()) if value else None
-        if emulator.options.strict and len(found["tags"]) > runs.MAX_ENTRIES:
-            raise Refused(400, "UserError", f"an experiment has at most {runs.MAX_ENTRIES} tags")
         emulator.store.put("experiment", found["name"], found)
     return Answer(200, found)
 
@@ -92,7 +90,7 @@ def delete_experiment_tags(emulator: Emulator, request: Request, identity: str) 
     """Take tags away."""
     with emulator.store.transaction():
         found = experiments.numbered(emulator, identity)
-        for tag in insensitive(request.json()).get("tags") or []:
-            found["tags"].pop(str(tag), None)
+        for tag in bodies.texts(bodies.given(request), "tags"):
+            found["tags"].pop(tag, None)
         emulator.store.put("experiment", found["name"], found)
     return Answer(200, {"errors": {}})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from azureml_emulator import filters, metrics, runs
+from azureml_emulator import bodies, filters, metrics, runs
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.errors import worded
-from azureml_emulator.message import Answer, Refused, Request, insensitive
+from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routing import route
 
 METRIC = "/metric/v2.0{WS}/runs/{run_id}"
@@ -19,9 +19,8 @@ def post_metrics(emulator: Emulator, request: Request, run_id: str) -> Answer:
     """Rows of several metrics; one that is refused does not hinder the others."""
     runs.allow(emulator, request, run_id)
     runs.needed(emulator, run_id)
-    body = request.json()
     errors = []
-    for metric in body.get("values") or []:
+    for metric in bodies.objects(bodies.given(request), "values"):
         try:
             metrics.add(emulator, run_id, metric)
         except Refused as refused:
@@ -34,7 +33,7 @@ def post_metrics(emulator: Emulator, request: Request, run_id: str) -> Answer:
 def list_metrics(emulator: Emulator, request: Request, run_id: str) -> Answer:
     """Which metrics a run has."""
     runs.needed(emulator, run_id)
-    given = insensitive(request.json())
+    given = bodies.lowered(request)
     found = [
         {
             "metricKey": {"namespace": "", "name": metric["name"], "labels": None, "labelsHash": ""},
@@ -52,7 +51,7 @@ def list_metrics(emulator: Emulator, request: Request, run_id: str) -> Answer:
 def get_metric(emulator: Emulator, request: Request, run_id: str) -> Answer:
     """All rows of one metric, in order, by pages."""
     run = runs.needed(emulator, run_id)
-    given = insensitive(request.json())
+    given = bodies.lowered(request)
     name = str(given.get("metricname") or "")
     found = metrics.get(emulator, run_id, name)
     if found is None:

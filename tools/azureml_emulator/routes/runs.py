@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from azureml_emulator import artifacts, events, experiments, filters, runs
+from azureml_emulator import artifacts, bodies, events, experiments, filters, runs
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.errors import worded
-from azureml_emulator.message import Answer, Refused, Request, insensitive
+from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routing import Handler, route
 from azureml_emulator.tokens import Tokens
 
@@ -72,7 +72,7 @@ def get_workspace_run(emulator: Emulator, request: Request, run_id: str) -> Answ
 def change_run(emulator: Emulator, request: Request, run_id: str, name: str = "", identity: str = "") -> Answer:
     """Change a run, or make it."""
     experiment = experiment_of(emulator, name, identity)
-    run = _upsert(emulator, request, experiment, run_id, request.json())
+    run = _upsert(emulator, request, experiment, run_id, bodies.given(request))
     return Answer(200, runs.view(emulator, run, request.host))
 
 
@@ -81,8 +81,8 @@ def change_runs(emulator: Emulator, request: Request, name: str = "", identity: 
     """Change or make several; one that is refused does not hinder the others."""
     experiment = experiment_of(emulator, name, identity)
     done, errors = {}, {}
-    for body in insensitive_list(request.json(), "runs"):
-        run_id = str(next((value for key, value in body.items() if key.lower() == "runid"), ""))
+    for body in bodies.objects(bodies.given(request), "runs"):
+        run_id = str(bodies.pick(body, "runId") or "")
         try:
             run = _upsert(emulator, request, experiment, run_id, body)
             done[run_id] = runs.view(emulator, run, request.host)
@@ -91,19 +91,13 @@ def change_runs(emulator: Emulator, request: Request, name: str = "", identity: 
     return Answer(200, {"runs": done, "errors": errors})
 
 
-def insensitive_list(body: Any, wanted: str) -> list[dict[str, Any]]:
-    """The list of objects under a key in any case."""
-    found = next((value for key, value in body.items() if key.lower() == wanted), None) or []
-    return [one for one in found if isinstance(one, dict)]
-
-
 def _upsert(
     emulator: Emulator, request: Request, experiment: dict[str, Any], run_id: str, body: dict[str, Any]
 ) -> dict[str, Any]:
     with emulator.store.transaction():
         run = runs.get(emulator, run_id)
         if run is None:
-            parent = next((value for key, value in body.items() if key.lower() == "parentrunid"), None)
+            parent = bodies.pick(body, "parentRunId")
             runs.allow(emulator, request, str(parent or run_id))
             return runs.create(emulator, experiment, run_id, body, by=request.principal, host=request.host)
         if run["experimentId"] != experiment["experimentId"]:
@@ -139,9 +133,7 @@ def get_details(emulator: Emulator, request: Request, run_id: str, name: str = "
         *("runId", "target", "status", "parentRunId", "startTimeUtc", "endTimeUtc"),
         *("error", "warnings", "tags", "properties", "revision"),
     )
-    definition = next(
-        (value for key, value in (run["_definition"] or {}).items() if key.lower() == "configuration"), None
-    )
+    definition = bodies.pick(run["_definition"], "Configuration")
     return Answer(
         200,
         {
@@ -164,7 +156,7 @@ def query_runs(emulator: Emulator, request: Request, name: str = "", identity: s
     """The runs of an experiment that pass a filter."""
     experiment = experiment_of(emulator, name, identity)
     mine = [run for run in runs.every(emulator) if run["experimentId"] == experiment["experimentId"]]
-    return _page(emulator, request, mine, insensitive(request.json()))
+    return _page(emulator, request, mine, bodies.lowered(request))
 
 
 @of_experiment("GET", "/runs")
@@ -210,7 +202,7 @@ def post_event(emulator: Emulator, request: Request, run_id: str, name: str = ""
     """One event of a run."""
     found_run(emulator, name, identity, run_id)
     runs.allow(emulator, request, run_id)
-    events.apply(emulator, run_id, insensitive_event(request.json()))
+    events.apply(emulator, run_id, _event(bodies.given(request)))
     return Answer(200, {})
 
 
@@ -219,8 +211,8 @@ def post_events(emulator: Emulator, request: Request, name: str = "", identity: 
     """Events of several runs; one that is refused does not hinder the others."""
     experiment_of(emulator, name, identity)
     errors = []
-    for body in insensitive_list(request.json(), "events"):
-        event = insensitive_event(body)
+    for body in bodies.objects(bodies.given(request), "events"):
+        event = _event(body)
         run_id = str(event["data"].get("runid") or "")
         try:
             found_run(emulator, name, identity, run_id)
@@ -231,10 +223,7 @@ def post_events(emulator: Emulator, request: Request, name: str = "", identity: 
     return Answer(200, {"errors": errors})
 
 
-def insensitive_event(body: Any) -> dict[str, Any]:
-    """An event with its keys, and those of its data, in lower case. Raises Refused."""
-    if not isinstance(body, dict):
-        raise Refused(400, "UserError", "the event is not an object")
+def _event(body: dict[str, Any]) -> dict[str, Any]:
     event = {str(key).lower(): value for key, value in body.items()}
     data = event.get("data") or {}
     event["data"] = {str(key).lower(): value for key, value in data.items()} if isinstance(data, dict) else {}

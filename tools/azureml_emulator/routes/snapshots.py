@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from azureml_emulator import sas, snapshots
+from azureml_emulator import bodies, sas, snapshots
 from azureml_emulator.emulator import Emulator
-from azureml_emulator.message import Answer, Refused, Request, insensitive
+from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routing import route
 
 CONTENT = ("/content/v1.0{WS}/snapshots", "/content/v2.0{WS}/snapshots")
@@ -24,7 +24,7 @@ def get_latest(emulator: Emulator, request: Request) -> Answer:
 @route("POST", CONTENT[1] + "/getblob")
 def get_blob(emulator: Emulator, request: Request) -> Answer:
     """Where the new files of a snapshot are uploaded to."""
-    names = [str(name) for name in insensitive(request.json()).get("filenames") or []]
+    names = bodies.texts(bodies.given(request), "FileNames")
     if len(names) > MAX_NAMES:
         raise Refused(400, "UserError", f"a snapshot has at most {MAX_NAMES} files")
     folder = uuid.uuid4().hex
@@ -43,7 +43,7 @@ def create_snapshot(emulator: Emulator, request: Request, snapshot_id: str) -> A
         identity = str(uuid.UUID(snapshot_id))
     except ValueError:
         raise Refused(400, "UserError", "a snapshot's id is a GUID") from None
-    return Answer(200, _shown(snapshots.create(emulator, identity, request.json())))
+    return Answer(200, _shown(snapshots.create(emulator, identity, bodies.given(request))))
 
 
 @route("POST", CONTENT[1] + "/{snapshot_id}/zip", writes=False)
