@@ -1,119 +1,73 @@
-"""A repository moves from MLflow to Azure ML; what somebody does there by hand is seen, mended or left alone."""
+"""A repository moves from the embedded workspace to Azure ML: one edit, and a plan that says what it means."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from azureml_emulator.server import RunningEmulator
-from edgetrain.reconcile.drift import drift
-from edgetrain.reconcile.planning import make_plan
+from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Status
-from edgetrain.reconcile.verify import verify
-from tests.apply.site import SmallSite
-from tests.emulator import support
-from tests.emulator.fixtures import make_emulator  # noqa: F401
+from tests.azure.site import AzureRepository
 
-# What is asked when nothing changed: to sign in, to find the services, and one list of each sort.
-MOST_REQUESTS = 20
-
-
-def block(emulator: RunningEmulator, folder: Path) -> str:
-    """What `edgetrain.yaml` says of the workspace; JSON is YAML."""
-    options, owner = emulator.emulator.options, emulator.principal()
-    secret = folder / "client-secret"
-    secret.write_text(owner["clientSecret"])
-    secret.chmod(0o600)
-    workspace = {
-        "type": "azureml",
-        "subscription": options.subscription,
-        "resourceGroup": options.group,
-        "name": options.workspace,
-        "auth": {
-            "type": "service-principal",
-            "tenant": options.tenant,
-            "clientId": owner["clientId"],
-            "clientSecret": {"secret": "sp"},
-        },
-    }
-    proxy = {"https": emulator.proxy_url, "caBundle": str(emulator.certificates.bundle)}
-    secrets = {"sp": {"source": {"file": str(secret)}}}
-    told = {"workspace": workspace, "proxy": proxy, "secrets": secrets}
-    return "".join(f"  {key}: {json.dumps(value)}\n" for key, value in told.items())
+pytestmark = [
+    pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo"),
+    pytest.mark.xdist_group("azure"),
+]
+Make = Callable[..., AzureRepository]
 
 
-def ids(site: SmallSite, refresh: bool = True) -> list[str]:
+def configure(site: AzureRepository, message: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Edit edgetrain.yaml on main, as the platform's people do."""
     site.sync()
-    return [change.id for change in make_plan(site.clone, refresh=refresh).changes]
+    file = site.clone / "edgetrain.yaml"
+    whole = yaml.safe_load(file.read_text())
+    change(whole["spec"])
+    file.write_text(yaml.safe_dump(whole, sort_keys=False))
+    site.push(message)
 
 
-def models(emulator: RunningEmulator) -> list[Any]:
-    from azureml.core import Model
+def planned(site: AzureRepository, *options: str) -> dict[str, Any]:
+    """The plan of main's tip, as a reviewer gets it."""
+    command = [sys.executable, "-m", "edgetrain", "-C", str(site.clone), "plan", "--format", "json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 4), done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
-    return sorted(Model.list(support.connect(emulator)), key=lambda model: int(model.version))
 
+def test_the_plan_says_what_a_move_means_and_apply_does_it_once(repository: Make) -> None:
+    site = repository(attached=False)
+    plain = f"127.0.0.1:{site.testbed.registry.port}"
+    azure = dict[str, Any]()
 
-@pytest.mark.xdist_group("azure")
-def test_a_released_version_moves_and_is_kept_as_recorded(
-    make_emulator: Callable[..., RunningEmulator],  # noqa: F811
-    surroundings: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    site = SmallSite(tmp_path / "a site").make()
-    site.apply()
+    def embedded(spec: dict[str, Any]) -> None:
+        azure["workspace"] = spec.pop("workspace")
+        spec["registries"] = {"acr": {"type": "oci", "host": plain, "plainHttp": True}}
+        spec["allowedBases"] = [one.replace(site.testbed.acr, plain) for one in spec["allowedBases"]]
+
+    configure(site, "Begin with the embedded workspace", embedded)
+    text = (site.clone / "experiments/mean/experiment.yaml").read_text()
+    site.write("experiments/mean/experiment.yaml", text.replace(site.testbed.acr, plain))
+    site.push("From the site's registry")
+    assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
     site.merge_proposal(1, production=1)
-    assert site.apply().good
-    site.sync()
-    emulator = make_emulator()
-    text = (site.clone / "edgetrain.yaml").read_text()
-    site.write("edgetrain.yaml", text.replace("spec:\n", "spec:\n" + block(emulator, tmp_path), 1))
-    [change] = make_plan(site.clone).changes
-    assert (change.id, change.reason) == ("workspace/mean@1", "WorkspaceChanged")
-    site.push("Move to Azure ML")
-    assert [(r.reason, r.status) for r in site.apply().results] == [("WorkspaceChanged", Status.APPLIED)]
-    [model] = models(emulator)
-    assert (model.tags["edgetrain.version"], model.tags["edgetrain.channel.production"]) == ("1", "true")
-    assert ids(site, refresh=False) == []
-    before = len(emulator.requests)
-    assert ids(site) == []
-    assert len(emulator.requests) - before <= MOST_REQUESTS
-    assert verify(site.clone, None, deep=True).holds
-    assert not drift(site.clone).any
+    assert {r.status for r in site.apply().results} == {Status.APPLIED}
+    assert site.runs() == []
 
-    # Somebody changes a tag in the portal, and registers a model of the same name.
-    model.update(tags={**model.tags, "edgetrain.record": "sha256:else"})
-    (tmp_path / "theirs.txt").write_text("theirs")
-    monkeypatch.chdir(tmp_path)
-    from azureml.core import Model
-
-    theirs = Model.register(support.connect(emulator), "theirs.txt", "mean")
-    found = drift(site.clone)
-    assert {c.id: c.reason for c in found.drifted} == {"workspace/mean@1": "WorkspaceDrifted"}
-    assert [what for _, what in found.foreign] == [f"registered by others, left alone: {theirs.version}"]
-    assert not verify(site.clone, None, deep=True).holds
-    assert [r.reason for r in site.apply().results] == ["Unreviewed"]
-    site.sync()
-    assert [r.reason for r in site.apply(reviewed=make_plan(site.clone, refresh=True)).results] == [
-        "WorkspaceDrifted"
-    ]
-    assert verify(site.clone, None, deep=True).holds
-
-    # Somebody deletes ours: what is gone is made again, under the number that Azure ML gives it.
-    models(emulator)[0].delete()
-    assert {c.id: c.reason for c in drift(site.clone).drifted} == {
-        "workspace/mean@1": "Missing",
-        "channel/mean/production": "ChannelDrifted",
-    }
-    again = site.apply()
-    assert {r.status for r in again.results} == {Status.APPLIED}
-    assert ids(site) == []
-    mine = [one for one in models(emulator) if one.tags.get("edgetrain.version") == "1"]
-    assert len(mine) == 1
-    assert mine[0].tags["edgetrain.channel.production"] == "true"
-    assert [one.version for one in models(emulator) if one.version == theirs.version] == [theirs.version]
-    assert verify(site.clone, None, deep=True).holds
+    configure(site, "Move to Azure ML", lambda spec: spec.update(azure))
+    changes = {change["id"]: change for change in planned(site)["changes"]}
+    assert changes["workspace/mean@1"]["reason"] == "WorkspaceChanged"
+    assert not any(change["operation"] in ("train", "push") for change in changes.values()), changes
+    assert {r.status for r in site.apply().results} == {Status.APPLIED}
+    [model] = site.models()
+    assert model.tags["edgetrain.version"] == "1"
+    assert "edgetrain.channel.production" in model.tags
+    assert planned(site)["changes"] == []
+    assert planned(site, "--refresh")["changes"] == []
+    assert site.apply().results == ()
