@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import NotFound
-from edgetrain.providers.diagnosis import REHEARSAL
 
 if TYPE_CHECKING:
     from edgetrain.providers.azureml.session import Session
@@ -46,6 +45,27 @@ class Wanted:
         text = json.dumps({"environment": 1, **vars(self)}, sort_keys=True)
         return f"edgetrain-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    @property
+    def dependencies(self) -> list[Any]:
+        """What is installed, as conda writes it; by hand, for the client would add packages and indexes of its
+        choice."""
+        return [f"python={PYTHON}", "pip", {"pip": list(self.packages)}]
+
+    @property
+    def base(self) -> str | None:
+        """The image that the service is told; it wants one also where runs are no containers."""
+        return self.image or (None if self.dockerfile else POD_BASE)
+
+    @property
+    def essence(self) -> dict[str, Any]:
+        """What makes it another one; see `essence_of`."""
+        return {
+            "interpreter": self.interpreter or None,
+            "packages": None if self.interpreter else self.dependencies,
+            "image": self.base,
+            "dockerfile": self.dockerfile or None,
+        }
+
     def made(self) -> Any:
         """As the client has it."""
         from azureml.core import Environment
@@ -56,35 +76,13 @@ class Wanted:
         if self.interpreter:
             found.python.interpreter_path = self.interpreter
         else:
-            # By hand: the client's own would add packages and indexes of its choice.
-            packages = {
-                "name": "edgetrain",
-                "dependencies": [f"python={PYTHON}", "pip", {"pip": list(self.packages)}],
-            }
+            packages = {"name": "edgetrain", "dependencies": self.dependencies}
             found.python.conda_dependencies = CondaDependencies(_underlying_structure=packages)
-        found.docker.base_image = self.image or None
+        found.docker.base_image = self.base
         found.docker.base_dockerfile = self.dockerfile or None
-        if not self.image and not self.dockerfile:
-            found.docker.base_image = (
-                POD_BASE  # never used: these runs are no containers; but the service wants one
-            )
         # The client's default holds an example variable.
         found._environment_variables = {}
         return found
-
-
-class Rehearsed(Wanted):
-    """One that nothing runs in, for `edgetrain doctor --live`. Azure ML keeps it: there is no taking away."""
-
-    @property
-    def name(self) -> str:
-        """The same each time, so that there is only one."""
-        return REHEARSAL
-
-
-def for_rehearsal() -> Wanted:
-    """The environment whose registration is tried."""
-    return Rehearsed(digest_bytes(b""), interpreter="python")
 
 
 def for_machine(requirements: bytes, interpreter: str) -> Wanted:
@@ -107,13 +105,13 @@ def ensure(session: Session, wanted: Wanted) -> Any:
         found = session.get("experimentation", f"/environment/v1.0{{WS}}/environments/{wanted.name}")
     except NotFound:
         found = None
-    if isinstance(found, Mapping) and found.get("version") and essence(found) == essence(_plain(made)):
+    if isinstance(found, Mapping) and found.get("version") and essence_of(found) == wanted.essence:
         made.version = str(found["version"])
         return made
     return session.call(lambda: made.register(session.workspace), f"registering environment {wanted.name}")
 
 
-def essence(document: Mapping[str, Any]) -> dict[str, Any]:
+def essence_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """What makes an environment another one; the service adds defaults of its own to the rest."""
     python, docker = _part(document, "python"), _part(document, "docker")
     managed = bool(_part(python, "userManagedDependencies"))
@@ -123,13 +121,6 @@ def essence(document: Mapping[str, Any]) -> dict[str, Any]:
         "image": _part(docker, "baseImage"),
         "dockerfile": _part(docker, "baseDockerfile"),
     }
-
-
-def _plain(environment: Any) -> Mapping[str, Any]:
-    from azureml.core._serialization_utils import _serialize_to_dict
-
-    found: Mapping[str, Any] = json.loads(json.dumps(_serialize_to_dict(environment)))
-    return found
 
 
 def _part(value: Any, name: str) -> Any:
