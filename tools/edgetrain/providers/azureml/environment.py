@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import NotFound
+from edgetrain.providers.diagnosis import REHEARSAL
 
 if TYPE_CHECKING:
     from edgetrain.providers.azureml.session import Session
@@ -83,6 +84,20 @@ class Wanted:
         # The client's default holds an example variable.
         found._environment_variables = {}
         return found
+
+
+class Rehearsed(Wanted):
+    """One that nothing runs in, for `edgetrain doctor --live`. Azure ML keeps it: there is no taking away."""
+
+    @property
+    def name(self) -> str:
+        """The same each time, so that there is only one."""
+        return REHEARSAL
+
+
+def for_rehearsal() -> Wanted:
+    """The environment whose registration is tried."""
+    return Rehearsed(digest_bytes(b""), interpreter="python")
 
 
 def for_machine(requirements: bytes, interpreter: str) -> Wanted:

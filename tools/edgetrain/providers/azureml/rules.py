@@ -1,4 +1,4 @@
-"""What Azure ML takes: names, and the number and length of tags, properties and metrics; asked before it says no."""
+"""What Azure ML takes: names, and number and length of tags, properties and metrics; asked before it says no."""
 
 from __future__ import annotations
 
