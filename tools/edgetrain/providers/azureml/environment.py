@@ -100,20 +100,6 @@ def for_rehearsal() -> Wanted:
     return Rehearsed(digest_bytes(b""), interpreter="python")
 
 
-class Rehearsed(Wanted):
-    """One that nothing runs in, for `edgetrain doctor --live`. Azure ML keeps it: there is no taking away."""
-
-    @property
-    def name(self) -> str:
-        """The same each time, so that there is only one."""
-        return REHEARSAL
-
-
-def for_rehearsal() -> Wanted:
-    """The environment whose registration is tried."""
-    return Rehearsed(digest_bytes(b""), interpreter="python")
-
-
 def for_machine(requirements: bytes, interpreter: str) -> Wanted:
     """The environment of runs that an attached machine makes as processes."""
     packages = () if interpreter else (CLIENT,)
