@@ -9,3 +9,4 @@ from tests.providers.azureml.fixtures import (  # noqa: F401
     topology,
     workspace_emulator,
 )
+from tests.providers.azureml.workspaces import unique, workspace, workspaces  # noqa: F401
