@@ -78,7 +78,9 @@ class Machine:
                 (fresh / name).mkdir(mode=0o700)
             write(fresh / "spec.json", spec)
             if not begins:
-                write(fresh / "session.json", dict(self.runs.env))  # in which whoever begins it asks
+                # In which whoever begins it asks; but for an engine's own passwords.
+                kept = {name: value for name, value in self.runs.env.items() if "AUTH" not in name}
+                write(fresh / "session.json", kept)
 
         self.runs.create(id, fill)
         return self.begin(id) if begins else self.runs.inspect(id)

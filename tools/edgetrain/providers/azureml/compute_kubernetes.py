@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from edgetrain.providers.azureml.snapshot import snapshot
 from edgetrain.providers.azureml.submission import (
     CANCELLED_TAG,
     FORGOTTEN_TAG,
+    PROBE_TAG,
     TARGET_TAG,
     Record,
     Submissions,
@@ -54,7 +56,8 @@ RESULT = "outputs/edgetrain/result.json"
 MOST_RESULT = 64 * 2**20
 GRACE_SECONDS = 10.0
 PROBE_SECONDS = 3600
-PROBE_TAG = "edgetrain.probe"
+# How long what a completed run left may stay unseen.
+VISIBLE_SECONDS = 900.0
 RUNNING = frozenset({"Running", "Finalizing", "CancelRequested"})
 
 
@@ -222,7 +225,9 @@ class AzuremlKubernetesCompute:
         try:
             state = state_of(self._result(run_id, record).get("state"))
         except NotFound:
-            return self._without_result(record)
+            # A wrapper that ended well has left one: it is not seen yet.
+            waits = record.status == "Completed" and _since(record.ended) < VISIBLE_SECONDS
+            return RunState(RunPhase.RUNNING, started=record.started) if waits else self._without_result(record)
         if state.ended_by == "cancel" and CANCELLED_TAG in record.tags:
             return replace(state, message=record.tags[CANCELLED_TAG])
         return state
@@ -338,6 +343,11 @@ def _covers(made: Any, asked: EgressRules) -> bool:
     if not isinstance(made, dict) or (wanted["log"] and not made.get("log")):
         return False
     return all(made.get(name) == wanted[name] for name in ("files", "metrics", "history", "waived", "texts"))
+
+
+def _since(moment: str | None) -> float:
+    """Seconds since a time in RFC 3339; none if it is not known."""
+    return datetime.now(UTC).timestamp() - datetime.fromisoformat(moment).timestamp() if moment else 0.0
 
 
 def _not_ready(reason: str, message: str) -> TargetStatus:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 from edgetrain.core.errors import ProviderError, Rejected
@@ -129,8 +130,6 @@ class AzuremlVmCompute:
 
     def _since(self, ended: str | None) -> float:
         """Seconds since a time that the machine told, by its own clock."""
-        from datetime import datetime
-
         if ended is None:
             return 0.0
         return float(self.ssh.machine.host(anew=True)["time"]) - datetime.fromisoformat(ended).timestamp()

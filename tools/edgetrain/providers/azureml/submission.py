@@ -6,6 +6,7 @@ Azure ML keeps runs for ever; what is forgotten, or was never to start, is told 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ TERMINAL = frozenset({"Completed", "Failed", "Canceled"})
 TARGET_TAG = "edgetrain.target"
 CANCELLED_TAG = "edgetrain.cancelled"
 FORGOTTEN_TAG = "edgetrain.forgotten"
+PROBE_TAG = "edgetrain.probe"
 # How long one answer about all runs of an experiment is good for.
 FRESH_SECONDS = 2.0
 # Beyond the run's own time-out: what comes before the script and after it.
@@ -38,6 +40,7 @@ MARGIN_SECONDS = 6 * 3600
 PAGE = 500
 LOG = "user_logs/std_log.txt"
 MOST_LOG = 16 * 2**20
+_OURS = re.compile(r".+-[0-9a-f]{12}-[1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -119,14 +122,16 @@ class Submissions:
             self._seen.pop(experiment_of(run_id), None)
 
     def held(self) -> list[str]:
-        """The ids of all runs of this target that were not forgotten."""
-        body = {"filter": f'(Tags/{TARGET_TAG} eq "{self.name}")', "top": PAGE}
+        """The ids of all runs of this target that have the form of ours and were not forgotten. Not by a tag: a
+        crash may have come before it."""
+        body = {"filter": f"(Target eq {self.name})", "top": PAGE}
         found = []
         for experiment in self._experiments():
             path = f"{self._scope}/experiments/{experiment}/runs:query"
             for document in self.session.pages("history", path, json=body):
-                if FORGOTTEN_TAG not in (document.get("tags") or {}):
-                    found.append(str(document["runId"]))
+                tags, run_id = document.get("tags") or {}, str(document.get("runId"))
+                if _OURS.fullmatch(run_id) and FORGOTTEN_TAG not in tags and PROBE_TAG not in tags:
+                    found.append(run_id)
         return sorted(found)
 
     def _experiments(self) -> list[str]:
