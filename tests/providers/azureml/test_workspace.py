@@ -103,17 +103,18 @@ def test_somebody_takes_our_tags_away(
     workspace_emulator: RunningEmulator, workspaces: Workspaces, unique: str
 ) -> None:
     number = workspaces().register(unique, 4, "", DIGEST, {"edgetrain.commit": "c0ffee"})
-    retag(workspace_emulator, unique, number, {"edgetrain.version": "9", "theirs": "kept"})
+    theirs = {"edgetrain.version": "9", "their own": "kept"}
+    retag(workspace_emulator, unique, number, theirs)
     workspace = workspaces()
     seen = workspace.observe([unique])[unique]
     assert set(seen.versions) == {4}
-    assert seen.versions[4].tags == {"edgetrain.version": "9", "theirs": "kept"}
+    assert seen.versions[4].tags == theirs
     assert workspace.register(unique, 4, "", DIGEST, {"edgetrain.commit": "c0ffee"}) == number
     assert workspace.observe([unique])[unique].versions[4].tags == {
         "edgetrain.version": "4",
         "edgetrain.digest": DIGEST,
         "edgetrain.commit": "c0ffee",
-        "theirs": "kept",
+        "their own": "kept",
     }
 
 

@@ -21,11 +21,14 @@ from tests.providers.azureml import support
 
 STEPS = 60
 POINTS = [MetricPoint("loss", 1 / (step + 1), step) for step in range(300)]
+BYTES = r"PUT "
 # Requests that write, and the batch that may have arrived although nobody heard of it.
 WRITES = (
     r"PATCH .*/runs/",
     r"POST .*/events",
     r"POST .*/metric/.*/batch",
+    r"POST .*/artifacts/batch/metadata/",
+    BYTES,
     r"POST .*/assets",
     r"POST .*/models\??$",
     r"PATCH .*/models/",
@@ -130,7 +133,9 @@ def test_a_failure_of_each_write_is_mended_at_once(
 ) -> None:
     workspace, run = workspaces(), a_run()
     for match in WRITES:
-        workspace_emulator.fault(match, **fault)
+        # Bytes are put by a signed address, not by a token.
+        if match != BYTES or fault.get("status") != 401:
+            workspace_emulator.fault(match, **fault)
     bring(workspace, run)
     assert workspace_emulator.emulator.faults.listed() == []
     assert_whole(workspace_emulator, workspace, run)

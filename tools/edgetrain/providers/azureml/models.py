@@ -186,7 +186,7 @@ class Models:
             wanted = {key: value for key, value in {**version.tags, **changes}.items() if value is not None}
             if wanted == version.tags:
                 return version
-            check_entries("tags", wanted)
+            check_entries("tags", {key: value for key, value in changes.items() if value is not None}, len(wanted))
             self._session.patch(
                 _SERVICE,
                 f"{self._base}/models/{name}:{number}",
@@ -232,7 +232,6 @@ class Models:
 
     def _pointer(self, properties: Mapping[str, str], origin: Origin) -> str:
         """Upload a few lines that say which bytes these are; the bytes themselves stay at the site."""
-        container = f"edgetrain-{uuid.uuid4().hex[:16]}"
         body = canonical(
             {
                 "about": "The model stays at the site where it was trained. It is found there by this digest.",
@@ -242,14 +241,16 @@ class Models:
             }
         )
 
-        def upload() -> None:
+        def upload() -> str:
             from azureml._restclient.artifacts_client import ArtifactsClient
 
+            # Another one each time: what was begun can't be written again.
+            container = f"edgetrain-{uuid.uuid4().hex[:16]}"
             client = ArtifactsClient(self._session.workspace.service_context)
             client.upload_artifact_from_stream(io.BytesIO(body), "LocalUpload", container, POINTER)
+            return f"LocalUpload/{container}/{POINTER}"
 
-        self._session.call(upload, "uploading the model's pointer")
-        return f"LocalUpload/{container}/{POINTER}"
+        return self._session.call(upload, "uploading the model's pointer")
 
 
 def duplicate(version: Registered) -> Conflict:

@@ -36,11 +36,12 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-def check_entries(what: str, entries: Mapping[str, str]) -> None:
-    """Raises Rejected for tags or properties (`what`) that the service refuses."""
-    if len(entries) > MOST_ENTRIES:
+def check_entries(what: str, entries: Mapping[str, str], together: int = 0) -> None:
+    """Raises Rejected for tags or properties (`what`) that the service refuses; `together` is their number with
+    those that are there, which are somebody else's choice."""
+    if max(len(entries), together) > MOST_ENTRIES:
         raise Rejected(
-            f"Azure ML takes {MOST_ENTRIES} {what}, these are {len(entries)}",
+            f"Azure ML takes {MOST_ENTRIES} {what}, these are {max(len(entries), together)}",
             reason="TooManyEntries",
             fix=f"have fewer {what} on one object",
         )

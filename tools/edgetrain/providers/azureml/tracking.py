@@ -176,7 +176,7 @@ class Runs:
                 if have.get(key) != value and not (kind == "properties" and key in have)
             }
             if missing:
-                check_entries(kind, {**have, **missing})
+                check_entries(kind, missing, len({**have, **missing}))
                 changes[kind] = missing
         if changes:
             self._session.patch(_HISTORY, self._path(run), json={"runId": run.id, **changes})
