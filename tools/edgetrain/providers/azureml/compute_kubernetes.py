@@ -140,11 +140,14 @@ class AzuremlKubernetesCompute:
     def start(self, spec: RunSpec) -> None:
         """Submit the run, unless one of this id was ever submitted."""
         check_words(spec)
-        self._check(spec)
+        _check(spec)
         if self.submissions.get(spec.id) is not None:
             self.submissions.tag(spec.id, self._tags(spec.tags))
             return
-        if spec.require_enforced and self.observe().egress is not EgressLevel.ENFORCED:
+        seen = self.observe()
+        if seen.ready and spec.python != seen.python:
+            raise _not_served(f"Python {spec.python}", f"set environment.python to {seen.python}")
+        if spec.require_enforced and seen.egress is not EgressLevel.ENFORCED:
             raise Rejected(
                 f"runs in pods of {self.name} are not kept from the network and the pod",
                 reason="SandboxMissing",
@@ -162,19 +165,6 @@ class AzuremlKubernetesCompute:
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {**tags, TARGET_TAG: self.name}
-
-    def _check(self, spec: RunSpec) -> None:
-        """Raises Rejected for what pods are not given."""
-        if spec.image is not None:
-            raise _not_served(
-                "a base image of the experiment", "remove environment.image: pods have their target's"
-            )
-        for mount in spec.inputs:
-            if mount.source.kind != "folder":
-                raise _not_served(f"data of kind {mount.source.kind}", "choose a datastore of type folder")
-        seen = self.observe()
-        if seen.ready and spec.python != seen.python:
-            raise _not_served(f"Python {spec.python}", f"set environment.python to {seen.python}")
 
     def _task(self, spec: RunSpec) -> dict[str, Any]:
         """What the wrapper is told (see `onsite/azureml/pod.py`); no path of the pod is known here."""
@@ -335,6 +325,15 @@ class AzuremlKubernetesCompute:
 
     def drop_environment(self, environment: str) -> None:
         """Nothing: see `environments`."""
+
+
+def _check(spec: RunSpec) -> None:
+    """Raises Rejected for what pods are not given."""
+    if spec.image is not None:
+        raise _not_served("a base image of the experiment", "remove environment.image: pods have their target's")
+    for mount in spec.inputs:
+        if mount.source.kind != "folder":
+            raise _not_served(f"data of kind {mount.source.kind}", "choose a datastore of type folder")
 
 
 def _covers(made: Any, asked: EgressRules) -> bool:
