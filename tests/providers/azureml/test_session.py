@@ -372,3 +372,13 @@ def test_the_registry_token_goes_to_the_clouds_own_registries(
         with pytest.raises(Rejected) as caught:
             one.registry_token(host)
         assert caught.value.reason == "RegistryElsewhere"
+
+
+def test_pages_without_items_come_to_an_end(
+    workspace_emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, asked = session(workspace_emulator, tmp_path), iter(range(1000))
+    one.endpoints  # noqa: B018 - asked for while the service still answers
+    monkeypatch.setattr(one._web, "request", lambda *_: {"value": [], "continuationToken": str(next(asked))})
+    with pytest.raises(Rejected, match="more than 10 pages"):
+        list(one.pages("models", MODELS, most=10))

@@ -304,6 +304,8 @@ class Session:
             if not (link or token) or mark in seen:
                 return
             seen.add(mark)
+            if len(seen) > most:  # pages without items must come to an end too
+                raise Rejected(f"{what}: more than {most} pages", reason="TooMany", fix="archive old ones")
             if token and (method == "POST" or not link):
                 body, query = {**body, "continuationToken": token}, {**query}
                 if method == "GET":
