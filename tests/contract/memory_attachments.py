@@ -11,10 +11,11 @@ from edgetrain.core.ports import Attachment, TargetSettings, WantedAttachment
 
 
 class MemoryAttachments:
-    """Holds attachments by name; `held` may be changed by hand, as somebody in the portal would."""
+    """Holds attachments by name; `held` and `known` may be changed by hand, as somebody in the portal would."""
 
     def __init__(self) -> None:
         self.held: dict[str, Attachment] = {}
+        self.known: dict[str, Attachment] = {}
         self.writes = 0
 
     def attached(self) -> Mapping[str, Attachment]:
@@ -28,22 +29,37 @@ class MemoryAttachments:
         return WantedAttachment(target.name, type, fields, digest_of({"type": type, **fields}))
 
     def attach(self, wanted: WantedAttachment, settings: TargetSettings, owner: str) -> Attachment:
-        found = self.held.get(wanted.name)
+        return self._ensured(self.held, wanted, owner)
+
+    def detach(self, name: str, owner: str) -> None:
+        self._gone(self.held, name, owner)
+
+    def datastores(self) -> Mapping[str, Attachment]:
+        return dict(self.known)
+
+    def register(self, wanted: WantedAttachment, owner: str) -> Attachment:
+        return self._ensured(self.known, wanted, owner)
+
+    def unregister(self, name: str, owner: str) -> None:
+        self._gone(self.known, name, owner)
+
+    def _ensured(self, place: dict[str, Attachment], wanted: WantedAttachment, owner: str) -> Attachment:
+        found = place.get(wanted.name)
         if found is not None:
             if found.owner != owner:
-                raise Conflict(f"{wanted.name} is attached, and not by us", reason="NotOurs")
+                raise Conflict(f"{wanted.name} is there, and not by us", reason="NotOurs")
             if found.state == "ready" and not wanted.drift(found):
                 return found
         made = Attachment(wanted.name, wanted.type, wanted.fields, owner, wanted.digest, "ready")
-        self.held[wanted.name] = made
+        place[wanted.name] = made
         self.writes += 1
         return made
 
-    def detach(self, name: str, owner: str) -> None:
-        found = self.held.get(name)
+    def _gone(self, place: dict[str, Attachment], name: str, owner: str) -> None:
+        found = place.get(name)
         if found is None:
             return
         if found.owner != owner:
-            raise Conflict(f"{name} is attached, and not by us", reason="NotOurs")
-        del self.held[name]
+            raise Conflict(f"{name} is there, and not by us", reason="NotOurs")
+        del place[name]
         self.writes += 1

@@ -12,12 +12,15 @@ from edgetrain.core.ports import Attachment, DataDigest, TargetStatus, WantedAtt
 @dataclass(frozen=True)
 class Attached:
     """What the workspace has attached (`held`, by its name there), and what the site's targets want there
-    (by target). `faults` says for a target why that can't be told. `owner` is the tag of what is ours."""
+    (by target). `faults` says for a target why that can't be told. `owner` is the tag of what is ours. `datastores`
+    are what the workspace has as such; `site` is whose runner looked."""
 
     owner: str
     held: Mapping[str, Attachment] = field(default_factory=dict)
     wanted: Mapping[str, WantedAttachment] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+    site: str = ""
+    datastores: Mapping[str, Attachment] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,16 @@ class Operation(StrEnum):
 
 # Updates and deletions that a merged manifest asked for: records in git can't foretell what they change, but
 # a person reviewed the manifest.
-MANIFEST_REASONS = frozenset({"TargetChanged", "TargetRemoved", "TargetRetired", "WorkspaceChanged"})
+MANIFEST_REASONS = frozenset(
+    {
+        "DatastoreChanged",
+        "DatastoreRemoved",
+        "TargetChanged",
+        "TargetRemoved",
+        "TargetRetired",
+        "WorkspaceChanged",
+    }
+)
 
 
 @dataclass(frozen=True)

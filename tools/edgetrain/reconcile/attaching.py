@@ -1,11 +1,12 @@
-"""Attaches compute targets to the workspace, and lets go of those that no manifest wants any more."""
+"""Attaches compute targets to the workspace and registers datastores; lets go of what is not wanted any more."""
 
 from __future__ import annotations
 
 from edgetrain.core.errors import Unavailable
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.attachments import owner_of
-from edgetrain.core.ports import Probed
+from edgetrain.core.planner.datastores import references
+from edgetrain.core.ports import Attachments, Probed
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.report import Result, Status
 
@@ -16,8 +17,10 @@ def attach(context: Context, change: Change) -> Result:
     if attachments is None:
         raise Unavailable("the workspace attaches no compute targets", reason="NotServed")
     owner, name = owner_of(site.configuration, site.name), change.subject["name"]
-    with site.artifacts.lock(f"attachment/{name}"):
-        if change.operation is Operation.DETACH:
+    with site.artifacts.lock(change.id):
+        if "datastore" in change.subject:
+            said = _datastore(context, change, attachments, owner)
+        elif change.operation is Operation.DETACH:
             context.step("detach")
             attachments.detach(name, owner)
             said = "detached; the machine itself is as it was"
@@ -35,3 +38,14 @@ def attach(context: Context, change: Change) -> Result:
                 compute.probe()
                 said = "attached; a run looks at what holds scripts back there"
     return Result(change.id, change.operation.value, Status.APPLIED, change.reason, said)
+
+
+def _datastore(context: Context, change: Change, attachments: Attachments, owner: str) -> str:
+    if change.operation is Operation.DETACH:
+        context.step("unregister")
+        attachments.unregister(change.subject["name"], owner)
+        return "unregistered; the data is where it was"
+    site = context.site
+    context.step("register")
+    attachments.register(references(site.configuration, site.name).wanted[change.subject["datastore"]], owner)
+    return "registered without a credential"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetrain.core.codes.policy import ATTACHMENT_HELD
+from edgetrain.core.codes.policy import ATTACHMENT_HELD, DATASTORE_HELD
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Plan
 from edgetrain.core.planner.releases import FOREIGN
@@ -19,6 +19,7 @@ from edgetrain.repo.git import Git
 DRIFTED = frozenset(
     {"AttachmentDrifted", "AttachmentFailed", "ChannelDrifted", "Missing", "TagMoved", "WorkspaceDrifted"}
 )
+HELD = frozenset({ATTACHMENT_HELD.id, DATASTORE_HELD.id})
 
 
 def drift(root: Path, site: str | None = None) -> Drift:
@@ -38,7 +39,7 @@ def drift_of(plan: Plan, recorded: Recorded, site: str, commit: str) -> Drift:
         commit=commit,
         drifted=drifted,
         foreign=tuple(note for note in plan.notes if note[0].startswith(FOREIGN)),
-        refused=tuple(problem for problem in plan.problems if problem.code == ATTACHMENT_HELD.id),
+        refused=tuple(problem for problem in plan.problems if problem.code in HELD),
         noted=tuple(note for note in plan.notes if not note[0].startswith(FOREIGN)),
         pending=len(pending),
     )
@@ -48,6 +49,6 @@ def _drifted(plan: Plan, recorded: Recorded) -> Iterator[Change]:
     used = {run.data["target"]["name"] for run in recorded.runs}
     for change in plan.changes:
         # Git does not say what is attached, but a run that was made on a target does.
-        gone = change.reason == "NotAttached" and change.subject["target"] in used
+        gone = change.reason == "NotAttached" and change.subject.get("target") in used
         if gone or change.reason in DRIFTED:
             yield change

@@ -125,7 +125,8 @@ def _status(site: Site, target: ComputeTarget) -> TargetStatus:
 
 
 def look_at_attachments(desired: Desired, site: Site) -> Attached | None:
-    """What the workspace has attached, in one list; a target whose key can't be read keeps the rest going."""
+    """What the workspace has attached, and the datastores it knows, in a list of each; a target whose key can't be
+    read keeps the rest going."""
     if site.attachments is None:
         return None
     wanted: dict[str, WantedAttachment] = {}
@@ -137,7 +138,9 @@ def look_at_attachments(desired: Desired, site: Site) -> Attached | None:
             except ProviderError as error:
                 faults[name] = "; ".join(filter(None, (error.message, error.fix)))
     owner = owner_of(site.configuration, site.name)
-    return Attached(owner, site.attachments.attached(), wanted, faults)
+    return Attached(
+        owner, site.attachments.attached(), wanted, faults, site=site.name, datastores=site.attachments.datastores()
+    )
 
 
 def _data(

@@ -22,6 +22,8 @@ REASONS = {
     "CodeChanged": "the code differs from the nearest recorded run",
     "CommandChanged": "the command differs from the nearest recorded run",
     "DataChanged": "the data differs from the nearest recorded run",
+    "DatastoreChanged": "its declaration changed since it was registered",
+    "DatastoreRemoved": "edgetrain.yaml does not want it registered any more",
     "EnvironmentChanged": "the environment differs from the nearest recorded run",
     "ExperimentChanged": "it differs from the nearest recorded run",
     "GatesChanged": "the gates changed since it was judged; nothing is trained again",
@@ -130,7 +132,10 @@ def condition(change: Change) -> str:
 
 
 def sends(change: Change) -> str:
-    """What of the site's secrets a change gives away, or nothing."""
+    """What of the site a change tells or gives away, or nothing."""
+    if tells := change.subject.get("tells"):
+        told = ", ".join(f"{shown(name)} {shown(tells[name])}" for name in sorted(tells))
+        return f"tells the workspace's cloud {told}, and no credential"
     secret = change.subject.get("sends", {}).get("privateKey")
     return f"sends the private key of secret {shown(secret)} to the workspace's cloud" if secret else ""
 

@@ -91,6 +91,20 @@ ATTACHMENT_UNCLEAR = Code(
     "Something that the attachment needs, mostly the private key, can't be read on the site's runner.",
     "Do what the reason says; the next apply attaches the target.",
 )
+DATASTORE_HELD = Code(
+    "P516",
+    "the workspace has another datastore of this name",
+    "Only what carries our owner tag is changed or unregistered; a datastore of this name is somebody else's, or "
+    "one of the workspace's own.",
+    "Give the datastore another name, unregister the other one by hand, or write `azureml: none` on ours.",
+)
+DATASTORES_COLLIDE = Code(
+    "P517",
+    "two datastores would have one name in the workspace",
+    "Datastores are registered in the workspace under their own names, with '_' for '-'. Sites share the "
+    "workspace, so a name can stand for one site's datastore only.",
+    "Rename one of them, or write `azureml: none` on all but one.",
+)
 ADVISORY_TARGET = Code(
     "P515",
     "the Azure ML target does not enforce egress",

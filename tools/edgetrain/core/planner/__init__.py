@@ -12,6 +12,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Effect, Operation, Plan, surprises
 from edgetrain.core.planner.attachments import plan_attachments
 from edgetrain.core.planner.azure import travels
+from edgetrain.core.planner.datastores import datastore_notes, plan_datastores
 from edgetrain.core.planner.proposals import plan_proposals
 from edgetrain.core.planner.refusals import refuse
 from edgetrain.core.planner.releases import plan_notes, plan_releases
@@ -44,22 +45,24 @@ def build(
     planned, waiting = plan_runs(desired, recorded, wanted, observed, refused)
     runs, kept = _guarded(planned, guarded or {})
     attachments, held, attaching = plan_attachments(desired, observed)
+    datastores, unfit = plan_datastores(desired, observed)
     changes: list[Change] = [
         *plan_releases(desired, recorded, observed, refused),
         *attachments,
+        *datastores,
         *runs,
         *plan_proposals(desired, recorded, wanted, runs, observed, refused),
     ]
     return Plan(
         desired=desired.digest,
         changes=tuple(changes),
-        problems=tuple(sorted([*problems, *kept, *held])),
+        problems=tuple(sorted([*problems, *kept, *held, *unfit])),
         refreshed=observed is not None,
         waiting=(*attaching, *waiting),
         managed=_managed(recorded),
         commit=commit,
         egress=tuple(_egress(desired, runs, guarded or {}, observed)),
-        notes=tuple(plan_notes(desired, recorded, observed)),
+        notes=(*plan_notes(desired, recorded, observed), *datastore_notes(desired, observed)),
     )
 
 

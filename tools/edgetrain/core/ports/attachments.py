@@ -1,4 +1,7 @@
-"""The port of attachments: compute targets that the workspace's own service must know of before it runs there."""
+"""The port of attachments: what of a site the workspace's own service knows of.
+
+Compute targets, before it runs there; and datastores, by where they lie and without a credential.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ AttachmentState = Literal["ready", "attaching", "failed", "detaching"]
 
 @dataclass(frozen=True)
 class Attachment:
-    """A compute resource that the workspace holds.
+    """A compute resource, or a datastore, that the workspace holds.
 
-    `type` is the target's type (`azureml-vm`), empty for a type that no target has. `fields` are those of
+    `type` is the target's type (`azureml-vm`), empty for a type that we have no name for. `fields` are those of
     `WantedAttachment` that the service tells. `owner` and `digest` are as our tags say, empty on what is not
     made by us. `message` is the service's own reason where `state` is `failed`.
     """
@@ -59,7 +62,7 @@ class WantedAttachment:
 
 
 class Attachments(Protocol):
-    """Which compute targets are attached to the workspace."""
+    """Which compute targets are attached to the workspace, and which datastores it knows."""
 
     def attached(self) -> Mapping[str, Attachment]:
         """All that is attached, ours or not, by name: one bulk list."""
@@ -75,3 +78,17 @@ class Attachments(Protocol):
 
     def detach(self, name: str, owner: str) -> None:
         """Ensure it is not attached. Raises Conflict for what is not this owner's; absent is well."""
+
+    def datastores(self) -> Mapping[str, Attachment]:
+        """All datastores that the workspace knows, ours or not, by name: one bulk list that asks for no secret.
+
+        The field `credential` is `none`, or the sort of credential that one holds."""
+
+    def register(self, wanted: WantedAttachment, owner: str) -> Attachment:
+        """Ensure the workspace knows this datastore as wanted, without a credential; again if it is another way.
+
+        Raises Conflict if something that is not this owner's has the name, Rejected if the service does not keep
+        what it was told."""
+
+    def unregister(self, name: str, owner: str) -> None:
+        """Ensure the workspace does not know it; the data stays. Raises Conflict for what is not this owner's."""

@@ -1,4 +1,4 @@
-"""Compute targets that are attached to the workspace: virtual machines and Kubernetes clusters.
+"""What is attached to the workspace: virtual machines and Kubernetes clusters; `datastores.py` has the datastores.
 
 What is ours, and as what, stands in the tags of the compute resource. Azure ML tells nobody the account or the key
 of a machine, so these count by the digest of what was wanted; the key's fingerprint is a tag too.
@@ -14,6 +14,7 @@ from typing import Any
 from edgetrain.core.digest import digest_of
 from edgetrain.core.errors import Conflict, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import Attachment, AttachmentState, Settings, TargetSettings, WantedAttachment
+from edgetrain.providers.azureml.datastores import AzuremlDatastores
 from edgetrain.providers.azureml.errors import shown, words
 from edgetrain.providers.azureml.session import Session, shared
 
@@ -47,6 +48,7 @@ class AzuremlAttachments:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._session = session
+        self._datastores = AzuremlDatastores(session)
         self._patience, self._pause = patience, pause
         self._clock, self._sleep = clock, sleep
 
@@ -118,6 +120,18 @@ class AzuremlAttachments:
             query = {**_VERSION, "underlyingResourceAction": "detach"}
             self._session.delete("arm", f"{self._session.scope}/computes/{name}", query)
         self._until(name, lambda one: one is None)
+
+    def datastores(self) -> Mapping[str, Attachment]:
+        """All datastores of the workspace."""
+        return self._datastores.registered()
+
+    def register(self, wanted: WantedAttachment, owner: str) -> Attachment:
+        """Ensure the workspace knows the datastore as wanted, without a credential."""
+        return self._datastores.register(wanted, owner)
+
+    def unregister(self, name: str, owner: str) -> None:
+        """Ensure the workspace does not know it."""
+        self._datastores.unregister(name, owner)
 
     def _get(self, name: str) -> Attachment | None:
         try:
