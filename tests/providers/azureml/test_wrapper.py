@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from edgetrain.core.ports import Leaving, RunSpec, TargetSettings
+from edgetrain.core.ports import InputMount, Leaving, RunSpec, TargetSettings
 from edgetrain.onsite.azureml import accept, main
 from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS, RESULT, AzuremlKubernetesCompute
 from edgetrain.providers.azureml.session import Session
 from edgetrain.providers.azureml.snapshot import snapshot
+from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.local.prepare import this_python
 from tests.contract.azureml_target import script_alive
 from tests.contract.compute import spec, until
@@ -199,6 +200,31 @@ def test_what_is_not_accepted_is_told_by_its_declared_name_only(tmp_path: Path) 
         assert left == [started.folder / RESULT]
         assert "1931" not in said + json.dumps(started.result)
         assert started.result["harvest"]["files"] == [{"path": "model.txt", "size": 1, "digest": accept.EMPTY}]
+
+
+@pytest.mark.needs("bubblewrap")
+def test_what_the_content_check_refuses_leaves_no_name_and_no_number(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [f"{number},{number * 7919 % 10007},{number * 104729 % 99991},ward {number % 9}" for number in range(500)]
+    (data / "patients.csv").write_text("id,a,b,ward\n" + "\n".join(rows))
+    store = FolderDatastore(root=data, cache=tmp_path / "digests")
+    steps = [
+        ["write", "out/doe-1931.csv", f"weights {rows[40]} {rows[41]}"],
+        ["write", "metrics.json", json.dumps({"score": 0.7316042})],
+    ]
+    more: dict[str, Any] = {
+        "outputs": {"model": "out"},
+        "leaving": Leaving({"out": "custom_model"}, metrics=["score"]),
+        "inputs": (InputMount("table", store.source("."), ""),),
+    }
+    with wrapper(tmp_path, *steps, path=with_sandbox(), **more) as started:
+        code, said = started.end()
+        assert code == main.REFUSED, said
+        left = said + json.dumps(started.result)
+        assert [one["where"] for one in started.result["examination"]["findings"]] == ["out"]
+        for secret in ("1931", "0.7316042", "patients", rows[40]):
+            assert secret not in left
 
 
 def test_rules_are_those_that_the_runner_judges_by() -> None:

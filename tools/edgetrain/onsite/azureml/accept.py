@@ -13,6 +13,8 @@ EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 # As `core.ports.EgressRules` and `reconcile.finish` have them: the time and the bytes that large outputs need.
 MAX_EXPANDED, SECONDS = 8 * 2**30, 1800
 EXPANSION, SLOWEST = 6, 200_000
+# Places of findings that are no files, in the content check's words.
+PLACES = ("file names", "log", "metric names", "metrics", "metric history")
 _METRIC_FAULT = re.compile(
     r"(?P<file>metrics\.jsonl?|mlflow\.db): (?P<name>.+) (?P<rest>is not a (?:finite )?number)"
 )
@@ -81,6 +83,20 @@ def passes(examination: dict[str, Any] | None) -> bool:
         and examination.get("complete") is True
         and all(finding.get("waived") is True for finding in examination["findings"])
     )
+
+
+def placed(leaving: dict[str, Any], examination: Any) -> Any:
+    """What the content check found, in words that may leave: files by their declared output's path."""
+    if not isinstance(examination, dict):
+        return None
+    findings = [{**one, "where": _place(leaving, str(one["where"]))} for one in examination.get("findings", ())]
+    return {**examination, "findings": findings}
+
+
+def _place(leaving: dict[str, Any], where: str) -> str:
+    file = PurePosixPath(where)
+    declared = (path for path in leaving["outputs"] if PurePosixPath(path) in (file, *file.parents))
+    return next(declared, where if where in PLACES else "the outputs")
 
 
 def told(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
