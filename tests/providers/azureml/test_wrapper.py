@@ -206,7 +206,9 @@ def test_what_is_not_accepted_is_told_by_its_declared_name_only(tmp_path: Path) 
 def test_what_the_content_check_refuses_leaves_no_name_and_no_number(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    rows = [f"{number},{number * 7919 % 10007},{number * 104729 % 99991},ward {number % 9}" for number in range(500)]
+    rows = [
+        f"{number},{number * 7919 % 10007},{number * 104729 % 99991},ward {number % 9}" for number in range(500)
+    ]
     (data / "patients.csv").write_text("id,a,b,ward\n" + "\n".join(rows))
     store = FolderDatastore(root=data, cache=tmp_path / "digests")
     steps = [
