@@ -17,6 +17,7 @@ from azureml_emulator.faults import ALWAYS
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.secret import Secret
+from edgetrain.providers.azureml import process
 from edgetrain.providers.azureml.auth import Token, Tokens
 from edgetrain.providers.azureml.retries import ATTEMPTS, LONGEST_WAIT
 from edgetrain.providers.azureml.session import Session, shared
@@ -382,3 +383,21 @@ def test_pages_without_items_come_to_an_end(
     monkeypatch.setattr(one._web, "request", lambda *_: {"value": [], "continuationToken": str(next(asked))})
     with pytest.raises(Rejected, match="more than 10 pages"):
         list(one.pages("models", MODELS, most=10))
+
+
+def test_a_service_that_falls_silent_is_not_waited_for_without_end(
+    workspace_emulator: RunningEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own requests name no time-out."""
+    import socket
+
+    import requests
+
+    one = session(workspace_emulator, tmp_path)
+    assert one.workspace.name == one.name
+    monkeypatch.setattr(process, "TIMEOUT", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(Transient) as caught:
+            one.call(lambda: requests.put(url, data="x"), "asking", again=False)
+    assert caught.value.reason == "Unreachable"

@@ -33,6 +33,9 @@ _READ_HOME = (
 )
 _PROXY = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 _BUNDLE = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+# Seconds to connect, and to wait for each part of an answer. The SDK sets none: a connection that died without a
+# word, as firewalls let them, would be waited for without end (or, for blobs, for a day).
+TIMEOUT = (30.0, 300.0)
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _lock = threading.RLock()
 _found: dict[str, str | None] = {}
@@ -171,7 +174,8 @@ def open_sdk(around: Surroundings) -> None:
 
 def _adapt(around: Surroundings) -> None:
     """The one place that reaches into the SDK. It keeps its caches in our folder, and it tries once: `Session.call`
-    tries again, honours Retry-After everywhere, and would else multiply with four layers of retries below it."""
+    tries again, honours Retry-After everywhere, and would else multiply with four layers of retries below it.
+    Nothing is waited for without end; this goes for every user of requests in the process that sets no time-out."""
     from azureml._base_sdk_common import utils as common
     from azureml._project import file_utilities
     from azureml._restclient import clientbase
@@ -179,6 +183,7 @@ def _adapt(around: Surroundings) -> None:
     from azureml._vendor.azure_storage.blob._shared import base_client
     from azureml._vendor.azure_storage.blob._shared.policies import ExponentialRetry
     from msrest.universal_http import requests as senders
+    from requests.adapters import HTTPAdapter
     from urllib3 import Retry
 
     def home() -> str:
@@ -196,7 +201,15 @@ def _adapt(around: Surroundings) -> None:
     def once(num_retry: int = 0) -> Retry:
         return Retry(total=0, connect=0, read=0, raise_on_status=False)
 
+    def send(
+        adapter: Any, request: Any, stream: bool = False, timeout: Any = None, *more: Any, **named: Any
+    ) -> Any:
+        return sent(adapter, request, stream, TIMEOUT if timeout is None else timeout, *more, **named)
+
+    sent = HTTPAdapter.send
     for owner, name, ours in (
+        (HTTPAdapter, "send", send),
+        (base_client, "READ_TIMEOUT", TIMEOUT[1]),
         (file_utilities, "get_home_settings_directory", home),
         (clientbase, "DEFAULT_RETRIES", 0),
         (senders, "ClientRetryPolicy", policy),
