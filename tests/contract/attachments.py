@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from edgetrain.core.digest import digest_of
 from edgetrain.core.errors import Conflict
-from edgetrain.core.ports import Attachments, TargetSettings
+from edgetrain.core.ports import Attachments, TargetSettings, WantedAttachment
 from edgetrain.core.secret import Secret
 
 OWNER = "0123456789ab"
@@ -31,6 +32,8 @@ def new_key() -> str:
 
 
 KEY = new_key()
+# What no provider may tell back: somebody gave it to a datastore by hand.
+SECRET = "c2VjcmV0LWtleQ=="
 
 
 def machine(state: Path, key: str = KEY, name: str = "gpu-01", **changes: object) -> TargetSettings:
@@ -43,6 +46,19 @@ def cluster(state: Path, name: str = "arc-01", **changes: object) -> TargetSetti
     """Settings of an `azureml-kubernetes` target."""
     block = {"resourceId": CLUSTER, "namespace": "training"}
     return TargetSettings(name, {**block, **changes}, state)
+
+
+def store(name: str = "hub_imaging", **changes: str) -> WantedAttachment:
+    """A datastore as the planner asks for it."""
+    fields = {
+        "account": "imaging",
+        "container": "xray",
+        "endpoint": "st-anna.hosp.example",
+        "protocol": "https",
+        "credential": "none",
+        **changes,
+    }
+    return WantedAttachment(name, "azure-blob", fields, digest_of({"type": "azure-blob", "fields": fields}))
 
 
 class AttachmentsContract(ABC):
@@ -63,6 +79,18 @@ class AttachmentsContract(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Detach it by hand."""
+
+    @abstractmethod
+    def disown_datastore(self, name: str) -> None:
+        """Take our tags from a datastore."""
+
+    @abstractmethod
+    def give_credential(self, name: str) -> None:
+        """Give a datastore of ours a credential by hand: `SECRET`, where there is room for one."""
+
+    @abstractmethod
+    def remove_datastore(self, name: str) -> None:
+        """Unregister it by hand."""
 
     @pytest.fixture
     def attachments(self, tmp_path: Path) -> Attachments:
@@ -175,3 +203,69 @@ class AttachmentsContract(ABC):
         assert attachments.attached() == {}
         attachments.attach(wanted, settings, OWNER)
         assert attachments.attached()["gpu-01"].state == "ready"
+
+    def test_a_datastore_is_registered_as_wanted_and_once(self, attachments: Attachments, tmp_path: Path) -> None:
+        assert "hub_imaging" not in attachments.datastores()
+        made = attachments.register(store(), OWNER)
+        found = attachments.datastores()["hub_imaging"]
+        assert found == made
+        assert (found.owner, found.digest, found.fields["credential"]) == (OWNER, store().digest, "none")
+        assert store().drift(found) == {}
+        before = self.writes()
+        attachments.register(store(), OWNER)
+        self.make(tmp_path / "site state").register(store(), OWNER)
+        assert self.writes() == before
+
+    def test_a_datastore_and_a_target_may_have_one_name(self, attachments: Attachments, tmp_path: Path) -> None:
+        settings = cluster(tmp_path, "imaging")
+        attachments.attach(attachments.wanted(settings, "azureml-kubernetes"), settings, OWNER)
+        attachments.register(store("imaging"), OWNER)
+        attachments.unregister("imaging", OWNER)
+        assert "imaging" in attachments.attached()
+
+    @pytest.mark.parametrize("field", ["account", "container", "endpoint"])
+    def test_a_changed_datastore_shows_and_is_registered(self, attachments: Attachments, field: str) -> None:
+        attachments.register(store(), OWNER)
+        wanted = store(**{field: "other"})
+        assert set(wanted.drift(attachments.datastores()["hub_imaging"])) == {field}
+        attachments.register(wanted, OWNER)
+        assert wanted.drift(attachments.datastores()["hub_imaging"]) == {}
+
+    def test_a_credential_that_ours_was_given_shows_and_goes(self, attachments: Attachments) -> None:
+        attachments.register(store(), OWNER)
+        self.give_credential("hub_imaging")
+        found = attachments.datastores()["hub_imaging"]
+        assert set(store().drift(found)) == {"credential"}
+        assert SECRET not in repr(found)
+        attachments.register(store(), OWNER)
+        assert store().drift(attachments.datastores()["hub_imaging"]) == {}
+
+    def test_a_datastore_that_is_not_ours_is_left_alone(self, attachments: Attachments) -> None:
+        attachments.register(store(), OWNER)
+        before = self.writes()
+        with pytest.raises(Conflict) as raised:
+            attachments.register(store(container="other"), STRANGER)
+        assert raised.value.reason == "NotOurs"
+        with pytest.raises(Conflict) as raised:
+            attachments.unregister("hub_imaging", STRANGER)
+        assert raised.value.reason == "NotOurs"
+        assert self.writes() == before
+        self.disown_datastore("hub_imaging")
+        with pytest.raises(Conflict):
+            attachments.register(store(), OWNER)
+        with pytest.raises(Conflict):
+            attachments.unregister("hub_imaging", OWNER)
+        assert self.writes() == before
+        assert attachments.datastores()["hub_imaging"].owner == ""
+
+    def test_unregistering_and_registering_again(self, attachments: Attachments) -> None:
+        attachments.register(store(), OWNER)
+        attachments.unregister("hub_imaging", OWNER)
+        assert "hub_imaging" not in attachments.datastores()
+        before = self.writes()
+        attachments.unregister("hub_imaging", OWNER)
+        assert self.writes() == before
+        attachments.register(store(), OWNER)
+        self.remove_datastore("hub_imaging")
+        attachments.register(store(), OWNER)
+        assert "hub_imaging" in attachments.datastores()

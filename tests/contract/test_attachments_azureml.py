@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from azureml_emulator import computes
+from azureml_emulator import computes, datastores
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.ports import Attachments
 from edgetrain.providers.table import provider
@@ -15,7 +16,7 @@ from tests.emulator import support
 from tests.emulator.fixtures import make_emulator  # noqa: F401
 from tests.providers.azureml.support import settings
 
-from .attachments import MACHINE, AttachmentsContract
+from .attachments import MACHINE, SECRET, AttachmentsContract
 
 
 class TestAzuremlAttachments(AttachmentsContract):
@@ -36,7 +37,8 @@ class TestAzuremlAttachments(AttachmentsContract):
 
     def writes(self) -> int:
         return sum(
-            request["method"] in ("PUT", "PATCH", "DELETE") and "/computes/" in request["path"]
+            request["method"] in ("PUT", "PATCH", "POST", "DELETE")
+            and any(part in request["path"] for part in ("/computes/", "/datastores"))
             for request in self.emulator.requests
         )
 
@@ -45,3 +47,18 @@ class TestAzuremlAttachments(AttachmentsContract):
 
     def remove(self, name: str) -> None:
         computes.detach(self.emulator.emulator, name)
+
+    def disown_datastore(self, name: str) -> None:
+        self._edit(name, {"tags": {}})
+
+    def give_credential(self, name: str) -> None:
+        held = datastores.get(self.emulator.emulator, "localhost", name, secret=True)
+        section = {**held["azureStorageSection"], "credentialType": "AccountKey", "credential": SECRET}
+        self._edit(name, {"azureStorageSection": section})
+
+    def remove_datastore(self, name: str) -> None:
+        datastores.delete(self.emulator.emulator, name)
+
+    def _edit(self, name: str, changes: dict[str, Any]) -> None:
+        held = datastores.get(self.emulator.emulator, "localhost", name, secret=True)
+        datastores.replace(self.emulator.emulator, name, {**held, **changes})

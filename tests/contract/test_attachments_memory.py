@@ -29,3 +29,13 @@ class TestMemoryAttachments(AttachmentsContract):
 
     def remove(self, name: str) -> None:
         del self.place.held[name]
+
+    def disown_datastore(self, name: str) -> None:
+        self.place.known[name] = replace(self.place.known[name], owner="", digest="")
+
+    def give_credential(self, name: str) -> None:
+        fields = {**self.place.known[name].fields, "credential": "AccountKey"}
+        self.place.known[name] = replace(self.place.known[name], fields=fields)
+
+    def remove_datastore(self, name: str) -> None:
+        del self.place.known[name]

@@ -58,6 +58,7 @@ def test_what_did_not_change_costs_no_request_of_its_own(
     assert session.workspace.name == session.name
     found = AzuremlWorkspace(session).observe(names)
     AzuremlAttachments(session).attached()
+    AzuremlAttachments(session).datastores()
     assert set(found) == set(names)
     assert all(set(model.versions) == {1} for model in found.values())
     assert len(workspace_emulator.requests) <= 20

@@ -37,7 +37,7 @@ class AzuremlDatastores:
 
     def register(self, wanted: WantedAttachment, owner: str) -> Attachment:
         """Ensure it is there as wanted; what the service made of it is read back."""
-        found = self._get(wanted.name, owner)
+        found = self._ours(wanted.name, owner)
         if found is not None and not wanted.drift(found):
             return found
         if found is not None:
@@ -47,16 +47,16 @@ class AzuremlDatastores:
                 self._session.post("history", _ALL, _payload(wanted, owner), _AS_IT_IS)
             except Rejected:
                 # It is there by now if somebody was quicker, or if the answer to a first try was lost.
-                if self._get(wanted.name, owner) is None:
+                if self._ours(wanted.name, owner) is None:
                     raise
-        made = self._get(wanted.name, owner)
+        made = self._get(wanted.name)
         if made is None:
             raise Transient(
                 f"datastore {wanted.name} is not there after it was registered",
                 reason="DatastoreSlow",
                 fix="apply again",
             )
-        if differs := sorted(wanted.drift(made)):
+        if differs := sorted({*wanted.drift(made), *(["owner"] if made.owner != owner else [])}):
             raise Rejected(
                 f"Azure ML did not keep datastore {wanted.name} as it was told: {', '.join(differs)}",
                 reason="DatastoreNotKept",
@@ -66,16 +66,19 @@ class AzuremlDatastores:
 
     def unregister(self, name: str, owner: str) -> None:
         """Ensure it is not there."""
-        if self._get(name, owner) is not None:
+        if self._ours(name, owner) is not None:
             self._session.delete("history", f"{_ALL}/{name}")
 
-    def _get(self, name: str, owner: str) -> Attachment | None:
-        """What has the name, if it is this owner's. Raises Conflict for another's."""
+    def _get(self, name: str) -> Attachment | None:
         try:
-            found = _datastore(self._session.get("history", f"{_ALL}/{name}", _NO_SECRET))
+            return _datastore(self._session.get("history", f"{_ALL}/{name}", _NO_SECRET))
         except NotFound:
             return None
-        if found.owner != owner:
+
+    def _ours(self, name: str, owner: str) -> Attachment | None:
+        """What has the name, if it is this owner's. Raises Conflict for another's."""
+        found = self._get(name)
+        if found is not None and found.owner != owner:
             whose = f"belongs to {shown(found.owner, 40)!r}" if found.owner else "was not registered by edgetrain"
             raise Conflict(
                 f"datastore {name} is in the workspace already, and {whose}",
