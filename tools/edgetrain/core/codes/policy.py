@@ -91,6 +91,14 @@ ATTACHMENT_UNCLEAR = Code(
     "Something that the attachment needs, mostly the private key, can't be read on the site's runner.",
     "Do what the reason says; the next apply attaches the target.",
 )
+ADVISORY_TARGET = Code(
+    "P515",
+    "the Azure ML target does not enforce egress",
+    "On this target a script can't be kept from the network and the host. Where Azure ML runs the script, that is "
+    "refused unless someone answers for it by name and for a time.",
+    "Install the sandbox on the target, choose another one, or waive it in the manifest: egress.waivers with code "
+    "P515, reason, owner and expires.",
+)
 DATASTORE_HELD = Code(
     "P516",
     "the workspace has another datastore of this name",
@@ -104,12 +112,4 @@ DATASTORES_COLLIDE = Code(
     "Datastores are registered in the workspace under their own names, with '_' for '-'. Sites share the "
     "workspace, so a name can stand for one site's datastore only.",
     "Rename one of them, or write `azureml: none` on all but one.",
-)
-ADVISORY_TARGET = Code(
-    "P515",
-    "the Azure ML target does not enforce egress",
-    "On this target a script can't be kept from the network and the host. Where Azure ML runs the script, that is "
-    "refused unless someone answers for it by name and for a time.",
-    "Install the sandbox on the target, choose another one, or waive it in the manifest: egress.waivers with code "
-    "P515, reason, owner and expires.",
 )
