@@ -315,3 +315,32 @@ def test_no_package_of_azure_is_imported_to_validate_or_plan(
     assert edgetrain("validate", cwd=repository).code == 0
     assert not asked(workspace_emulator, "")
     assert os.environ.get("NETRC") is None
+
+
+def test_only_the_thread_that_imports_the_sdk_has_another_home(
+    workspace_emulator: RunningEmulator, tmp_path: Path
+) -> None:
+    """Git is started by other threads meanwhile: its credentials and settings lie in the user's home."""
+    told = outside(
+        workspace_emulator,
+        tmp_path,
+        """
+import os, sys, threading
+seen = set()
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("azureml", "azure", "knack"):
+            look = lambda: seen.add((os.environ["HOME"], os.path.expanduser("~")))
+            other = threading.Thread(target=look)
+            other.start()
+            other.join()
+
+sys.meta_path.insert(0, Watch())
+session.workspace
+from azureml._base_sdk_common import common
+print(json.dumps([sorted(seen), common.CREDENTIALS_PATH]))
+""",
+    )
+    home = str(tmp_path / "home")
+    assert told == [[[home, home]], str(tmp_path / "state" / "azureml" / "home" / ".azureml")]

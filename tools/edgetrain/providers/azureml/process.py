@@ -3,7 +3,8 @@
 The SDK has no settings for these. Proxy and authorities are set in the environment of this process when a session
 is used (`HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`; `NETRC`, so that nobody's passwords are
 sent), and programs started later inherit them. Home and configuration folder are read by the SDK while it is
-imported: they are set for that moment only, so that `~` goes on meaning the user's home for everything else here.
+imported: they are set for that moment only. What `~` means changes for the importing thread alone, and `HOME` for
+nobody: git and other programs that are started meanwhile, and secrets below `~`, need the user's.
 """
 
 from __future__ import annotations
@@ -147,16 +148,37 @@ def importing(values: Mapping[str, str | None]) -> Iterator[None]:
                 _put(name, value)
 
 
-def private(around: Surroundings) -> dict[str, str | None]:
-    """What to import an SDK with, so that it neither reads nor writes the user's profile."""
-    return {
-        "HOME": str(around.home),
+@contextmanager
+def private(around: Surroundings) -> Iterator[None]:
+    """Import an SDK inside, so that it neither reads nor writes the user's profile."""
+    values = {
+        "HOME": os.environ.get("HOME") or str(around.home),  # the SDK can't be imported without one
         "AZURE_CONFIG_DIR": str(around.configuration),
         "AZUREML_AUTH_CONFIG_DIR": str(around.home / ".azureml" / "auth"),
         "ARM_CLOUD_METADATA_URL": None,
         "AZUREML_DEFAULT_RETRIES": "0",
         "AZURE_CORE_COLLECT_TELEMETRY": "no",
     }
+    with importing(values), _at_home(str(around.home)):
+        yield
+
+
+@contextmanager
+def _at_home(home: str) -> Iterator[None]:
+    """This thread, and no other, has its home there."""
+    usual, thread = os.path.expanduser, [threading.get_ident()]
+
+    def expanduser(path: Any) -> Any:
+        if threading.get_ident() in thread and isinstance(path, str) and (path == "~" or path.startswith("~/")):
+            return home + path[1:]
+        return usual(path)
+
+    os.path.expanduser = expanduser
+    try:
+        yield
+    finally:
+        os.path.expanduser = usual
+        thread.clear()  # who imported ours by its name goes on with it
 
 
 def open_sdk(around: Surroundings) -> None:
@@ -165,7 +187,7 @@ def open_sdk(around: Surroundings) -> None:
         if _opened:
             return
         quieten()
-        with importing(private(around)):
+        with private(around):
             for name in _READ_HOME:
                 importlib.import_module(name)
         _adapt(around)
@@ -176,6 +198,7 @@ def _adapt(around: Surroundings) -> None:
     """The one place that reaches into the SDK. It keeps its caches in our folder, and it tries once: `Session.call`
     tries again, honours Retry-After everywhere, and would else multiply with four layers of retries below it.
     Nothing is waited for without end; this goes for every user of requests in the process that sets no time-out."""
+    from azureml._base_sdk_common import common as folders_of
     from azureml._base_sdk_common import utils as common
     from azureml._project import file_utilities
     from azureml._restclient import clientbase
@@ -210,6 +233,8 @@ def _adapt(around: Surroundings) -> None:
     for owner, name, ours in (
         (HTTPAdapter, "send", send),
         (base_client, "READ_TIMEOUT", TIMEOUT[1]),
+        (folders_of, "USER_PATH", str(around.home / ".config")),
+        (folders_of, "CREDENTIALS_PATH", str(around.home / ".azureml")),
         (file_utilities, "get_home_settings_directory", home),
         (clientbase, "DEFAULT_RETRIES", 0),
         (senders, "ClientRetryPolicy", policy),

@@ -20,7 +20,6 @@ from edgetrain.providers.azureml.errors import SIGN_IN_REFUSED, translate
 from edgetrain.providers.azureml.process import (
     Surroundings,
     folders,
-    importing,
     open_sdk,
     private,
     quieten,
@@ -343,7 +342,7 @@ class Session:
     def _edge(self, name: str) -> Cloud:
         found = self._cloud(name)
         if found.custom and self.settings.block["auth"]["type"] != "cli":
-            with importing(private(self.surroundings)):
+            with private(self.surroundings):
                 register(found, folders)
         return found
 
