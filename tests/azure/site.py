@@ -7,7 +7,10 @@ from typing import Any
 
 from testbed.azure import AzureSite
 from testbed.vm import Vm
+from tests.contract.compute import until
 from tests.edge.site import EdgeSite
+
+TERMINAL = ("Completed", "Failed", "Canceled")
 
 
 class AzureRepository(EdgeSite):
@@ -37,8 +40,13 @@ class AzureRepository(EdgeSite):
         return sorted(Model.list(self.client()), key=lambda model: (model.name, model.version))
 
     def runs(self) -> list[dict[str, Any]]:
-        """The runs."""
+        """The runs as they stand."""
         return [run for _, run in sorted(self.documents("run").items())]
+
+    def ended_runs(self) -> list[dict[str, Any]]:
+        """The runs once Azure ML is done with them: it may take longer than the site."""
+        until(lambda: all(run["status"] in TERMINAL for run in self.runs()), "Azure ML to be done with its runs")
+        return self.runs()
 
     def client(self) -> Any:
         """The workspace, by the unmodified client, as anybody would open it."""
@@ -66,7 +74,9 @@ class AzureRepository(EdgeSite):
             "commits": {path: self.commits_of(path) for path in records},
             "outcomes": [r["outcome"] for r in records.values() if r["kind"] == "RunRecord"],
             "branches": self.branches(),
-            "runs": [(run["runId"], run["status"], run["tags"].get("edgetrain.outcome")) for run in self.runs()],
+            "runs": [
+                (run["runId"], run["status"], run["tags"].get("edgetrain.outcome")) for run in self.ended_runs()
+            ],
             "models": [(model.id, model.tags.get("edgetrain.version"), model.run_id) for model in self.models()],
             "channels": [sorted(tag for tag in model.tags if "channel" in tag) for model in self.models()],
             "computes": sorted(self.client().compute_targets),

@@ -41,7 +41,7 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     [path] = [path for path in site.records() if "/runs/" in path]
     record = site.records()[path]
     assert record["target"]["egress"] == "enforced"  # type: ignore[index]
-    [run] = site.runs()
+    [run] = site.ended_runs()
     assert record["workspace"] == {"type": "azureml", "run": run["runId"]}
     assert run["status"] == "Completed", site.run_log(run["runId"], tmp_path / "logs")
     assert run["tags"]["edgetrain.outcome"] == "candidate"
@@ -63,7 +63,7 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
 
 def metrics(site: AzureRepository) -> dict[str, list[float]]:
     """The values of each metric in Azure ML, as the unmodified client reads them."""
-    [run] = site.runs()
+    [run] = site.ended_runs()
     found = site.client().get_run(run["runId"]).get_metrics()
     return {name: value if isinstance(value, list) else [value] for name, value in found.items()}
 
@@ -98,7 +98,7 @@ def test_a_run_that_fails_is_told_as_failed(repository: Make) -> None:
     site.push("Fail")
     [outcome] = [r.outcome for r in site.apply().results if r.outcome]
     assert outcome is Outcome.FAILED
-    [run] = site.runs()
+    [run] = site.ended_runs()
     assert run["status"] == "Failed"
     assert run["tags"]["edgetrain.outcome"] == "failed"
     assert not site.apply().results, "a failure settles"
@@ -119,7 +119,7 @@ def test_a_smuggling_script_is_rejected_and_nothing_of_it_reaches_azure(reposito
     site.push("Smuggle")
     [result] = [r for r in site.apply().results if r.operation == "train"]
     assert result.outcome is Outcome.REJECTED, result
-    [run] = site.runs()
+    [run] = site.ended_runs()
     assert run["tags"]["edgetrain.outcome"] == "rejected"
     row = ROWS.splitlines()[70].split()[-1].encode()
     for file, data in travelled(site):
