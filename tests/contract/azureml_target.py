@@ -16,6 +16,7 @@ from edgetrain.core.secret import Secret
 from edgetrain.providers.azureml.attachments import AzuremlAttachments
 from edgetrain.providers.azureml.compute_kubernetes import AzuremlKubernetesCompute
 from edgetrain.providers.azureml.compute_vm import AzuremlVmCompute
+from edgetrain.providers.azureml.deadlines import PATIENCE, Patience
 from edgetrain.providers.azureml.session import Session
 from edgetrain.providers.local.prepare import this_python
 from testbed.base_image import Base
@@ -93,9 +94,9 @@ class AzuremlVmTarget(SshTarget):
         attachments, settings = AzuremlAttachments(self.session), self.azure_settings()
         attachments.attach(attachments.wanted(settings, "azureml-vm"), settings, OWNER)
 
-    def connect(self) -> AzuremlVmCompute:  # type: ignore[override]
+    def connect(self, patience: Patience = PATIENCE) -> AzuremlVmCompute:  # type: ignore[override]
         """A new instance."""
-        return AzuremlVmCompute(self.azure_settings(), self.session, self.grace, self.finalizing)
+        return AzuremlVmCompute(self.azure_settings(), self.session, self.grace, self.finalizing, patience)
 
 
 class AzuremlKubernetesTarget:
@@ -123,9 +124,9 @@ class AzuremlKubernetesTarget:
         compute.probe()
         until(lambda: compute.observe().reason not in ("Probing", "NotProbed"), "the probe to end")
 
-    def connect(self) -> AzuremlKubernetesCompute:
+    def connect(self, patience: Patience = PATIENCE) -> AzuremlKubernetesCompute:
         """A new instance."""
-        return AzuremlKubernetesCompute(self.settings(), self.session, self.grace)
+        return AzuremlKubernetesCompute(self.settings(), self.session, self.grace, patience)
 
     def folder(self, run_id: str) -> Path:
         """Where the run lies in its pod."""

@@ -15,7 +15,8 @@ import pytest
 from azureml_emulator import runs
 from edgetrain.core.errors import Denied, ProviderError, Transient
 from edgetrain.core.ports import RunPhase, RunSpec
-from edgetrain.providers.azureml.submission import CANCELLED_TAG, TARGET_TAG, Submissions
+from edgetrain.providers.azureml.deadlines import Patience
+from edgetrain.providers.azureml.submission import CANCELLED_TAG, TARGET_TAG, TIMEOUT_TAG, Submissions
 from tests.contract.azureml_target import PODS_PYTHON, AzuremlKubernetesTarget, check
 from tests.contract.compute import settle, spec, until
 from tests.emulator import executing
@@ -147,6 +148,44 @@ def test_a_run_cancelled_in_the_portal(here: Here, tmp_path: Path) -> None:
     assert "Azure ML" in state.message
     until(lambda: not here.alive(made.id), "the script to be dead")
     assert CANCELLED_TAG not in here.document(made.id)["tags"]
+
+
+def test_a_run_that_never_begins_is_not_waited_for_without_end(here: Here, tmp_path: Path) -> None:
+    """It is cancelled in Azure ML when it is overdue, and ends by its time."""
+    made = here.spec(tmp_path, ["print", "began"])
+    here.running.change(slow=3600.0)
+    try:
+        here.connect().start(made)
+        assert here.connect().inspect(made.id).phase is RunPhase.PREPARING
+        assert here.document(made.id)["tags"][TIMEOUT_TAG] == str(made.limits.timeout)
+        late = here.connect(Patience(queue=-made.limits.timeout - 1.0, grace=3600.0))
+        assert late.inspect(made.id).phase is RunPhase.PREPARING
+        state = settle(late, made.id)
+    finally:
+        here.running.change(slow=0.0)
+    assert (state.phase, state.ended_by) == (RunPhase.ENDED, "timeout"), state
+    assert "did not start the run" in state.message
+    assert here.document(made.id)["status"] == "Canceled"
+    assert here.connect().inspect(made.id) == state
+    assert here.starts(made.id) == 0
+
+
+def test_a_run_that_is_stuck_in_finalizing_is_lost(here: Here, tmp_path: Path) -> None:
+    """Azure ML cancels none that finalizes: it is given up after a grace."""
+    made = here.spec(tmp_path, ["print", "began"])
+    here.running.change(slow=3600.0)
+    try:
+        here.connect().start(made)
+        runs.set_status(here.running.emulator, made.id, "Finalizing", force=True)
+        assert here.connect().inspect(made.id).phase is RunPhase.RUNNING
+        waits = here.connect(Patience(finalizing=-1.0, grace=3600.0))
+        assert waits.inspect(made.id).phase is RunPhase.RUNNING
+        state = here.connect(Patience(finalizing=-1.0, grace=-1.0)).inspect(made.id)
+        assert state.phase is RunPhase.LOST, state
+        assert "did not finish the run" in state.message
+        runs.set_status(here.running.emulator, made.id, "Failed", force=True)
+    finally:
+        here.running.change(slow=0.0)
 
 
 def test_faults_while_looking_hide_nothing(here: Here, tmp_path: Path) -> None:

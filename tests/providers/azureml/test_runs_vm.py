@@ -10,6 +10,7 @@ import pytest
 
 from azureml_emulator import runs
 from edgetrain.core.ports import Leaving, RunPhase, RunSpec
+from edgetrain.providers.azureml.deadlines import Patience
 from testbed.base_image import Base
 from testbed.vm import Vm
 from tests.contract.azureml_target import AzuremlVmTarget, check
@@ -140,6 +141,22 @@ def test_cancelled_in_the_portal_before_it_began(attached: Attached, tmp_path: P
     assert (state.phase, state.ended_by) == (RunPhase.ENDED, "cancel")
     assert compute.ssh.remote.ask("begin", id=made.id)["phase"] == "ended"
     assert "began" not in list(compute.logs(made.id))
+
+
+def test_a_run_that_azure_ml_never_starts(attached: Attached, tmp_path: Path) -> None:
+    """It is waited for until its time is over; then it is barred on the machine, and cancelled in Azure ML."""
+    attached.running.change(slow=3600.0)
+    try:
+        made = attached.begin(tmp_path, ["print", "began"])
+        assert attached.connect().inspect(made.id).phase is RunPhase.PREPARING
+        late = attached.connect(Patience(queue=-made.limits.timeout - 1.0))
+        state = late.inspect(made.id)
+        assert (state.phase, state.ended_by) == (RunPhase.ENDED, "timeout"), state
+        assert "did not start the run" in state.message
+        until(lambda: attached.status(made.id) == "Canceled", "Azure ML to cancel the run")
+    finally:
+        attached.running.change(slow=0.0)
+    assert late.ssh.remote.ask("begin", id=made.id)["phase"] == "ended"
 
 
 def test_stuck_in_finalizing(attached: Attached, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from edgetrain.providers.answers import examination_of, harvest_of, not_examined
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.attached import attached, no_workspace
 from edgetrain.providers.azureml.compute_vm import attached_check, leaving_of
+from edgetrain.providers.azureml.deadlines import PATIENCE, RUNNING, Deadlines, Patience, why
 from edgetrain.providers.azureml.session import Session, shared
 from edgetrain.providers.azureml.snapshot import snapshot
 from edgetrain.providers.azureml.submission import (
@@ -44,6 +45,7 @@ from edgetrain.providers.azureml.submission import (
     FORGOTTEN_TAG,
     PROBE_TAG,
     TARGET_TAG,
+    TIMEOUT_TAG,
     Record,
     Submissions,
 )
@@ -58,16 +60,22 @@ GRACE_SECONDS = 10.0
 PROBE_SECONDS = 3600
 # How long what a completed run left may stay unseen.
 VISIBLE_SECONDS = 900.0
-RUNNING = frozenset({"Running", "Finalizing", "CancelRequested"})
 
 
 class AzuremlKubernetesCompute:
     """Compute `azureml-kubernetes`: one attached cluster of the workspace of `session`."""
 
-    def __init__(self, settings: TargetSettings, session: Session, grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: TargetSettings,
+        session: Session,
+        grace: float = GRACE_SECONDS,
+        patience: Patience = PATIENCE,
+    ) -> None:
         self.settings, self.name = settings, settings.name
         self.submissions = Submissions(session, settings.name, settings.state)
         self._session, self._grace = session, grace
+        self._deadlines = Deadlines(self.submissions, patience)
         self._results: dict[str, Mapping[str, Any]] = {}
 
     # The target
@@ -142,7 +150,7 @@ class AzuremlKubernetesCompute:
         check_words(spec)
         _check(spec)
         if self.submissions.get(spec.id) is not None:
-            self.submissions.tag(spec.id, self._tags(spec.tags))
+            self.submissions.tag(spec.id, {**self._tags(spec.tags), TIMEOUT_TAG: str(spec.limits.timeout)})
             return
         seen = self.observe()
         if seen.ready and spec.python != seen.python:
@@ -208,6 +216,8 @@ class AzuremlKubernetesCompute:
         if record is None:
             return RunState(RunPhase.ABSENT)
         if not record.over:
+            if self._deadlines.given_up(run_id, record):
+                return self._without_result(self.submissions.get(run_id) or record)
             running = record.status in RUNNING
             return RunState(RunPhase.RUNNING if running else RunPhase.PREPARING, started=record.started)
         if FORGOTTEN_TAG in record.tags:
@@ -220,12 +230,17 @@ class AzuremlKubernetesCompute:
             return RunState(RunPhase.RUNNING, started=record.started) if waits else self._without_result(record)
         if state.ended_by == "cancel" and CANCELLED_TAG in record.tags:
             return replace(state, message=record.tags[CANCELLED_TAG])
+        if state.ended_by == "cancel" and (late := why(record)):
+            return replace(state, ended_by="timeout", message=late)
         return state
 
     @staticmethod
     def _without_result(record: Record) -> RunState:
         """A run whose wrapper left nothing: it never came so far, or was ended from outside."""
         ended = RunState(RunPhase.ENDED, started=record.started, ended=record.ended)
+        if (late := why(record)) and CANCELLED_TAG not in record.tags:
+            phase = RunPhase.LOST if record.started else RunPhase.ENDED
+            return replace(ended, phase=phase, ended_by="" if record.started else "timeout", message=late)
         if record.status == "Canceled" or CANCELLED_TAG in record.tags:
             message = record.tags.get(CANCELLED_TAG) or "cancelled in Azure ML"
             return replace(ended, ended_by="cancel", message=message)

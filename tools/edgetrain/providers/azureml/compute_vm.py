@@ -32,6 +32,7 @@ from edgetrain.core.ports import (
 )
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.attached import attached, no_workspace
+from edgetrain.providers.azureml.deadlines import PATIENCE, Deadlines, Patience
 from edgetrain.providers.azureml.session import Session, shared
 from edgetrain.providers.azureml.snapshot import snapshot
 from edgetrain.providers.azureml.submission import (
@@ -59,11 +60,13 @@ class AzuremlVmCompute:
         session: Session,
         grace: float = GRACE_SECONDS,
         finalizing: float = FINALIZING_SECONDS,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.settings = settings
         self.ssh = SshCompute(replace(settings, block=settings.ssh), grace)
         self.submissions = Submissions(session, settings.name, settings.state)
         self._session, self._finalizing = session, finalizing
+        self._deadlines = Deadlines(self.submissions, patience)
 
     def observe(self) -> TargetStatus:
         """The machine as an ssh target is observed; and whether Azure ML has it."""
@@ -118,7 +121,7 @@ class AzuremlVmCompute:
                 return replace(state, phase=RunPhase.RUNNING, ended_by="", exit_code=None, ended=None)
             return state
         if not record.over:
-            return state if state.phase in GOING else RunState(RunPhase.PREPARING)
+            return state if state.phase in GOING else self._waiting(run_id, record)
         record = self.submissions.get(run_id) or record
         if state.phase in GOING and record.status != "Canceled":
             return state  # Azure ML lost it, the machine did not: it goes on to its end
@@ -127,6 +130,14 @@ class AzuremlVmCompute:
             self.ssh.cancel(run_id, message)
             return self.ssh.inspect(run_id)
         return self.ssh.bar(run_id, by, message)
+
+    def _waiting(self, run_id: str, record: Record) -> RunState:
+        """A run that lies prepared on the machine: one that Azure ML does not start in time must never begin."""
+        message = self._deadlines.passed(run_id, record)
+        state = self.ssh.bar(run_id, "timeout", message) if message else RunState(RunPhase.PREPARING)
+        if message and state.phase is RunPhase.ENDED:
+            self.submissions.cancel(run_id, message)
+        return state
 
     def _since(self, ended: str | None) -> float:
         """Seconds since a time that the machine told, by its own clock."""

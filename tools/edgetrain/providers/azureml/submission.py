@@ -33,6 +33,8 @@ TARGET_TAG = "edgetrain.target"
 CANCELLED_TAG = "edgetrain.cancelled"
 FORGOTTEN_TAG = "edgetrain.forgotten"
 PROBE_TAG = "edgetrain.probe"
+# The run's own time-out in seconds.
+TIMEOUT_TAG = "edgetrain.timeout"
 # How long one answer about all runs of an experiment is good for.
 FRESH_SECONDS = 2.0
 # Beyond the run's own time-out: what comes before the script and after it.
@@ -51,6 +53,7 @@ class Record:
     tags: Mapping[str, str]
     container: str
     message: str = ""
+    created: str | None = None
     started: str | None = None
     ended: str | None = None
     cancel: str = ""
@@ -65,6 +68,7 @@ class Record:
                 tags={str(key): str(value or "") for key, value in (document.get("tags") or {}).items()},
                 container=str(document.get("dataContainerId") or f"dcid.{document['runId']}"),
                 message=shown(error.get("message") or "", longest=300),
+                created=_time(document.get("createdUtc")),
                 started=_time(document.get("startTimeUtc")),
                 ended=_time(document.get("endTimeUtc")),
                 cancel=str(document.get("cancelUri") or ""),
@@ -164,7 +168,7 @@ class Submissions:
                 if self.get(run_id) is None:
                     raise error from None
         self.stale(run_id)
-        self.tag(run_id, tags)
+        self.tag(run_id, {**tags, TIMEOUT_TAG: str(seconds)})
 
     def _submit(
         self, run_id: str, folder: Path, wanted: environment.Wanted, seconds: int, more: Mapping[str, Any]
@@ -207,12 +211,12 @@ class Submissions:
             self.session.patch("history", self._run(run_id), json={"runId": run_id, "tags": missing})
             self.stale(run_id)
 
-    def cancel(self, run_id: str, reason: str) -> None:
-        """Ask for the run's end, and note why; one that has ended stays as it is."""
+    def cancel(self, run_id: str, reason: str, tag: str = CANCELLED_TAG) -> None:
+        """Ask for the run's end, and note why in `tag`; one that has ended stays as it is."""
         found = self.get(run_id)
         if found is None or found.over:
             return
-        self.tag(run_id, {CANCELLED_TAG: reason[:500]})
+        self.tag(run_id, {tag: reason[:500]})
         path = f"/execution/v1.0{self.session.scope}/experiments/{experiment_of(run_id)}/runId/{run_id}/cancel"
         try:
             self.session.post("history", path)
