@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from edgetrain.core.errors import Rejected, UnsafePlan
@@ -16,6 +17,7 @@ from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import ApplyResult, Event, Status
 from tests.apply.azure_site import ATTACHED, PROBES, cluster, looked_at, move_to_azure, serve
 from tests.apply.site import SmallSite
+from tests.contract.attachments import MACHINE
 from tests.contract.memory_attachments import MemoryAttachments
 
 pytestmark = pytest.mark.needs("bubblewrap")
@@ -161,3 +163,49 @@ def test_a_sandbox_that_only_a_run_can_see_is_looked_at_before_anything_trains(
     PROBES[site.state.resolve()] = "Done"
     assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
     assert pending(site) == []
+
+
+VM = """\
+apiVersion: edgetrain/v1
+kind: ComputeTarget
+metadata: {name: vm}
+spec:
+  type: azureml-vm
+  site: here
+  azuremlVm: {resourceId: ID, username: edgetrain, privateKey: {secret: azure-key}}
+  ssh:
+    host: 10.20.4.12
+    username: edgetrain
+    hostKeys: [HOSTKEY]
+    privateKey: {secret: site-key}
+    jumpHost: {host: 10.20.4.1, username: edgetrain, hostKeys: [HOSTKEY], privateKey: {secret: jump-key}}
+"""
+
+
+@pytest.mark.parametrize("shared", ["site-key", "jump-key", ""])
+def test_a_key_that_the_site_signs_in_with_is_not_sent_from_another_file_either(
+    site: SmallSite, tmp_path: Path, shared: str
+) -> None:
+    keys = {name: asyncssh.generate_private_key("ssh-ed25519") for name in ("azure-key", "site-key", "jump-key")}
+    if shared:
+        keys[shared] = keys["azure-key"]
+    secrets = "  secrets:\n"
+    for name, key in keys.items():
+        (tmp_path / name).touch(mode=0o600)
+        # Not even the same bytes.
+        (tmp_path / name).write_bytes(key.export_private_key("openssh" if name == "azure-key" else "pkcs8-pem"))
+        secrets += f"    {name}: {{source: {{file: {tmp_path / name}}}}}\n"
+    text = (site.clone / "edgetrain.yaml").read_text()
+    site.write("edgetrain.yaml", text.replace("  sites:\n", secrets + "  sites:\n"))
+    host_key = keys["site-key"].export_public_key().decode().strip()
+    site.write("compute/vm.yaml", VM.replace("HOSTKEY", f'"{host_key}"').replace("ID", MACHINE))
+    site.push("Attach a VM")
+    result = site.apply()
+    if not shared:
+        assert set(held(site).held) == {"hub", "vm"}
+        return
+    assert set(held(site).held) == {"hub"}
+    [problem] = result.plan.problems
+    assert problem.code == "P514"
+    assert f"secret {shared} is the same key" in problem.what
+    assert "ssh-keygen" in problem.what

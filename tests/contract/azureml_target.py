@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,7 +88,21 @@ class AzuremlVmTarget(SshTarget):
         if self.interpreter:
             block["interpreter"] = self.interpreter
         fields = {**vars(ssh), "block": block, "ssh": ssh.block, "workspace": self.session.settings}
-        return TargetSettings(**{**fields, "secret": lambda name: Secret(self.vm.private_key.read_text())})
+        return TargetSettings(**fields)
+
+    def secret(self, name: str) -> Secret:
+        """The declared secrets: what Azure is given opens nothing else."""
+        return Secret(self.second_key().read_text()) if name == "azureml-key" else super().secret(name)
+
+    def second_key(self) -> Path:
+        """The key that Azure is given; made, and let in by the VM, when it is first asked for."""
+        key = self.vm.private_key.with_name("azureml-key")
+        if not key.exists():
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "azureml", "-f", str(key)]
+            subprocess.run(command, check=True)
+            line = Path(f"{key}.pub").read_text(encoding="utf-8")
+            self.vm.run(["tee", "-a", f"/etc/ssh/authorized_keys/{self.vm.username}"], input=line)
+        return key
 
     def attach(self) -> None:
         """Attach the VM to the workspace, as apply would."""

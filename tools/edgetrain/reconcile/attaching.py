@@ -8,6 +8,7 @@ from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.planner.datastores import references
 from edgetrain.core.ports import Attachments, Probed
 from edgetrain.reconcile.context import Context
+from edgetrain.reconcile.keys import refuse_shared
 from edgetrain.reconcile.report import Result, Status
 
 
@@ -27,6 +28,7 @@ def attach(context: Context, change: Change) -> Result:
         else:
             target = context.state.desired.targets[change.subject["target"]]
             settings = site.target_settings(target)
+            refuse_shared(context.state.desired, site, target)
             wanted = attachments.wanted(settings, target.type)
             context.step("attach")
             context.tell("Attaching", name, f"as {target.type}")

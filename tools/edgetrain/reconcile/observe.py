@@ -27,6 +27,7 @@ from edgetrain.core.ports import (
 )
 from edgetrain.core.record import SETTLED, Outcome, Recorded
 from edgetrain.reconcile.data import measure_input
+from edgetrain.reconcile.keys import refuse_shared
 from edgetrain.reconcile.site import Site
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger
@@ -134,6 +135,7 @@ def look_at_attachments(desired: Desired, site: Site) -> Attached | None:
     for name, target in sorted(desired.targets.items()):
         if target.attached and not target.metadata.retired and target.site == site.name:
             try:
+                refuse_shared(desired, site, target)
                 wanted[name] = site.attachments.wanted(site.target_settings(target), target.type)
             except ProviderError as error:
                 faults[name] = "; ".join(filter(None, (error.message, error.fix)))
