@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from azureml_emulator import artifacts, experiments, models, runs
+from azureml_emulator import artifacts, experiments, metrics, models, runs
 from azureml_emulator.message import Principal
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.errors import Conflict, NotFound
+from edgetrain.core.ports import MetricPoint
 from edgetrain.providers.azureml.attachments import AzuremlAttachments
 from edgetrain.providers.azureml.models import POINTER
+from edgetrain.providers.azureml.tracking import PARAMETER_KEY
 from edgetrain.providers.azureml.workspace import AzuremlWorkspace
 from tests.contract.workspace import DIGEST, OTHER, RUN
 from tests.providers.azureml import support
@@ -255,7 +258,7 @@ def submitted(emulator: RunningEmulator, name: str, status: str) -> str:
 
 
 @pytest.mark.parametrize("status", ["Running", "Completed", "Failed", "Canceled"])
-def test_a_run_of_azure_mls_own_only_gets_tags(
+def test_a_run_of_azure_mls_own_keeps_what_it_has(
     workspace_emulator: RunningEmulator, workspace: AzuremlWorkspace, unique: str, status: str
 ) -> None:
     run_id = submitted(workspace_emulator, unique, status)
@@ -265,9 +268,29 @@ def test_a_run_of_azure_mls_own_only_gets_tags(
     after = runs.get(workspace_emulator.emulator, run_id)
     assert before and after
     assert after["tags"] == {**RUN.tags, "edgetrain.run": run_id, "edgetrain.outcome": "failed"}
-    for key in ("status", "startTimeUtc", "endTimeUtc", "properties"):
+    for key in ("status", "startTimeUtc", "endTimeUtc"):
         assert after[key] == before[key]
-    assert support.asked(workspace_emulator, "/metric/") == []
+    told = {f"{PARAMETER_KEY}{name}": value for name, value in RUN.parameters.items()}
+    assert after["properties"] == {**before["properties"], **RUN.tags, **told}
+
+
+def test_metrics_that_the_wrapper_did_not_tell_are_told_once(
+    workspace_emulator: RunningEmulator, workspace: AzuremlWorkspace, unique: str
+) -> None:
+    """It was killed in the middle: what it told under ids of its own is not told again."""
+    run_id = submitted(workspace_emulator, unique, "Failed")
+    run = a_run(
+        unique, metrics={"auroc": 0.9}, history=[MetricPoint("loss", v, s) for s, v in enumerate((2.0, 1.0))]
+    )
+    value = [{"metricId": str(uuid.uuid4()), "step": 0, "data": {"loss": 2.0}}]
+    batch = [{"name": "loss", "columns": {"loss": "double"}, "properties": {}, "value": value}]
+    path = f"/metric/v2.0{workspace._session.scope}/runs/{run_id}/batch"
+    workspace._session.post("history", path, json={"values": batch, "reportErrors": True})
+    for _ in range(2):
+        workspace.track(run)
+    for name, wanted in {"loss": [2.0, 1.0], "auroc": [0.9]}.items():
+        kept = metrics.get(workspace_emulator.emulator, run_id, name)
+        assert kept and [row["data"][name] for row in kept["rows"]] == wanted
 
 
 def test_a_model_of_azure_mls_own_run_is_downloaded_from_it(

@@ -328,11 +328,10 @@ def track(
             parameters={key: literal(value) for key, value in facts["parameters"].items()},
             metrics=kept.metrics,
             history=[point for point in harvest.history if kept.metrics and point.name in declared],
+            # All of them: the apply that submitted the run may have been killed before it could tell any.
             tags={
-                "edgetrain.identity": facts["identity"],
-                "edgetrain.attempt": str(facts["attempt"]),
-                "edgetrain.commit": facts["commit"],
-                "edgetrain.model": facts["model"],
+                **tags_of(facts),
+                "edgetrain.target": facts["target"],
                 "edgetrain.outcome": outcome.value,
             },
             started=state.started,

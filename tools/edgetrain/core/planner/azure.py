@@ -5,26 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from edgetrain.core.desired import Desired
-from edgetrain.core.kinds import Experiment
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.observation import Observation
 
 # What a run is told to the workspace with, beside parameters and metrics; and with more where it is submitted.
 TRACKED_TAGS = (
     "edgetrain.attempt",
     "edgetrain.commit",
+    "edgetrain.experiment",
     "edgetrain.identity",
+    "edgetrain.manifest",
     "edgetrain.model",
     "edgetrain.outcome",
+    "edgetrain.pullRequest",
     "edgetrain.run",
+    "edgetrain.site",
+    "edgetrain.target",
 )
-SUBMITTED_TAGS = ("edgetrain.experiment", "edgetrain.manifest", "edgetrain.pullRequest", "edgetrain.site")
+SUBMITTED_TAGS = ("edgetrain.timeout",)
 
 
 def travels(desired: Desired, experiment: Experiment, observed: Observation | None) -> dict[str, Any] | None:
     """Names, digests and numbers of it; None if nothing goes to Azure.
 
-    `submitted` are the targets on which Azure ML itself would run the code: there the code's files go too. `keys`
-    are the private keys that attaching these targets gives away.
+    `submitted` are the targets on which Azure ML itself would run the code: there the code's files go too. `inputs`
+    are the folders and single files that a cluster's pod is told to read. `keys` are the private keys that
+    attaching these targets gives away.
     """
     targets = [target for target in desired.targets_for(experiment) if target.attached]
     if not desired.configuration.attaches:
@@ -36,6 +43,12 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
             "requirements": desired.locks[experiment.name],
             "python": experiment.environment.python,
         },
+        "inputs": [
+            {"target": target.metadata.name, "name": name, "path": _place(desired, target, data)}
+            for target in targets
+            if target.type == "azureml-kubernetes"
+            for name, data in sorted(experiment.data.items())
+        ],
         "parameters": sorted({*experiment.parameters, *(experiment.sweep.space if experiment.sweep else ())}),
         "metrics": list(experiment.metrics),
         "tags": sorted({*TRACKED_TAGS, *(SUBMITTED_TAGS if targets else ())}),
@@ -45,6 +58,13 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
             if (secret := target.settings.get("privateKey", {}).get("secret"))
         ],
     }
+
+
+def _place(desired: Desired, target: ComputeTarget, data: DataInput) -> str:
+    """Where the input lies in the pod, as edgetrain.yaml and the manifest write it."""
+    site = desired.configuration.sites.get(target.site)
+    root = str(site.datastores.get(data.datastore, {}).get("path", "")) if site else ""
+    return f"{root.rstrip('/')}/{data.path}"
 
 
 def _fingerprint(name: str, observed: Observation | None) -> dict[str, str]:

@@ -23,7 +23,7 @@ LONGEST_SECONDS = 7 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: beyond a run's own time-out until it begins; in `Finalizing`; and after it was cancelled for that."""
+    """Seconds: beyond a run's own time-out until it begins; in `Finalizing`; after it was cancelled for that."""
 
     queue: float = 3600.0
     finalizing: float = 15 * 60.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgetrain.core.digest import canonical
 from edgetrain.core.errors import NotFound, Rejected, Transient
@@ -50,26 +51,29 @@ class Runs:
     def track(self, run: TrackedRun) -> str:
         """Ensure the record, whole; its id is the run's own, so two who write the same write one.
 
-        A run that Azure ML made itself has its metrics and its end already: it only gets tags. An ended record
-        keeps its status, for the service takes no second end; a new outcome shows in the tag.
+        A run that Azure ML made itself has its end already: it gets tags, properties, and the metrics that its
+        wrapper did not come to tell. An ended record keeps its status, for the service takes no second end; a new
+        outcome shows in the tag.
         """
         check_run(run)
         tags = {**run.tags, RUN_KEY: run.id, OUTCOME_KEY: run.outcome}
         check_entries("tags", tags)
-        properties = parameters(run)
         found = self.get(run.id)
+        properties = properties_of(run, found)
         if found is None:
             self._create(run, properties)
             found = self._sure(run.id)
-            self._log(run, set())
+            self._log(run, set(), run.started)
         elif submitted(found):
-            self._patch(run, found, tags, {})
+            self._patch(run, found, tags, properties)
+            if next(points(run), None) is not None:
+                self._log(run, self._told(run), utc(None))
             return run.id
         elif dict(found.get("properties") or {}).get(COMPLETE_KEY) != "true":
             # Somebody was cut short: what has arrived is left out, whether or not the service would see that it
             # is the same.
             self._patch(run, found, {}, properties)
-            self._log(run, self._arrived(run))
+            self._log(run, self._arrived(run), run.started)
         else:
             self._patch(run, found, tags, {})
             return run.id
@@ -83,9 +87,10 @@ class Runs:
             found = self._session.get(_HISTORY, f"{self._base}/runs/{run_id}")
         except NotFound:
             return None
-        if not isinstance(found, dict):
+        parts = [found.get(key) for key in ("tags", "properties")] if isinstance(found, dict) else [""]
+        if not all(part is None or isinstance(part, dict) for part in parts):
             raise unreadable("a run")
-        return found
+        return cast("Mapping[str, Any]", found)
 
     def origin(self, run_id: str) -> Origin:
         """Where a model comes from, as far as the workspace knows; a run that was deleted there links nothing."""
@@ -199,12 +204,12 @@ class Runs:
             self._event(run, "Start", "StartTime", run.started)
         self._event(run, _EVENT.get(run.outcome, "Failed"), "EndTime", run.ended)
 
-    def _log(self, run: TrackedRun, arrived: set[str]) -> None:
-        """Send all points that have not arrived. Where a batch fails, it may have arrived all the same."""
+    def _log(self, run: TrackedRun, arrived: set[str], since: str | None) -> None:
+        """Send all points that have not arrived, as told from `since` on. Where a batch fails, it may have arrived all the same."""
         wanted: dict[str, Mapping[str, Any]] = {}
         for point in points(run):
             # The service shows rows by their times, so each has one of its own.
-            created = utc(run.started, len(wanted))
+            created = utc(since, len(wanted))
             row = {"createdUtc": created, "step": point.step, "data": {point.name: point.value}}
             wanted.setdefault(metric_id(run, point), row)
         for attempt in range(_ATTEMPTS):
@@ -214,7 +219,7 @@ class Runs:
             except Transient:
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                arrived = self._arrived(run)
+                arrived = arrived | self._arrived(run)
 
     def _send(self, run: TrackedRun, missing: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Send rows, in batches that the service takes, one after the other: in parallel they change places."""
@@ -253,6 +258,23 @@ class Runs:
             for row in self._rows(run.id, name)
         }
 
+    def _told(self, run: TrackedRun) -> set[str]:
+        """The ids of the points that the service has, whoever told them: the wrapper's have ids of their own."""
+        self._session.get(_HISTORY, f"{self._path(run)}/metricsingest/wait")
+        names = sorted({point.name for point in points(run)})
+        held = Counter(
+            (name, value)
+            for name in names
+            for row in self._rows(run.id, name)
+            if isinstance(data := row.get("data"), dict) and isinstance(value := data.get(name), int | float)
+        )
+        told = set()
+        for point in points(run):
+            if held[point.name, point.value]:
+                held[point.name, point.value] -= 1
+                told.add(metric_id(run, point))
+        return told
+
     def _rows(self, run_id: str, name: str) -> Iterator[Mapping[str, Any]]:
         token = None
         for _ in range(_MOST_PAGES):
@@ -261,9 +283,10 @@ class Runs:
                 page = self._session.post(_HISTORY, f"{self._metrics}/{run_id}/full", json=body)
             except NotFound:
                 return
-            if not isinstance(page, dict) or not isinstance(page.get("value"), list):
+            rows = page.get("value") if isinstance(page, dict) else None
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise unreadable("a metric")
-            yield from page["value"]
+            yield from rows
             token = page.get("continuationToken")
             if not token:
                 return
@@ -279,22 +302,31 @@ def metric_id(run: TrackedRun, point: MetricPoint) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"edgetrain/{run.id}/{point.name}/{point.step}/{point.value!r}"))
 
 
-def parameters(run: TrackedRun) -> dict[str, str]:
-    """Parameters as properties, for the service has none and properties never change: one each, or all in pieces
-    of one text where they are too many or too long for that. Raises Rejected."""
+def properties_of(run: TrackedRun, found: Mapping[str, Any] | None) -> dict[str, str]:
+    """What never changes of a run: what it was made from, and its parameters. `found` is its record, whose own
+    properties leave that much less room. Raises Rejected."""
+    made_from = {key: value for key, value in run.tags.items() if key != OUTCOME_KEY}
+    theirs = [key for key in (found or {}).get("properties") or {} if not key.startswith("edgetrain.")]
+    room = max(1, min(_MOST_PARAMETERS, MOST_ENTRIES - len(theirs) - len(made_from) - 1))
+    return {**made_from, **parameters(run, room)}
+
+
+def parameters(run: TrackedRun, room: int = _MOST_PARAMETERS) -> dict[str, str]:
+    """Parameters as at most `room` properties, for the service has none and properties never change: one each, or
+    all in pieces of one text where they are too many or too long for that. Raises Rejected."""
     single = {f"{PARAMETER_KEY}{name}": value for name, value in sorted(run.parameters.items())}
-    if len(single) <= _MOST_PARAMETERS and all(
+    if len(single) <= room and all(
         len(key) <= LONGEST_KEY and len(value) <= LONGEST_VALUE for key, value in single.items()
     ):
         check_entries("properties", single)
         return single
     text = canonical(dict(run.parameters)).decode()
     pieces = [text[start : start + LONGEST_VALUE] for start in range(0, len(text), LONGEST_VALUE)]
-    if len(pieces) > _MOST_PARAMETERS:
+    if len(pieces) > room:
         raise Rejected(
             f"the parameters of run {run.id} have {len(text)} characters",
             reason="ParametersTooLong",
-            fix=f"Azure ML takes {_MOST_PARAMETERS * LONGEST_VALUE}: put what is longer into a file of the code",
+            fix=f"Azure ML takes {room * LONGEST_VALUE}: put what is longer into a file of the code",
         )
     return {f"{PARAMETERS_KEY}{number}": piece for number, piece in enumerate(pieces)}
 
