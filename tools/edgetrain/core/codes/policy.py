@@ -88,8 +88,8 @@ ATTACHMENT_HELD = Code(
 ATTACHMENT_UNCLEAR = Code(
     "P514",
     "the target can't be attached as declared",
-    "Something that the attachment needs, mostly the private key, can't be read on the site's runner; or the key is "
-    "one that an ssh block of the site uses too, perhaps in another file: such a key is never sent to Azure.",
+    "Something that the attachment needs, mostly the private key, can't be read on the site's runner; or the key "
+    "is one that an ssh block of the site uses too, perhaps in another file: such a key is never sent to Azure.",
     "Do what the reason says; the next apply attaches the target.",
 )
 ADVISORY_TARGET = Code(
