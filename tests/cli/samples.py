@@ -121,8 +121,12 @@ PLAN = Plan(
             "code": {"files": 2, "bytes": 4_096, "digest": DIGEST, "list": [["train.py", 4_000, OTHER]]},
             "logs": "forge",
             "azure": {
-                "submitted": ["hub-vm"],
+                "submitted": ["arc", "hub-vm"],
                 "environment": {"image": f"acr.example/train@{DIGEST}", "requirements": OTHER, "python": "3.11"},
+                "inputs": [
+                    {"target": "arc", "name": "images", "path": "/data/imaging/train/"},
+                    {"target": "arc", "name": "labels", "path": "/data/imaging/labels.csv"},
+                ],
                 "parameters": ["C", "depth"],
                 "metrics": ["score"],
                 "tags": ["edgetrain.identity", "edgetrain.run"],

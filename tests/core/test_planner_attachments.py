@@ -20,6 +20,7 @@ from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.ports import Attachment, EgressLevel, TargetStatus, WantedAttachment
 from edgetrain.core.record import Recorded
 from edgetrain.core.snapshot import Snapshot
+from edgetrain.render.words import azure_lines
 from tests.core import build
 from tests.core.test_planner_runs import SEEN
 
@@ -46,6 +47,18 @@ spec:
     username: edgetrain
     hostKeys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE"]
     privateKey: {secret: site-key}
+"""
+CLUSTER = """\
+apiVersion: edgetrain/v1
+kind: ComputeTarget
+metadata: {name: hub}
+spec:
+  type: azureml-kubernetes
+  site: here
+  azuremlKubernetes:
+    resourceId: /subscriptions/s/resourceGroups/g/providers/Microsoft.Kubernetes/connectedClusters/c
+    namespace: training
+  capacity: {slots: 2}
 """
 SERVED = {**build.SERVED, "workspace": ["azureml", "mlflow"], "compute": [*build.SERVED["compute"], "azureml-vm"]}
 
@@ -250,6 +263,22 @@ def test_what_travels_to_azure_is_told() -> None:
     assert entry["azure"]["parameters"] == ["shift"]
     assert entry["azure"]["keys"] == [{"target": "hub", "secret": "azure-key", "fingerprint": "SHA256:abc"}]
     assert entry["azure"]["environment"]["image"] == image()
+    assert entry["azure"]["inputs"] == []
+
+
+def test_paths_of_data_that_a_pod_is_told_are_in_the_plan() -> None:
+    found = files("hub")
+    found["compute/hub.yaml"] = CLUSTER
+    path = "experiments/mean/experiment.yaml"
+    found[path] = found[path].replace(f"python: '3.11', image: {image()}, ", "")
+    served = {**SERVED, "compute": [*SERVED["compute"], "azureml-kubernetes"]}
+    state = replace(build.desired(found), snapshots={"mean": Snapshot(())})
+    verdicts = {"mean": judge(state.experiments["mean"], (), (), "2026-11-23")}
+    made = build_plan(state, Recorded(), served, guarded=verdicts)
+    assert made.problems == ()
+    [entry] = made.egress
+    assert entry["azure"]["inputs"] == [{"target": "hub", "name": "table", "path": "/srv/data/table/"}]
+    assert "table at /srv/data/table/" in "\n".join(azure_lines(entry["azure"]))
 
 
 def test_the_owner_is_of_one_repository_and_site() -> None:

@@ -167,6 +167,13 @@ def azure_lines(azure: Mapping[str, Any]) -> list[str]:
             f"to Azure with the run (on {on}): the code's files above, edgetrain's own programs, the run's order "
             f"(command, parameters, limits, names of inputs and outputs), {environment_line(azure)}"
         )
+    for target in sorted({place["target"] for place in azure.get("inputs", ())}):
+        places = ", ".join(
+            f"{shown(place['name'])} at {shown(place['path'], 500)}"
+            for place in azure.get("inputs", ())
+            if place["target"] == target
+        )
+        lines.append(f"to Azure with the run (on {shown(target)}), as paths and without contents: inputs {places}")
     lines.append(
         f"to Azure as the run's record: parameters {listed['parameters']}; metrics {listed['metrics']}, once the "
         f"content check has passed; tags {listed['tags']}"
