@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from azureml_emulator import runs
+from edgetrain.core.errors import ProviderError
 from edgetrain.core.ports import Leaving, RunPhase, RunSpec
 from edgetrain.providers.azureml.deadlines import Patience
+from edgetrain.providers.ssh.provider import SshCompute
 from testbed.base_image import Base
 from testbed.vm import Vm
 from tests.contract.azureml_target import AzuremlVmTarget, check
@@ -157,6 +160,32 @@ def test_a_run_that_azure_ml_never_starts(attached: Attached, tmp_path: Path) ->
     finally:
         attached.running.change(slow=0.0)
     assert late.ssh.remote.ask("begin", id=made.id)["phase"] == "ended"
+
+
+def test_a_machine_that_is_gone_keeps_no_run_going_in_azure_ml(attached: Attached, tmp_path: Path) -> None:
+    attached.running.change(slow=3600.0)
+    try:
+        made = attached.begin(tmp_path, ["print", "began"])
+        compute = attached.connect()
+        compute.ssh = SshCompute(replace(compute.ssh.settings, block={**compute.ssh.settings.block, "port": 1}))
+        with pytest.raises(ProviderError):
+            compute.cancel(made.id, "given up")
+        until(lambda: attached.status(made.id) == "Canceled", "Azure ML to cancel the run")
+    finally:
+        attached.running.change(slow=0.0)
+
+
+def test_a_run_that_is_cleared_away_goes_on_nowhere(attached: Attached, tmp_path: Path) -> None:
+    """The machine knows how it ended; Azure ML was never told."""
+    attached.running.change(slow=3600.0)
+    try:
+        made = attached.begin(tmp_path, ["print", "began"])
+        compute = attached.connect()
+        compute.ssh.cancel(made.id, "given up")
+        compute.forget(made.id)
+        until(lambda: attached.status(made.id) == "Canceled", "Azure ML to cancel the run")
+    finally:
+        attached.running.change(slow=0.0)
 
 
 def test_stuck_in_finalizing(attached: Attached, tmp_path: Path) -> None:

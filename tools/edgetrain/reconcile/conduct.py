@@ -329,11 +329,7 @@ def track(
             metrics=kept.metrics,
             history=[point for point in harvest.history if kept.metrics and point.name in declared],
             # All of them: the apply that submitted the run may have been killed before it could tell any.
-            tags={
-                **tags_of(facts),
-                "edgetrain.target": facts["target"],
-                "edgetrain.outcome": outcome.value,
-            },
+            tags={**tags_of(facts), "edgetrain.target": facts["target"], "edgetrain.outcome": outcome.value},
             started=state.started,
             ended=state.ended,
         )
@@ -348,10 +344,13 @@ def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
     """
     name, artifacts = ticket_name(facts), context.site.artifacts
     context.step("forget")
+    given_up = GIVEN_UP + name in dict(artifacts.claims(GIVEN_UP + name))
     try:
+        if given_up:  # nobody waits for its end: it must not go on where it can be reached
+            compute.cancel(name, "given up")
         compute.forget(name)
     except ProviderError as error:
-        if GIVEN_UP + name not in dict(artifacts.claims(GIVEN_UP + name)):
+        if not given_up:
             context.tell("Note", name, f"it is cleared away by a later apply: {error.message}")
             return
     for left in context.scratch.glob(f"code-{name}-*"):  # of an apply that was killed at its start
@@ -371,8 +370,7 @@ def cancel_superseded(context: Context, change: Change) -> Result:
     compute = context.site.compute(target)
     compute.cancel(name, "Superseded")
     state = wait(context, compute, name)
-    experiment = None
-    return finish(context, compute, experiment, {k: v for k, v in facts.items() if k != "run"}, state)
+    return finish(context, compute, None, {k: v for k, v in facts.items() if k != "run"}, state)
 
 
 def target_gone(run: str, target: str) -> ProviderError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from edgetrain.core.errors import NotFound
 from edgetrain.core.ports import Compute
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.secrets import masked
@@ -22,7 +25,8 @@ def save_log(context: Context, compute: Compute, name: str, target_name: str) ->
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{name}.partial"
     size = 0
-    with partial.open("w", encoding="utf-8", errors="replace") as file:
+    # A run that never came to its target has said nothing.
+    with partial.open("w", encoding="utf-8", errors="replace") as file, suppress(NotFound):
         for line in masked(context.site.configuration, compute.logs(name)):
             size += len(line)
             if size > LOG_LIMIT:

@@ -146,9 +146,9 @@ class AzuremlVmCompute:
         return float(self.ssh.machine.host(anew=True)["time"]) - datetime.fromisoformat(ended).timestamp()
 
     def cancel(self, run_id: str, reason: str) -> None:
-        """End the run on the machine, and in Azure ML."""
-        self.ssh.cancel(run_id, reason)
+        """End the run in Azure ML, and on the machine; in this order, for the machine may not be reached."""
         self.submissions.cancel(run_id, reason)
+        self.ssh.cancel(run_id, reason)
 
     def logs(self, run_id: str, follow: bool = False) -> Iterator[str]:
         """The script's output, from the machine."""
@@ -167,8 +167,9 @@ class AzuremlVmCompute:
         self.ssh.fetch(run_id, path, into)
 
     def forget(self, run_id: str) -> None:
-        """Clear the run away on the machine; Azure ML keeps its record."""
+        """Clear the run away on the machine; Azure ML keeps its record, and lets it go on no more."""
         self.ssh.forget(run_id)
+        self.submissions.cancel(run_id, "recorded")
 
     def diagnose(self, sources: Sequence[DataSource] = (), cheap: bool = False) -> Sequence[Check]:
         """Look at all that a run needs."""

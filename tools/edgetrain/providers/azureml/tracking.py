@@ -205,7 +205,8 @@ class Runs:
         self._event(run, _EVENT.get(run.outcome, "Failed"), "EndTime", run.ended)
 
     def _log(self, run: TrackedRun, arrived: set[str], since: str | None) -> None:
-        """Send all points that have not arrived, as told from `since` on. Where a batch fails, it may have arrived all the same."""
+        """Send all points that have not arrived, as told from `since` on. Where a batch fails, it may have arrived
+        all the same."""
         wanted: dict[str, Mapping[str, Any]] = {}
         for point in points(run):
             # The service shows rows by their times, so each has one of its own.
