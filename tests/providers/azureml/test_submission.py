@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from azureml_emulator import runs
-from edgetrain.core.errors import NotFound, Rejected, Unavailable
+from edgetrain.core.errors import NotFound, ProviderError, Rejected, Unavailable
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS
 from edgetrain.providers.azureml.snapshot import TASK, snapshot
 from edgetrain.providers.azureml.submission import FORGOTTEN_TAG, TARGET_TAG, Submissions
+from edgetrain.providers.azureml.tracking import Runs
 from tests.contract.azureml_target import AzuremlKubernetesTarget, check
 from tests.contract.compute import code
 from tests.emulator import executing
@@ -175,6 +176,47 @@ def test_many_runs_are_looked_at_by_one_request(there: Workspace, tmp_path: Path
     assert set(ids) <= set(fresh.held())
     fresh.tag(ids[0], {FORGOTTEN_TAG: "true"})
     assert ids[0] not in fresh.held()
+
+
+def test_other_peoples_experiments_are_not_asked(there: Workspace, tmp_path: Path) -> None:
+    """Neither is one that is not there any more an error."""
+    source = code(tmp_path / "code", ["print", "x"])
+    there.submit("ours-000000000001-1", source)
+    there.target.session.post("history", f"/history/v1.0{there.target.session.scope}/experiments/theirs")
+    (there.submissions._notes / "gone").touch()
+    assert "ours-000000000001-1" in there.submissions.held()
+    assert there.asked("POST", "/experiments/ours/runs:query")
+    assert not there.asked("POST", "/experiments/theirs/runs:query")
+    assert not there.asked("POST", "/experiments:query")
+
+
+@pytest.mark.parametrize(
+    "body", [[1], "x", {"value": ["x"]}, {"value": [{"runId": "a-000000000001-1", "tags": [1]}]}], ids=str
+)
+def test_answers_of_another_shape_are_told_as_such(
+    there: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: Any
+) -> None:
+    there.submit("shape-000000000001-1", code(tmp_path / "code", ["print", "x"]))
+    fresh = Submissions(there.target.session, "arc1", there.target.state)
+    monkeypatch.setattr(there.target.session._web, "request", lambda *_: body)
+    for look in (
+        lambda: fresh.look("shape-000000000001-1"),
+        fresh.held,
+        lambda: fresh.read("shape-000000000001-1", "dcid.shape", "outputs/x", 100),
+    ):
+        with pytest.raises(ProviderError) as caught:
+            look()
+        assert caught.value.reason == "AnswerNotUnderstood"
+
+
+def test_a_run_of_another_shape_is_told_as_such(there: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Runs(there.target.session)
+    for run, experiment in (([1], {}), ({"tags": [1]}, {}), ({"properties": "x"}, {}), ({}, [1])):
+        answers = iter([run, experiment])
+        monkeypatch.setattr(there.target.session._web, "request", lambda *_, answers=answers: next(answers))
+        with pytest.raises(ProviderError) as caught:
+            known.origin("shape-000000000001-1")
+        assert caught.value.reason == "AnswerNotUnderstood"
 
 
 def test_lists_that_lag_hide_no_run(there: Workspace, tmp_path: Path) -> None:

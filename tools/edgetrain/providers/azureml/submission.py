@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from edgetrain.core.errors import Conflict, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import OutputFile
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.errors import shown
+from edgetrain.providers.azureml.models import unreadable
 from edgetrain.providers.azureml.rules import check_entries, check_name
 from edgetrain.providers.azureml.snapshot import SCRIPT
 from edgetrain.providers.durable import incoming
@@ -39,6 +40,8 @@ TIMEOUT_TAG = "edgetrain.timeout"
 FRESH_SECONDS = 2.0
 # Beyond the run's own time-out: what comes before the script and after it.
 MARGIN_SECONDS = 6 * 3600
+# Another apply may be sending large code under the same lock.
+LOCK_SECONDS = 3600
 PAGE = 500
 LOG = "user_logs/std_log.txt"
 MOST_LOG = 16 * 2**20
@@ -117,7 +120,10 @@ class Submissions:
             page = self.session.post("history", f"{self._scope}/experiments/{experiment}/runs:query", json=body)
         except NotFound:
             return
-        for document in (page or {}).get("value") or []:
+        items = page.get("value") if isinstance(page, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise unreadable("a list of runs")
+        for document in items:
             yield str(document.get("runId")), document
 
     def stale(self, run_id: str) -> None:
@@ -126,21 +132,38 @@ class Submissions:
             self._seen.pop(experiment_of(run_id), None)
 
     def held(self) -> list[str]:
-        """The ids of all runs of this target that have the form of ours and were not forgotten. Not by a tag: a
-        crash may have come before it."""
+        """The ids of all runs of this target that have the form of ours and were not forgotten, in experiments that
+        this site submitted to. Not by a tag: a crash may have come before it."""
         body = {"filter": f"(Target eq {self.name})", "top": PAGE}
         found = []
         for experiment in self._experiments():
-            path = f"{self._scope}/experiments/{experiment}/runs:query"
-            for document in self.session.pages("history", path, json=body):
-                tags, run_id = document.get("tags") or {}, str(document.get("runId"))
+            for document in self._listed(experiment, body):
+                tags = document.get("tags") if isinstance(document, dict) else ""
+                if tags is not None and not isinstance(tags, dict):
+                    raise unreadable("a list of runs")
+                tags, run_id = tags or {}, str(document.get("runId"))
                 if _OURS.fullmatch(run_id) and FORGOTTEN_TAG not in tags and PROBE_TAG not in tags:
                     found.append(run_id)
         return sorted(found)
 
+    def _listed(self, experiment: str, body: Mapping[str, Any]) -> Iterator[Any]:
+        path = f"{self._scope}/experiments/{experiment}/runs:query"
+        with suppress(NotFound):
+            yield from self.session.pages("history", path, json=body)
+
+    @property
+    def _notes(self) -> Path:
+        """A file for each experiment that was ever submitted to: the workspace has other people's too."""
+        return self._state / "azureml" / "experiments" / self.name
+
     def _experiments(self) -> list[str]:
-        found = self.session.pages("history", f"{self._scope}/experiments:query", json={"viewType": "ActiveOnly"})
-        return sorted(str(each["name"]) for each in found)
+        return sorted(path.name for path in self._notes.iterdir()) if self._notes.is_dir() else []
+
+    def _note(self, run_id: str) -> None:
+        check_name("run", run_id)
+        check_name("experiment", experiment_of(run_id))
+        self._notes.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._notes / experiment_of(run_id)).touch()
 
     # Changing
 
@@ -158,8 +181,7 @@ class Submissions:
 
         Made again after a crash anywhere it comes to the same: the id is ours, and one id is one run.
         """
-        check_name("run", run_id)
-        check_name("experiment", experiment_of(run_id))
+        self._note(run_id)
         if self.get(run_id) is None:
             try:
                 self._submit(run_id, folder, wanted, seconds, more)
@@ -199,8 +221,15 @@ class Submissions:
         # The client keeps what it sent last in one file of ours: two at once would mix it up.
         lock = self._state / "azureml" / "submit.lock"
         lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(lock):
-            self.session.call(submit, f"submitting run {run_id}")
+        try:
+            with FileLock(lock, timeout=LOCK_SECONDS):
+                self.session.call(submit, f"submitting run {run_id}")
+        except Timeout:
+            raise Transient(
+                f"another process of this site has been submitting a run for {LOCK_SECONDS} s",
+                reason="SubmissionBusy",
+                fix="see what it waits for, or end it; then apply again",
+            ) from None
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Ensure these tags."""
@@ -229,6 +258,7 @@ class Submissions:
 
     def bar(self, run_id: str, reason: str) -> None:
         """Make the record of a run that was cancelled before it started, so that it never starts."""
+        self._note(run_id)
         self.session.post("history", f"{self._scope}/experiments/{experiment_of(run_id)}")
         body = {
             "runId": run_id,
@@ -292,7 +322,7 @@ class Submissions:
 
         scope = f"/artifact/v2.0{self.session.scope}/artifacts/contentinfo/ExperimentRun/{container}"
         found = self.session.get("history", f"{scope}/{path}")
-        url = str((found or {}).get("contentUri") or "")
+        url = str(found.get("contentUri") or "") if isinstance(found, dict) else ""
         what = f"reading {path} of run {run_id}"
         with self.session.call(lambda: _opened(requests, url), what) as response:
             chunks = response.iter_content(2**20)

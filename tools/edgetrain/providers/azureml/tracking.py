@@ -102,7 +102,9 @@ class Runs:
             experiment = self._session.get(_HISTORY, path)
         except NotFound:
             experiment = {}
-        name = str(experiment.get("name") or "") if isinstance(experiment, dict) else ""
+        if not isinstance(experiment, dict):
+            raise unreadable("an experiment")
+        name = str(experiment.get("name") or "")
         container = str(run.get("dataContainerId") or "")
         if submitted(run) and container and self._has_outputs(container):
             return Origin(run_id, name, f"ExperimentRun/{container}/outputs")

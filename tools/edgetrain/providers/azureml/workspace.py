@@ -24,6 +24,7 @@ from edgetrain.providers.azureml.models import (
     Registered,
     check_channel,
     duplicate,
+    unreadable,
 )
 from edgetrain.providers.azureml.rules import LONGEST_VALUE, check_entries, check_name
 from edgetrain.providers.azureml.session import WORKSPACE_VERSION, Session, shared
@@ -94,7 +95,9 @@ class AzuremlWorkspace:
         def ask() -> None:
             document = self._session.get("arm", self._session.scope, {"api-version": WORKSPACE_VERSION})
             properties = document.get("properties") if isinstance(document, dict) else None
-            found.append(str((properties or {}).get("containerRegistry") or ""))
+            if not isinstance(properties, dict):
+                raise unreadable("the workspace")
+            found.append(str(properties.get("containerRegistry") or ""))
 
         check = tried("workspace-registry", "the workspace has a container registry", ask)
         if check.status is CheckStatus.PASS and not found[0]:
