@@ -15,7 +15,19 @@ from pathlib import Path
 
 from tests.bench.runner import ROOT, markdown, run
 
-NAMES = ("start", "validate", "reconcile", "training", "data", "image", "push", "scheduler", "staging", "edge")
+NAMES = (
+    "start",
+    "validate",
+    "workspaces",
+    "reconcile",
+    "training",
+    "data",
+    "image",
+    "push",
+    "scheduler",
+    "staging",
+    "edge",
+)
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
