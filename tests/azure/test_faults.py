@@ -120,7 +120,8 @@ def test_a_service_that_denies_is_told_and_nothing_is_lost(unharmed: Unharmed, r
     site = repository()
     site.testbed.emulator.fault(r"POST .*/snapshotrun", 403, count=1000)
     [failed] = [r for r in site.apply().results if r.operation == "train"]
-    assert (failed.status, failed.reason) == (Status.FAILED, "Denied") or failed.fix, failed
+    assert (failed.status, failed.reason) == (Status.FAILED, "RightMissing"), failed
+    assert "role of docs/azure.md" in failed.fix, failed
     assert site.runs() == []
     site.testbed.emulator.emulator.faults.clear()
     settled(site)
