@@ -191,6 +191,46 @@ def test_the_end_is_the_exit_code(tmp_path: Path, steps: list[Any], code: int) -
 
 
 @pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize(("step", "phase"), [(["write", "model.txt", "x"], "lost"), (["exit", 3], "ended")])
+def test_a_disk_that_fails_is_told_in_a_line(tmp_path: Path, step: list[Any], phase: str) -> None:
+    """What can be told of the run is told all the same."""
+    with wrapper(tmp_path, step, path="/nowhere") as started:
+        started.process.kill()
+        started.end()
+        shutil.rmtree(started.work, ignore_errors=True)
+        # What an output, or the result, is first written to can't be written.
+        blocked = ".edgetrain-partial" if phase == "lost" else ".edgetrain-result"
+        (started.folder / blocked).mkdir()
+        again = Started(started.folder, started.work, started.made, with_sandbox())
+        code, said = again.end()
+        assert code == main.FAULT, said
+        assert "Traceback" not in said
+        assert "can't go on: Is a directory" in said
+        if phase == "lost":
+            assert again.result["state"]["phase"] == phase
+
+
+def test_the_client_waits_for_no_answer_without_end() -> None:
+    """A service that accepts and says nothing; in a process of its own, for it changes the client for good."""
+    script = (
+        "import socket, requests\n"
+        "from edgetrain.onsite.azureml import tracking\n"
+        "tracking.TIMEOUT_SECONDS = (0.2, 0.2)\n"
+        "tracking.bound()\n"
+        "silent = socket.create_server(('127.0.0.1', 0))\n"
+        "try:\n"
+        "    requests.get(f'http://127.0.0.1:{silent.getsockname()[1]}/')\n"
+        "except requests.Timeout:\n"
+        "    print('bounded')\n"
+    )
+    env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "bounded", done.stderr
+
+
+@pytest.mark.needs("bubblewrap")
 def test_what_is_not_accepted_is_told_by_its_declared_name_only(tmp_path: Path) -> None:
     steps = [["write", "model.txt", "x"], ["write", "doe-1931.csv", "private"], ["print", "doe-1931"]]
     with wrapper(tmp_path, *steps, path=with_sandbox()) as started:

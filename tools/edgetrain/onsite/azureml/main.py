@@ -26,6 +26,8 @@ from .tracking import Tracking
 PR_SET_DUMPABLE = 4
 MAX_TASK = 2**26
 SPARE_SECONDS = 120.0
+# Longer than the reader of the outputs may take by its own limits.
+HARVEST_SECONDS = 24 * 3600.0
 LEAST_PAUSE, MOST_PAUSE = 0.2, 5.0
 # Transient faults of the machine's programs are borne this often in a row.
 BORNE = 20
@@ -33,6 +35,7 @@ CODES = {"timeout": 124, "cancel": 130, "memory": 137, "signal": 143, "outputs-l
 CODES |= {"sandbox": 73, "data": 74}
 REFUSED, LOST, FAULT = 75, 76, 70
 RESULT = "outputs/edgetrain/result.json"
+PARTIAL = ".edgetrain-partial"
 
 
 class Place(Protocol):
@@ -61,6 +64,7 @@ class Wrapper:
         self.id = str(task["id"])
         self.asked = threading.Event()
         self.cancelled = False
+        self.ended: dict[str, Any] | None = None
 
     def stop(self, *_: Any) -> None:
         """Asked to end, by Azure ML: the run is cancelled at the site."""
@@ -75,8 +79,8 @@ class Wrapper:
         tracking = Tracking(say)
         self.place.prepare()
         state = self.place.ask("begin", id=self.id)
-        state = self.wait(state)
-        return self.finish(state, tracking)
+        self.ended = self.wait(state)
+        return self.finish(self.ended, tracking)
 
     def wait(self, state: dict[str, Any]) -> dict[str, Any]:
         """Until the run has ended or is lost; hands a request to end it on."""
@@ -115,7 +119,7 @@ class Wrapper:
             self.give(result)
             return code if code and ended_by == "exit" and 0 < code < 256 else CODES.get(ended_by, FAULT)
         leaving = self.task["leaving"]
-        harvest = self.place.ask("harvest", within=None, id=self.id, outputs=self.task["outputs"])
+        harvest = self.place.ask("harvest", within=HARVEST_SECONDS, id=self.id, outputs=self.task["outputs"])
         if not isinstance(harvest, dict):
             harvest = {"files": [], "metrics": {}, "history": [], "faults": ["the outputs could not be read"]}
         refused = accept.faults(leaving, harvest)
@@ -152,10 +156,24 @@ class Wrapper:
             say(f"{len(points)} metrics were told")
         return 0
 
+    def broken(self, error: OSError) -> int:
+        """The machine does not do what it should, mostly because its disk is full: whoever records the run is told
+        how the script ended if it failed, and else that what it left is lost."""
+        why = error.strerror or type(error).__name__  # not the path: it may name an output
+        say(f"the wrapper can't go on: {why}")
+        state = self.ended
+        if state is None or (state.get("ended_by"), state.get("exit_code")) == ("exit", 0):
+            state = {"phase": "lost", "message": f"what the run left could not be handed over: {why}"}
+        with contextlib.suppress(OSError):
+            (self.here / PARTIAL).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.give({"version": 1, "id": self.id, "state": state})
+        return FAULT
+
     def take(self, file: dict[str, Any]) -> None:
         """Copy one accepted output below `outputs/`, whole or not at all. Raises Fault if it is another by now."""
         target = self.here / "outputs" / file["path"]
-        partial = self.here / ".edgetrain-partial"
+        partial = self.here / PARTIAL
         with partial.open("wb") as into:
             self.place.copy(file["path"], into)
         if f"sha256:{digest(partial)}" != file["digest"]:
@@ -195,7 +213,15 @@ def main(folder: str) -> int:
     """The run of the snapshot in `folder`; the exit code."""
     os.umask(0o077)
     undumpable()
-    here = Path(folder)
+    try:
+        return started(Path(folder))
+    except OSError as error:
+        say(f"the run can't be begun: {error.strerror or type(error).__name__}")
+        return FAULT
+
+
+def started(here: Path) -> int:
+    """As `main`. Raises OSError as long as there is no run yet."""
     with (here / "run.json").open("rb") as file:
         task = json.loads(file.read(MAX_TASK))
     if task["kind"] == "probe":
@@ -217,6 +243,8 @@ def main(folder: str) -> int:
     except Fault as fault:
         say(f"{fault.message} ({fault.reason or fault.kind}) {fault.fix}".rstrip())
         code = FAULT
+    except OSError as error:
+        code = wrapper.broken(error)
     say(f"ends with {code} after {time.monotonic() - began:.0f} s")
     sys.stdout.flush()
     return code

@@ -6,6 +6,7 @@ The run's result never depends on it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,8 @@ from typing import Any
 
 PAUSE_SECONDS = 10.0
 PATIENCE_SECONDS = 900.0
+# To connect, and for each part of an answer: the client sets none, and a connection may die without a word.
+TIMEOUT_SECONDS = (30.0, 120.0)
 Points = Mapping[str, Sequence[tuple[float, int]]]
 
 
@@ -28,6 +31,8 @@ class Tracking:
         threading.Thread(target=self._open, name="tracking", daemon=True).start()
 
     def _open(self) -> None:
+        with contextlib.suppress(ImportError):
+            bound()
         while not self._given_up.is_set():
             try:
                 from azureml.core import Run
@@ -79,3 +84,17 @@ class Tracking:
                 else:
                     found.append((name, number, step))
         return found
+
+
+def bound() -> None:
+    """Let no request of this process that sets no time-out be waited for without end."""
+    from requests.adapters import HTTPAdapter
+
+    sent = HTTPAdapter.send
+
+    def send(
+        adapter: Any, request: Any, stream: bool = False, timeout: Any = None, *more: Any, **named: Any
+    ) -> Any:
+        return sent(adapter, request, stream, TIMEOUT_SECONDS if timeout is None else timeout, *more, **named)
+
+    setattr(HTTPAdapter, "send", send)  # noqa: B010 - the client offers no other way
