@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 
 from edgetrain.core.digest import digest_of
@@ -28,10 +29,16 @@ class MemoryAttachments:
             fields["key"] = f"SHA256:{hashlib.sha256(key.encode()).hexdigest()}"
         return WantedAttachment(target.name, type, fields, digest_of({"type": type, **fields}))
 
-    def attach(self, wanted: WantedAttachment, settings: TargetSettings, owner: str) -> Attachment:
+    def attach(
+        self,
+        wanted: WantedAttachment,
+        settings: TargetSettings,
+        owner: str,
+        stop: threading.Event | None = None,
+    ) -> Attachment:
         return self._ensured(self.held, wanted, owner)
 
-    def detach(self, name: str, owner: str) -> None:
+    def detach(self, name: str, owner: str, stop: threading.Event | None = None) -> None:
         self._gone(self.held, name, owner)
 
     def datastores(self) -> Mapping[str, Attachment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from azureml_emulator import computes
 from azureml_emulator.faults import ALWAYS
 from azureml_emulator.server import RunningEmulator
-from edgetrain.core.errors import Conflict, Denied, Rejected, Transient
+from edgetrain.core.errors import Conflict, Denied, Rejected, Stopped, Transient
 from edgetrain.core.ports import Attachment
 from edgetrain.providers.azureml.attachments import AzuremlAttachments, fingerprint
 from tests.contract.attachments import CLUSTER, KEY, MACHINE, OWNER, cluster, machine
+from tests.contract.compute import until
 from tests.emulator.support import Machine
 from tests.providers.azureml import support
 
@@ -226,6 +228,24 @@ def test_a_reader_attaches_nothing(workspace_emulator: RunningEmulator, tmp_path
     assert raised.value.reason == "RightMissing"
     assert KEY.splitlines()[1] not in raised.value.message
     assert made.attached() == {}
+
+
+@pytest.mark.usefixtures("there")
+def test_asked_to_stop_it_waits_no_more(workspace_emulator: RunningEmulator, tmp_path: Path) -> None:
+    """What was begun goes on, and the next apply finds it."""
+    made, settings, stop = attachments(workspace_emulator, tmp_path / "state"), machine(tmp_path), threading.Event()
+    stop.set()
+    workspace_emulator.change(slow=2.0)
+    try:
+        for act in (
+            lambda: made.attach(made.wanted(settings, "azureml-vm"), settings, OWNER, stop),
+            lambda: made.detach("gpu-01", OWNER, stop),
+        ):
+            with pytest.raises(Stopped):
+                act()
+    finally:
+        workspace_emulator.change(slow=0.0)
+    until(lambda: made.attached() == {}, "what was begun to be done")
 
 
 @pytest.mark.usefixtures("there")

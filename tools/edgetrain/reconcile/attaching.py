@@ -23,7 +23,7 @@ def attach(context: Context, change: Change) -> Result:
             said = _datastore(context, change, attachments, owner)
         elif change.operation is Operation.DETACH:
             context.step("detach")
-            attachments.detach(name, owner)
+            attachments.detach(name, owner, context.stop)
             said = "detached; the machine itself is as it was"
         else:
             target = context.state.desired.targets[change.subject["target"]]
@@ -32,7 +32,7 @@ def attach(context: Context, change: Change) -> Result:
             wanted = attachments.wanted(settings, target.type)
             context.step("attach")
             context.tell("Attaching", name, f"as {target.type}")
-            attachments.attach(wanted, settings, owner)
+            attachments.attach(wanted, settings, owner, context.stop)
             said = "attached"
             compute = site.compute(target)
             if isinstance(compute, Probed):

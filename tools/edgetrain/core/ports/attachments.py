@@ -5,6 +5,7 @@ Compute targets, before it runs there; and datastores, by where they lie and wit
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -70,14 +71,20 @@ class Attachments(Protocol):
     def wanted(self, target: TargetSettings, type: str) -> WantedAttachment:
         """What this target's settings ask for. Reads its key to know the fingerprint; asks nobody."""
 
-    def attach(self, wanted: WantedAttachment, settings: TargetSettings, owner: str) -> Attachment:
+    def attach(
+        self,
+        wanted: WantedAttachment,
+        settings: TargetSettings,
+        owner: str,
+        stop: threading.Event | None = None,
+    ) -> Attachment:
         """Ensure it is attached as wanted, and ready; again if it is another way or failed.
 
         Raises Conflict if something that is not this owner's has the name, Rejected with the service's reason
-        if it fails, Transient if it is not ready in time."""
+        if it fails, Transient if it is not ready in time, Stopped once `stop` is set: the service goes on."""
 
-    def detach(self, name: str, owner: str) -> None:
-        """Ensure it is not attached. Raises Conflict for what is not this owner's; absent is well."""
+    def detach(self, name: str, owner: str, stop: threading.Event | None = None) -> None:
+        """Ensure it is not attached. Raises Conflict for what is not this owner's, Stopped; absent is well."""
 
     def datastores(self) -> Mapping[str, Attachment]:
         """All datastores that the workspace knows, ours or not, by name: one bulk list that asks for no secret.

@@ -7,12 +7,13 @@ of a machine, so these count by the digest of what was wanted; the key's fingerp
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgetrain.core.digest import digest_of
-from edgetrain.core.errors import Conflict, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.errors import Conflict, NotFound, ProviderError, Rejected, Stopped, Transient
 from edgetrain.core.ports import Attachment, AttachmentState, Settings, TargetSettings, WantedAttachment
 from edgetrain.providers.azureml.datastores import AzuremlDatastores
 from edgetrain.providers.azureml.errors import shown, words
@@ -89,13 +90,19 @@ class AzuremlAttachments:
             )
         return WantedAttachment(target.name, type, fields, digest_of({"type": type, "fields": fields}))
 
-    def attach(self, wanted: WantedAttachment, settings: TargetSettings, owner: str) -> Attachment:
+    def attach(
+        self,
+        wanted: WantedAttachment,
+        settings: TargetSettings,
+        owner: str,
+        stop: threading.Event | None = None,
+    ) -> Attachment:
         """Ensure it is attached as wanted, and ready. Whatever somebody began before is waited for first."""
-        found = self._settled(wanted.name, owner)
+        found = self._settled(wanted.name, owner, stop)
         if found is not None and found.state == "ready" and not wanted.drift(found):
             return found
         self._send(wanted, settings, owner)
-        made = self._settled(wanted.name, owner)
+        made = self._settled(wanted.name, owner, stop)
         if made is None:
             raise Transient(
                 f"{wanted.name} was detached while it was being attached",
@@ -110,7 +117,7 @@ class AzuremlAttachments:
             )
         return made
 
-    def detach(self, name: str, owner: str) -> None:
+    def detach(self, name: str, owner: str, stop: threading.Event | None = None) -> None:
         """Ensure it is not attached. The machine or cluster itself is left alone."""
         found = self._get(name)
         if found is None:
@@ -119,7 +126,7 @@ class AzuremlAttachments:
         if found.state != "detaching":
             query = {**_VERSION, "underlyingResourceAction": "detach"}
             self._session.delete("arm", f"{self._session.scope}/computes/{name}", query)
-        self._until(name, lambda one: one is None)
+        self._until(name, lambda one: one is None, stop=stop)
 
     def datastores(self) -> Mapping[str, Attachment]:
         """All datastores of the workspace."""
@@ -141,15 +148,19 @@ class AzuremlAttachments:
         except NotFound:
             return None
 
-    def _settled(self, name: str, owner: str) -> Attachment | None:
+    def _settled(self, name: str, owner: str, stop: threading.Event | None) -> Attachment | None:
         """What is there of ours once nothing is under way any more."""
-        found = self._until(name, lambda one: one is None or one.state in ("ready", "failed"), owner)
+        found = self._until(name, lambda one: one is None or one.state in ("ready", "failed"), owner, stop)
         if found is not None:
             _check_owner(found, owner)
         return found
 
     def _until(
-        self, name: str, done: Callable[[Attachment | None], bool], owner: str | None = None
+        self,
+        name: str,
+        done: Callable[[Attachment | None], bool],
+        owner: str | None = None,
+        stop: threading.Event | None = None,
     ) -> Attachment | None:
         end, pause = self._clock() + self._patience, min(0.5, self._pause)
         while True:
@@ -158,6 +169,8 @@ class AzuremlAttachments:
                 return found
             if found is not None and owner is not None:
                 _check_owner(found, owner)
+            if stop is not None and stop.is_set():
+                raise Stopped(f"Azure ML goes on with {name}; the next apply waits for it", reason="LeftRunning")
             if self._clock() >= end:
                 state = found.state if found else "absent"
                 raise Transient(
