@@ -1,6 +1,8 @@
 # One way to set up, try, test and tidy. Needs Python 3.11 to 3.13, git and make; everything else is fetched.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait: for machines, engines and servers. Two workers for each processor keep it busy.
+WORKERS ?= $(shell python3 -c 'import os; print(2 * os.cpu_count())')
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -33,10 +35,10 @@ parts: ## Set up the system parts of the tests where this user may (sandbox, reg
 	@tests/parts
 
 test: setup parts ## Run the tests; long walks are sampled by a seed that is printed
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST)
 
 test-all: setup parts ## Run the tests with every step of the long walks
-	@EDGETRAIN_WALK=all $(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST)
+	@EDGETRAIN_WALK=all $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST)
 
 lint: setup ## Check style, types and import rules
 	@$(BIN)/ruff check .

@@ -27,6 +27,9 @@ from tests.testbed_fixtures import (  # noqa: F401
     vm,
 )
 
+# Some tests import MLflow themselves: nothing is sent from here, as from edgetrain.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 PARTS = (
     "azurite",
     "bubblewrap",

@@ -182,7 +182,7 @@ def check(emulator: RunningEmulator) -> None:
     log = emulator.emulator.log
     assert log.failures == []
     assert log.unknown_routes == []
-    assert log.refused_hosts == []
+    assert log.refused_hosts == [], log.refused_hosts
 
 
 @contextmanager
