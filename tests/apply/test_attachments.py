@@ -119,7 +119,9 @@ def test_a_name_that_is_held_by_somebody_else_is_left_alone(site: SmallSite) -> 
 def test_a_failed_attachment_says_why_and_blocks_only_its_runs(
     site: SmallSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: object, wanted: WantedAttachment, settings: TargetSettings, owner: str) -> Attachment:
+    def refuse(
+        self: object, wanted: WantedAttachment, settings: TargetSettings, owner: str, stop: object
+    ) -> Attachment:
         raise Rejected("the service can't reach the cluster", reason="AttachFailed", fix="open the way")
 
     with monkeypatch.context() as patched:
