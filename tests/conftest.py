@@ -26,6 +26,7 @@ from tests.testbed_fixtures import (  # noqa: F401
     serve_image,
     vm,
 )
+from tests.walk import SEED, WALK_ALL, sample
 
 # Some tests import MLflow themselves: nothing is sent from here, as from edgetrain.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -57,6 +58,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"needs(part): leave the test out where the part is absent; one of {', '.join(PARTS)}"
     )
+    config.addinivalue_line("markers", "long(share): of these tests a run takes a share, another one each day")
+
+
+def pytest_report_header() -> str:
+    return "every long test" if WALK_ALL else f"long tests and walks sampled by EDGETRAIN_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what today's seed does not choose of suites that are marked as long; each keeps one at least."""
+    suites: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("long"):
+            suites.setdefault(item.nodeid.rpartition("::")[0], []).append(item)
+    left: set[pytest.Item] = set()
+    for suite in suites.values():
+        share = suite[0].get_closest_marker("long").args[0]  # type: ignore[union-attr]
+        kept = sample(len(suite), max(1, round(share * len(suite))))
+        left |= {item for number, item in enumerate(suite) if number not in kept}
+    # A test that was asked for by its name is run.
+    if left and not any("::" in argument for argument in config.args):
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=list(left))
 
 
 @cache

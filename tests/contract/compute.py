@@ -198,7 +198,7 @@ class ComputeContract:
         compute, made = self.run(target, tmp_path, ["print", "ready"], ["hang"])
         settle(compute, made.id, RunPhase.RUNNING)
         other = target.connect()
-        assert other.inspect(made.id).phase is RunPhase.RUNNING
+        until(lambda: other.inspect(made.id).phase is RunPhase.RUNNING, "the other to see it run")
         follower = other.logs(made.id, follow=True)
         assert next(line for line in follower if line) == "ready"
         other.cancel(made.id, "Superseded")

@@ -18,6 +18,8 @@ from tests.providers.azureml.support import settings
 
 from .attachments import MACHINE, SECRET, AttachmentsContract
 
+pytestmark = pytest.mark.long(0.5)
+
 
 class TestAzuremlAttachments(AttachmentsContract):
     @pytest.fixture(autouse=True)

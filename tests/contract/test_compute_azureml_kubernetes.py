@@ -23,6 +23,8 @@ from tests.providers.azureml.fixtures import own_environment  # noqa: F401
 from .azureml_target import PODS_PYTHON, AzuremlKubernetesTarget, check
 from .compute import ComputeContract, Step, Target, settle, spec, until
 
+pytestmark = pytest.mark.long(0.25)
+
 NUMBERS = ("auroc", "n", "loss", "a")
 
 
@@ -85,7 +87,7 @@ class TestAzuremlKubernetesCompute(ComputeContract):
         compute, made = self.run(target, tmp_path, ["print", "ready"], ["hang"])
         self.ready(target, made.id)
         other = target.connect()
-        assert other.inspect(made.id).phase is RunPhase.RUNNING
+        until(lambda: other.inspect(made.id).phase is RunPhase.RUNNING, "the other to see it run")
         follower = other.logs(made.id, follow=True)
         assert "preparing" in next(line for line in follower if "the run is" in line)
         other.cancel(made.id, "Superseded")

@@ -16,6 +16,8 @@ from tests.providers.azureml.fixtures import own_environment  # noqa: F401
 from .azureml_target import AzuremlVmTarget, check
 from .compute import ComputeContract, Step, Target
 
+pytestmark = pytest.mark.long(0.25)
+
 _NUMBERS = count()
 
 

@@ -19,6 +19,8 @@ from tests.providers.azureml.support import settings
 
 from .workspace import Seen, WorkspaceContract
 
+pytestmark = pytest.mark.long(0.5)
+
 _STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 
 

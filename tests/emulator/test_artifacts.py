@@ -12,6 +12,8 @@ from azureml_emulator.message import Refused
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
+pytestmark = pytest.mark.long(0.4)
+
 ARTIFACT = "artifact/v2.0"
 
 FLOW = """

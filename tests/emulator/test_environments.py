@@ -17,6 +17,8 @@ from testbed.registry import Registry
 from tests.emulator import support
 from tests.emulator.images import push_image
 
+pytestmark = pytest.mark.long(0.4)
+
 
 def base(emulator: RunningEmulator, version: str = "v1.0") -> str:
     return f"/environment/{version}{emulator.emulator.workspace_path}/environments"

@@ -17,7 +17,7 @@ from testbed.vm import Vm
 from tests.emulator import executing, support
 from tests.emulator.executing import SDK, TRAIN, WAIT, file, given, managed, said, settled, status, submit
 
-pytestmark = pytest.mark.needs("vm")
+pytestmark = [pytest.mark.long(0.3), pytest.mark.needs("vm")]
 
 STD, SYSTEM = "user_logs/std_log.txt", "system_logs/executor.log"
 HOME = "/home/edgetrain"

@@ -10,6 +10,8 @@ import pytest
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
+pytestmark = pytest.mark.long(0.4)
+
 METRIC = "metric/v2.0"
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"

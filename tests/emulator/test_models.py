@@ -13,6 +13,8 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 
+pytestmark = pytest.mark.long(0.4)
+
 REGISTER = {"url": "https://x.test/m", "mimeType": "application/json"}
 
 

@@ -16,6 +16,8 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import history, support
 
+pytestmark = pytest.mark.long(0.4)
+
 ERRORS: dict[str, Any] = {"code": "UserError", "message": "m", "details": []}
 
 

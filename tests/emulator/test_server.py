@@ -23,6 +23,8 @@ from azureml_emulator.server import FolderInUse, RunningEmulator, start
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 
+pytestmark = pytest.mark.long(0.4)
+
 LIST = "/subscriptions?api-version=2022-12-01"
 
 

@@ -23,6 +23,8 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import AUDIENCES, Tokens
 from tests.emulator import support
 
+pytestmark = pytest.mark.long(0.4)
+
 ARM = "https://management.azure.com/.default"
 BEARER = assertions.BEARER
 

@@ -15,6 +15,8 @@ from azureml_emulator.message import Refused
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
+pytestmark = pytest.mark.long(0.4)
+
 CONTENT = "content/v2.0"
 
 

@@ -21,6 +21,8 @@ from tests.contract.compute import until
 from tests.emulator.support import Machine
 from tests.providers.azureml import support
 
+pytestmark = pytest.mark.long(0.4)
+
 
 class Clock:
     """Seconds that pass only by waiting; then the service has moved on as far."""

@@ -20,6 +20,8 @@ from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.providers.azureml.support import asked, settings
 
+pytestmark = pytest.mark.long(0.4)
+
 AZURE = ("adal", "azure", "azureml", "knack", "msal", "msrest")
 _PRELUDE = """
 import json, pathlib, sys

@@ -22,7 +22,7 @@ from tests.contract.compute import settle, spec, until
 from tests.emulator import executing
 
 SUBMIT = r"POST .*/snapshotrun"
-pytestmark = pytest.mark.needs("bubblewrap")
+pytestmark = [pytest.mark.long(0.3), pytest.mark.needs("bubblewrap")]
 
 
 class Here(AzuremlKubernetesTarget):

@@ -20,7 +20,7 @@ from tests.contract.azureml_target import AzuremlVmTarget, check
 from tests.contract.compute import settle, spec, until
 from tests.emulator import executing
 
-pytestmark = pytest.mark.needs("vm", "mmdebstrap", "skopeo")
+pytestmark = [pytest.mark.long(0.3), pytest.mark.needs("vm", "mmdebstrap", "skopeo")]
 WAIT = "while [ ! -e /edgetrain/code/go ]; do sleep 0.1; done; echo began; echo x > {{outputs}}/model.txt"
 
 

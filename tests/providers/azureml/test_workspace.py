@@ -23,6 +23,8 @@ from tests.contract.workspace import DIGEST, OTHER, RUN
 from tests.providers.azureml import support
 from tests.providers.azureml.workspaces import Workspaces, a_run, changed
 
+pytestmark = pytest.mark.long(0.5)
+
 PERSON = Principal("somebody", "contributor")
 
 

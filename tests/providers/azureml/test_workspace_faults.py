@@ -19,6 +19,8 @@ from edgetrain.providers.azureml.workspace import AzuremlWorkspace
 from tests.contract.workspace import DIGEST, RUN
 from tests.providers.azureml import support
 
+pytestmark = pytest.mark.long(0.3)
+
 STEPS = 60
 POINTS = [MetricPoint("loss", 1 / (step + 1), step) for step in range(300)]
 BYTES = r"PUT "

@@ -115,8 +115,9 @@ class AzuremlVmCompute:
         if record is None:
             return state
         if state.phase is RunPhase.ENDED:
-            # The wrapper reads what a run left: let it, before the run is recorded and cleared away.
-            left = state.ended_by == "exit" and state.exit_code == 0 and not record.over
+            # The wrapper reads what a run left, and tells Azure ML how it ended: let it, before the run is
+            # recorded and cleared away.
+            left = state.ended_by != "cancel" and not record.over
             if left and self._since(state.ended) < self._finalizing:
                 return replace(state, phase=RunPhase.RUNNING, ended_by="", exit_code=None, ended=None)
             return state
