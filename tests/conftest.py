@@ -31,6 +31,7 @@ from tests.walk import SEED, WALK_ALL, sample
 # Some tests import MLflow themselves: nothing is sent from here, as from edgetrain.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+ENVIRONMENT = dict(os.environ)
 PARTS = (
     "azurite",
     "bubblewrap",
@@ -59,6 +60,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"needs(part): leave the test out where the part is absent; one of {', '.join(PARTS)}"
     )
     config.addinivalue_line("markers", "long(share): of these tests a run takes a share, another one each day")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """A workspace session sets this process's proxy and authorities: they go with the module that opened it."""
+    if nextitem is None or nextitem.path != item.path:
+        current = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_")}
+        os.environ.clear()
+        os.environ.update({**ENVIRONMENT, **current})
 
 
 def pytest_report_header() -> str:

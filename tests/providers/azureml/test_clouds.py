@@ -285,7 +285,7 @@ def test_no_package_of_azure_is_imported_to_validate_or_plan(
     repository: Path,
     workspace_emulator: RunningEmulator,
 ) -> None:
-    text = (repository / "edgetrain.yaml").read_text()
+    text, netrc = (repository / "edgetrain.yaml").read_text(), os.environ.get("NETRC")
     guid = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
     workspace = {
         "type": "azureml",
@@ -316,7 +316,7 @@ def test_no_package_of_azure_is_imported_to_validate_or_plan(
         assert "IMPORTED []" in done.stdout, (arguments, done.stdout[-2000:], done.stderr[-2000:])
     assert edgetrain("validate", cwd=repository).code == 0
     assert not asked(workspace_emulator, "")
-    assert os.environ.get("NETRC") is None
+    assert os.environ.get("NETRC") == netrc
 
 
 def test_only_the_thread_that_imports_the_sdk_has_another_home(

@@ -43,6 +43,8 @@ _found: dict[str, str | None] = {}
 _ours: dict[str, str | None] = {}
 folders: set[str] = set()
 _opened: list[bool] = []
+# What the SDK had in the places that `_adapt` changes: whoever needs it as it comes finds it here.
+adapted: list[tuple[Any, str, Any]] = []
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ def _adapt(around: Surroundings) -> None:
                 reason="SdkNotSupported",
                 fix="install the release that pyproject.toml names",
             )
+        if all((one, what) != (owner, name) for one, what, _ in adapted):
+            adapted.append((owner, name, getattr(owner, name)))
         setattr(owner, name, ours)
 
 
