@@ -8,12 +8,10 @@ record. Then somebody changes things by hand.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from shlex import quote
@@ -23,7 +21,7 @@ from rich.markup import escape
 from seed import seed
 
 from demo import EXPERIMENT, FIRST, MANIFEST, MODEL, ROOT, clone, merge_version, show_proposal
-from edge import EdgeDemo, machine, missing, newest_record, search, write
+from edge import EdgeDemo, machine, newest_record, scratch, search, write
 from testbed.azure import AzureSite
 
 TARGET = "edge-vm-1"
@@ -185,16 +183,10 @@ def closing(demo: AzureDemo, seconds: float) -> None:
 
 def main() -> None:
     """Run the demo in a scratch folder."""
-    parser = argparse.ArgumentParser(description="The main job through Azure ML, on one machine.")
-    parser.add_argument("--folder", type=Path, help="an empty folder to work in (default: a new temporary one)")
-    given = parser.parse_args().folder
-    if lacking := missing():
-        raise SystemExit(f"this machine lacks: {', '.join(lacking)}. As root on Debian, `make parts` sets all up.")
-    folder = given or Path(tempfile.mkdtemp(prefix="edgetrain-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = scratch("The main job through Azure ML, on one machine.")
     started = time.monotonic()
     with AzureSite() as site:
-        demo = AzureDemo(folder.resolve(), site)
+        demo = AzureDemo(folder, site)
         demo.console.print(f"[bold]edgetrain demo-azure[/] in {escape(str(demo.folder))}, {escape(str(ROOT))}")
         prepare(demo)
         train(demo)

@@ -269,18 +269,24 @@ def closing(demo: EdgeDemo, seconds: float) -> None:
     demo.say(f"Throw it away:  rm -rf {quote(str(demo.folder))}")
 
 
-def main() -> None:
-    """Run the demo in a scratch folder."""
-    parser = argparse.ArgumentParser(description="The main job over the real parts of a site.")
+def scratch(description: str) -> Path:
+    """The folder to work in, as the command line asks. Exits where the machine lacks a part."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--folder", type=Path, help="an empty folder to work in (default: a new temporary one)")
     given = parser.parse_args().folder
     if lacking := missing():
         raise SystemExit(f"this machine lacks: {', '.join(lacking)}. As root on Debian, `make parts` sets all up.")
-    folder = given or Path(tempfile.mkdtemp(prefix="edgetrain-demo-"))
+    folder: Path = given or Path(tempfile.mkdtemp(prefix="edgetrain-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def main() -> None:
+    """Run the demo in a scratch folder."""
+    folder = scratch("The main job over the real parts of a site.")
     started = time.monotonic()
     with Testbed() as site:
-        demo = EdgeDemo(folder.resolve(), site)
+        demo = EdgeDemo(folder, site)
         demo.console.print(f"[bold]edgetrain demo-edge[/] in {escape(str(demo.folder))}, {escape(str(ROOT))}")
         prepare(demo)
         train(demo)
