@@ -200,7 +200,7 @@ def test_a_key_that_the_site_signs_in_with_is_not_sent_from_another_file_either(
     text = (site.clone / "edgetrain.yaml").read_text()
     site.write("edgetrain.yaml", text.replace("  sites:\n", secrets + "  sites:\n"))
     host_key = keys["site-key"].export_public_key().decode().strip()
-    site.write("compute/vm.yaml", VM.replace("HOSTKEY", f'"{host_key}"').replace("ID", MACHINE))
+    site.write("compute/vm.yaml", VM.replace("ID", MACHINE).replace("HOSTKEY", f'"{host_key}"'))
     site.push("Attach a VM")
     result = site.apply()
     if not shared:
