@@ -34,6 +34,7 @@ PROVIDERS: dict[tuple[str, str], Row] = {
     ("datastore", "azure-blob"): Row("edgetrain.providers.azure_blob.datastore:from_settings"),
     ("compute", "ssh"): Row("edgetrain.providers.ssh.provider:from_settings"),
     ("datastore", "folder"): Row("edgetrain.providers.folder.datastore:from_settings"),
+    ("forge", "github"): Row("edgetrain.providers.github.provider:from_settings"),
     ("registry", "oci"): Row("edgetrain.providers.oci.provider:from_settings"),
     ("registry", "oci-layout"): Row("edgetrain.providers.oci_layout.provider:from_settings"),
     ("workspace", "azureml"): Row("edgetrain.providers.azureml.workspace:from_settings", "azureml"),

@@ -17,6 +17,7 @@ from edgetrain.core.ports import (
     BaseImage,
     Compute,
     Datastore,
+    Forge,
     Registry,
     Settings,
     TargetSettings,
@@ -91,6 +92,15 @@ class Site:
         block = self.configuration.workspace
         workspace: Workspace = self._once("workspace", block["type"], self._settings("workspace", block))
         return workspace
+
+    @cached_property
+    def forge(self) -> Forge | None:
+        """Where pull requests live; None if the repository declares no forge."""
+        declared = self.configuration.forge
+        if declared is None:
+            return None
+        forge: Forge = self._once("forge", declared.type, self._settings("forge", declared.block))
+        return forge
 
     def registry(self, name: str) -> Registry:
         """A registry by its name in `edgetrain.yaml`."""

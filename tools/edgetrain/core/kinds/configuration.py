@@ -39,6 +39,17 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Forge:
+    """Where pull requests live: the block as read, for its provider; `environment` guards releases there, and
+    `own_push` says that records are pushed with a credential of the forge's."""
+
+    type: str
+    block: Mapping[str, Any]
+    environment: str
+    own_push: bool
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The configuration. Blocks named in the plural are by name, as read."""
 
@@ -57,6 +68,7 @@ class Configuration:
     code_size: int
     machine: Machine
     outbound: Outbound
+    forge: Forge | None
 
     @classmethod
     def from_document(cls, document: Document) -> Configuration:
@@ -88,6 +100,7 @@ class Configuration:
                 no_proxy=tuple(spec.get("proxy", {}).get("noProxy", ())),
                 ca_bundle=spec.get("proxy", {}).get("caBundle", ""),
             ),
+            forge=_forge(spec["forge"]) if "forge" in spec else None,
         )
 
     @property
@@ -108,6 +121,15 @@ class Configuration:
 
 def _site(name: str, value: Mapping[str, Any]) -> Site:
     return Site(name, tuple(value.get("networks", ())), value["state"], value.get("datastores", {}))
+
+
+def _forge(block: Mapping[str, Any]) -> Forge:
+    return Forge(
+        type=block["type"],
+        block=block,
+        environment=block.get("environment", "edgetrain-release"),
+        own_push="app" in block and block.get("push", "app") == "app",
+    )
 
 
 def _limit(value: Mapping[str, Any], default: Limit) -> Limit:

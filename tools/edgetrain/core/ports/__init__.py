@@ -11,6 +11,7 @@ from edgetrain.core.ports.check import Check, CheckStatus
 from edgetrain.core.ports.compute import Compute, Probed
 from edgetrain.core.ports.data import DataDigest, DataEntry, DataSource, Datastore, DataStream
 from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination, Leaving
+from edgetrain.core.ports.forge import Account, CheckResult, Forge, PullRequest, Review, WorkflowRun
 from edgetrain.core.ports.images import BaseImage, Image, Layer, Registry
 from edgetrain.core.ports.runs import (
     EgressLevel,
@@ -29,12 +30,14 @@ from edgetrain.core.ports.settings import Outbound, Settings, TargetSettings
 from edgetrain.core.ports.workspace import TrackedRun, Workspace, WorkspaceModel, WorkspaceVersion
 
 __all__ = [
+    "Account",
     "ArtifactStore",
     "Attachment",
     "AttachmentState",
     "Attachments",
     "BaseImage",
     "Check",
+    "CheckResult",
     "CheckStatus",
     "Compute",
     "DataDigest",
@@ -46,6 +49,7 @@ __all__ = [
     "EgressLevel",
     "EgressRules",
     "Examination",
+    "Forge",
     "Harvest",
     "Image",
     "InputMount",
@@ -55,7 +59,9 @@ __all__ = [
     "Outbound",
     "OutputFile",
     "Probed",
+    "PullRequest",
     "Registry",
+    "Review",
     "RunLimits",
     "RunPhase",
     "RunSpec",
@@ -66,6 +72,7 @@ __all__ = [
     "TargetStatus",
     "TrackedRun",
     "WantedAttachment",
+    "WorkflowRun",
     "Workspace",
     "WorkspaceModel",
     "WorkspaceVersion",

@@ -1,0 +1,74 @@
+"""Which approvals of a pull request count, and what a record keeps of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
+from edgetrain.core.ports.forge import ReviewState
+from edgetrain.core.review import MACHINE, OWN, STALE, approvals, review_json
+
+HEAD, OLDER = "a" * 40, "b" * 40
+ADA, BEN, BOT = Account(1, "ada"), Account(2, "ben"), Account(3, "ci[bot]", bot=True)
+PULL = PullRequest(7, "https://github.com/o/r/pull/7", "T", False, HEAD, "b", "o/r", "main", ADA, "c" * 40, BEN)
+
+
+def review(who: Account, state: ReviewState, at: int, commit: str = HEAD) -> Review:
+    return Review(who, state, f"2026-01-01T00:00:{at:02}Z", commit)
+
+
+@pytest.mark.parametrize(
+    ("one", "why"),
+    [
+        (review(BEN, "approved", 1), ""),
+        (review(BEN, "approved", 1, OLDER), STALE),
+        (review(ADA, "approved", 1), OWN),
+        (review(BOT, "approved", 1), MACHINE),
+    ],
+)
+def test_an_approval_counts_if_another_person_saw_what_was_merged(one: Review, why: str) -> None:
+    (found,) = approvals(PULL, [one])
+    assert (found.why, found.counts) == (why, not why)
+
+
+@pytest.mark.parametrize(
+    ("later", "stands"), [("commented", True), ("changes_requested", False), ("dismissed", False)]
+)
+def test_a_comment_takes_nothing_back_and_a_refusal_does(later: ReviewState, stands: bool) -> None:
+    told = [review(BEN, "approved", 1), review(BEN, later, 2)]
+    assert bool(approvals(PULL, told)) is stands
+
+
+def test_an_approval_of_the_newest_head_replaces_a_stale_one() -> None:
+    told = [review(BEN, "approved", 2), review(BEN, "approved", 1, OLDER)]
+    assert [one.counts for one in approvals(PULL, told)] == [True]
+
+
+@given(st.permutations([review(BEN, "approved", 1), review(BEN, "dismissed", 2), review(BOT, "approved", 3)]))
+def test_the_order_in_which_they_are_told_does_not_matter(told: list[Review]) -> None:
+    assert [one.account for one in approvals(PULL, told)] == [BOT]
+
+
+def test_a_record_keeps_numbers_times_and_what_was_reviewed() -> None:
+    kept = review_json(
+        "github.com",
+        "o/r",
+        PULL,
+        [review(BEN, "approved", 5), review(ADA, "approved", 6)],
+        [CheckResult("validate", "success"), CheckResult("lint", "failure")],
+    )
+    assert kept == {
+        "host": "github.com",
+        "repository": "o/r",
+        "pullRequest": 7,
+        "head": HEAD,
+        "proposer": {"id": 1, "login": "ada"},
+        "mergedBy": {"id": 2, "login": "ben"},
+        "approvals": [
+            {"id": 2, "login": "ben", "time": "2026-01-01T00:00:05Z", "commit": HEAD, "counts": True, "why": ""},
+            {"id": 1, "login": "ada", "time": "2026-01-01T00:00:06Z", "commit": HEAD, "counts": False, "why": OWN},
+        ],
+        "checks": {"lint": "failure", "validate": "success"},
+    }
