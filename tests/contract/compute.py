@@ -6,7 +6,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from edgetrain.core.ports import (
     DataSource,
     EgressRules,
     InputMount,
+    Leaving,
     MetricPoint,
     RunLimits,
     RunPhase,
@@ -54,6 +55,19 @@ for step, *words in json.loads(pathlib.Path("steps.json").read_text()):
         sys.exit(words[0])
 """
 Step = Sequence[Any]
+RUN = "wear-0123456789ab-1"
+# Steps after which a run that may report `NUMBERS` can't be accepted, and what is said of them.
+FAULTS: list[tuple[list[Step], str]] = [
+    ([["write", "patients.csv", "doe"]], "not declared"),
+    ([["link", "model.txt", "/etc/hostname"]], "symbolic link"),
+    ([["write", "metrics.json", '{"auroc": NaN}']], "auroc is not a finite number"),
+    ([["write", "metrics.json", '{"auroc": true}']], "auroc is not a number"),
+    ([["write", "metrics.json", '{"auroc": 1e999}']], "auroc is not a finite number"),
+    ([["write", "metrics.json", "[1]"]], "metrics.json"),
+    ([["write", "metrics.json", "{"]], "metrics.json"),
+    ([["write", "metrics.jsonl", '{"name": "a", "value": "x"}']], "a is not a number"),
+]
+NUMBERS = ("auroc", "n", "loss", "a")
 
 
 class Target(Protocol):
@@ -98,7 +112,7 @@ def code(folder: Path, *steps: Step) -> Path:
 def spec(folder: Path, python: str, *steps: Step, **changes: Any) -> RunSpec:
     """A run of these steps, with one declared output `model.txt`."""
     base = RunSpec(
-        id="wear-0123456789ab-1",
+        id=RUN,
         command="python steps.py",
         parameters={"lr": 0.1, "token": secrets.token_hex(8)},
         seed=7,
@@ -114,8 +128,45 @@ def spec(folder: Path, python: str, *steps: Step, **changes: Any) -> RunSpec:
     return replace(base, **changes)
 
 
+def leaving(outputs: Mapping[str, str], *metrics: str, **more: Any) -> Leaving:
+    """What may leave, as apply tells it to every target: these outputs and these metrics."""
+    return Leaving(dict.fromkeys(outputs.values(), "custom_model"), metrics=metrics, **more)
+
+
 class ComputeContract:
-    """The contract of `core.ports.Compute`."""
+    """The contract of `core.ports.Compute`.
+
+    What follows first is how a target does it that leaves the judgement to the runner. One that makes the content
+    check by itself, and tells nothing that the check did not let go, says here what it does otherwise.
+    """
+
+    # The files and metrics that are told of a run which wrote both metrics files; `private` was not declared.
+    left_files = frozenset({"model.txt", "metrics.json", "metrics.jsonl"})
+    left_metrics: Mapping[str, float] = {"auroc": 0.93, "n": 12.0, "private": 4.0}
+    # What the port's log shows once while a script hangs that printed `ready`, and what the run's end adds to it.
+    log_shows, log_adds = "ready", ""
+
+    def said(self, target: Target, compute: Compute, run_id: str) -> list[str]:
+        """The lines that the script has printed so far."""
+        return [line for line in compute.logs(run_id) if line]
+
+    def examined_again(self, target: Target, compute: Compute, made: RunSpec, rows: Sequence[str]) -> None:
+        """Examine a run with rows of its input in `model.txt` by other rules: each check looks anew."""
+        files = dict.fromkeys(made.outputs.values(), "custom_model")
+        found = compute.examine(made.id, EgressRules(files=files, log=True, waived=[("E701", "model.txt")]))
+        assert {(one.where, one.waived) for one in found.findings} == {("model.txt", True), ("log", False)}
+        clean = compute.examine(
+            made.id, EgressRules(files={"out/clean.txt": "custom_model"}, metrics={"auroc": 0.5})
+        )
+        assert (clean.complete, list(clean.findings)) == (True, [])
+        short = compute.examine(made.id, EgressRules(files=files, max_expanded=10))
+        assert not short.complete
+        assert short.reason
+
+    def ready(self, target: Target, compute: Compute, run_id: str) -> None:
+        """Wait until the script, which then hangs, has printed that it is ready."""
+        settle(compute, run_id, RunPhase.RUNNING)
+        until(lambda: self.said(target, compute, run_id) == ["ready"], "the script to be ready")
 
     def run(self, target: Target, folder: Path, *steps: Step, **changes: Any) -> tuple[Compute, RunSpec]:
         """Start a run of these steps."""
@@ -138,9 +189,10 @@ class ComputeContract:
             tmp_path,
             ["print", "epoch 1"],
             ["write", "model.txt", "weights"],
-            ["write", "metrics.json", '{"auroc": 0.93, "n": 12}'],
+            ["write", "metrics.json", '{"auroc": 0.93, "n": 12, "private": 4}'],
             ["write", "metrics.jsonl", points],
             ["print", "done"],
+            leaving=leaving({"model": "model.txt"}, "auroc", "n", "loss"),
         )
         state = settle(compute, made.id)
         assert (state.phase, state.ended_by, state.exit_code) == (RunPhase.ENDED, "exit", 0), state
@@ -148,14 +200,14 @@ class ComputeContract:
         harvest = compute.harvest(made.id, made.outputs)
         assert harvest.faults == []
         files = {file.path: file for file in harvest.files}
-        assert set(files) == {"model.txt", "metrics.json", "metrics.jsonl"}
+        assert set(files) == self.left_files
         assert files["model.txt"].digest == digest_bytes(b"weights")
         assert files["model.txt"].size == 7
-        assert harvest.metrics == {"auroc": 0.93, "n": 12.0}
+        assert harvest.metrics == self.left_metrics
         assert list(harvest.history) == [MetricPoint("loss", 2.0, 1), MetricPoint("loss", 1.5, 2)]
         compute.fetch(made.id, "model.txt", tmp_path / "fetched")
         assert (tmp_path / "fetched").read_bytes() == b"weights"
-        assert [line for line in compute.logs(made.id) if line] == ["epoch 1", "done"]
+        assert self.said(target, compute, made.id) == ["epoch 1", "done"]
 
     def test_inputs_and_parameters_reach_the_script(self, target: Target, tmp_path: Path) -> None:
         data = tmp_path / "site data"
@@ -171,7 +223,8 @@ class ComputeContract:
             ["parameters", "out/three"],
             inputs=(InputMount("images-2026", folder, ""), InputMount("table", file, "", single_file=True)),
             outputs={"all": "out"},
-            command='mkdir "{{outputs}}"/out && python steps.py'.replace('"{{outputs}}"', "{{outputs}}"),
+            leaving=leaving({"all": "out"}, waived=[("E701", ""), ("E702", ""), ("E703", "")]),
+            command="mkdir {{outputs}}/out && python steps.py",
         )
         state = settle(compute, made.id)
         assert state.exit_code == 0, [state, *compute.logs(made.id)]
@@ -191,18 +244,20 @@ class ComputeContract:
         settle(compute, made.id)
         compute.start(made)
         assert settle(compute, made.id).exit_code == 0
-        assert list(compute.logs(made.id)).count("once") == 1
+        assert self.said(target, compute, made.id).count("once") == 1
         assert compute.runs() == [made.id]
 
     def test_another_process_takes_the_run_up(self, target: Target, tmp_path: Path) -> None:
         compute, made = self.run(target, tmp_path, ["print", "ready"], ["hang"])
-        settle(compute, made.id, RunPhase.RUNNING)
+        self.ready(target, compute, made.id)
         other = target.connect()
         until(lambda: other.inspect(made.id).phase is RunPhase.RUNNING, "the other to see it run")
         follower = other.logs(made.id, follow=True)
-        assert next(line for line in follower if line) == "ready"
+        assert any(self.log_shows in line for line in follower)
         other.cancel(made.id, "Superseded")
-        assert "ready" not in list(follower)  # it comes to an end; a shell may say that it was terminated
+        rest = list(follower)  # it comes to an end; a shell may say that it was terminated
+        assert not any(self.log_shows in line for line in rest)
+        assert self.log_adds in "\n".join(rest)
         for seen in (compute, other):
             state = settle(seen, made.id)
             assert (state.phase, state.ended_by, state.message) == (RunPhase.ENDED, "cancel", "Superseded")
@@ -223,8 +278,7 @@ class ComputeContract:
 
     def test_a_run_that_vanished_is_lost(self, target: Target, tmp_path: Path) -> None:
         compute, made = self.run(target, tmp_path, ["print", "ready"], ["hang"])
-        settle(compute, made.id, RunPhase.RUNNING)
-        assert next(iter(line for line in compute.logs(made.id, follow=True) if line)) == "ready"
+        self.ready(target, compute, made.id)
         target.crash(made.id)
         assert settle(target.connect(), made.id).phase is RunPhase.LOST
         until(lambda: not target.alive(made.id), "the script to be dead")
@@ -291,23 +345,11 @@ class ComputeContract:
         with pytest.raises(NotFound):
             compute.fetch("nobody-0-1", "model.txt", tmp_path / "x")
 
-    @pytest.mark.parametrize(
-        ("steps", "fault"),
-        [
-            ([["write", "patients.csv", "doe"]], "not declared"),
-            ([["link", "model.txt", "/etc/hostname"]], "symbolic link"),
-            ([["write", "metrics.json", '{"auroc": NaN}']], "auroc is not a finite number"),
-            ([["write", "metrics.json", '{"auroc": true}']], "auroc is not a number"),
-            ([["write", "metrics.json", '{"auroc": 1e999}']], "auroc is not a finite number"),
-            ([["write", "metrics.json", "[1]"]], "metrics.json"),
-            ([["write", "metrics.json", "{"]], "metrics.json"),
-            ([["write", "metrics.jsonl", '{"name": "a", "value": "x"}']], "a is not a number"),
-        ],
-    )
+    @pytest.mark.parametrize(("steps", "fault"), FAULTS)
     def test_what_can_not_be_accepted_is_a_fault(
         self, target: Target, tmp_path: Path, steps: list[Step], fault: str
     ) -> None:
-        compute, made = self.run(target, tmp_path, *steps)
+        compute, made = self.run(target, tmp_path, *steps, leaving=leaving({"model": "model.txt"}, *NUMBERS))
         assert settle(compute, made.id).exit_code == 0
         harvest = compute.harvest(made.id, made.outputs)
         assert len(harvest.faults) == 1
@@ -323,32 +365,27 @@ class ComputeContract:
             for number in range(99)
         ]
         (data / "patients.csv").write_text("id,a,b,ward\n" + "\n".join(rows))
+        outputs = {"model": "model.txt", "clean": "out/clean.txt"}
         compute, made = self.run(
             target,
             tmp_path,
             ["write", "model.txt", f"weights {rows[40]} {rows[41]}"],
             ["write", "out/clean.txt", "weights 0.25 0.5 1.5"],
+            ["write", "metrics.json", '{"auroc": 0.5}'],
             ["print", f"training on {rows[7]} {rows[8]}"],
             inputs=(InputMount("table", FolderDatastore(root=data, cache=tmp_path / "digests").source("."), ""),),
+            outputs=outputs,
+            leaving=leaving(outputs, "auroc"),
         )
         assert settle(compute, made.id).exit_code == 0
-        files = {"model.txt": "custom_model", "out/clean.txt": "custom_model"}
-        found = compute.examine(made.id, EgressRules(files=files))
+        found = compute.examine(made.id, EgressRules(files=dict.fromkeys(outputs.values(), "custom_model")))
         assert found.complete, found.reason
         assert [(one.code, one.where, one.waived) for one in found.findings] == [("E701", "model.txt", False)]
         assert found.files == 2
         assert found.fingerprints > 100
         assert found.coverage == 1
         assert "patients" not in repr(found) and rows[40] not in repr(found)
-        found = compute.examine(made.id, EgressRules(files=files, log=True, waived=[("E701", "model.txt")]))
-        assert {(one.where, one.waived) for one in found.findings} == {("model.txt", True), ("log", False)}
-        clean = compute.examine(
-            made.id, EgressRules(files={"out/clean.txt": "custom_model"}, metrics={"auroc": 0.5})
-        )
-        assert (clean.complete, list(clean.findings)) == (True, [])
-        short = compute.examine(made.id, EgressRules(files=files, max_expanded=10))
-        assert not short.complete
-        assert short.reason
+        self.examined_again(target, compute, made, rows)
 
     @pytest.mark.parametrize("path", ["absent", "../spec.json", "/etc/hostname", "", "a//b"])
     def test_only_outputs_are_fetched(self, target: Target, tmp_path: Path, path: str) -> None:
