@@ -13,6 +13,7 @@ from edgetrain.cli.app import app
 from edgetrain.cli.commands import page
 from edgetrain.cli.table import VERBS
 from tests.cli.command import environment
+from tests.cli.test_app import leaves
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 
@@ -32,8 +33,8 @@ def test_every_verb_and_every_option_is_in_its_section() -> None:
     for name in VERBS:
         command = app.get_command(click.Context(app), name)
         assert command is not None
-        inner = command.commands if isinstance(command, click.Group) else {}
-        for path, leaf in [(name, command), *((f"{name} {key}", value) for key, value in inner.items())]:
+        inner = leaves(command) if isinstance(command, click.Group) else []
+        for path, leaf in [(name, command), *((f"{name} {one.name}", one) for one in inner)]:
             section = sections[f"edgetrain {path}"]
             for parameter in leaf.params:
                 if isinstance(parameter, click.Option):

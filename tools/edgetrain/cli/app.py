@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgetrain import __version__
+from edgetrain.cli.lazy import LazyGroup
 from edgetrain.cli.session import FORMATS, Session, pass_session
 from edgetrain.cli.table import VERBS
-from edgetrain.core.problem import did_you_mean, shown
 
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -24,33 +23,8 @@ Exit codes: 0 fine; 1 problems in files; 2 wrong usage; 3 refused, a provider
 failed, or a run ended failed, lost or rejected; 4 changes pending (--exit-code)."""
 
 
-class LazyVerbs(click.Group):
-    """A group whose commands are imported when they are called; `--help` reads the table only."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the table's order: the order in which one works."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module and answer its command."""
-        if cmd_name not in VERBS:
-            return None
-        module, attribute = VERBS[cmd_name].command.split(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for an unknown verb."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            ctx.fail(f'no verb "{shown(args[0])}"{did_you_mean(args[0], VERBS)}')
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table, importing nothing."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+class LazyVerbs(LazyGroup):
+    """All verbs, and what holds for every one of them: the format of failures and the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; a reader of our output who has gone away is no error worth words."""
@@ -101,8 +75,8 @@ def _format_in(args: Sequence[str]) -> str:
 
 @click.group(
     cls=LazyVerbs,
+    table=VERBS,
     epilog=EPILOG,
-    subcommand_metavar="VERB [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(

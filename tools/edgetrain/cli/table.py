@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from edgetrain.cli.lazy import Verb
 
-
-class Verb(NamedTuple):
-    """`command` is `module:attribute` of a click command; `help` the line that `--help` shows."""
-
-    command: str
-    help: str
-
+__all__ = ["VERBS", "Verb"]
 
 VERBS: dict[str, Verb] = {
     "validate": Verb("edgetrain.cli.validate:validate", "Check every manifest, reference and record."),
@@ -33,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "new": Verb("edgetrain.cli.new:new", "Write a new manifest, ready to edit."),
     "lock": Verb("edgetrain.cli.lock:lock", "Pin an experiment's packages, with hashes."),
     "emulator": Verb("edgetrain.cli.emulator:emulator", "Run a stand-in for Azure ML on this machine."),
+    "github": Verb("edgetrain.cli.github:github", "Do one step of a workflow on GitHub."),
     "explain": Verb("edgetrain.cli.explain:explain", "Say what a problem code means and how to mend it."),
     "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a kind of manifest."),
 }

@@ -1,0 +1,14 @@
+"""`edgetrain github ...`: what the workflows on GitHub call, a module a verb, imported when it is called."""
+
+from __future__ import annotations
+
+import click
+
+from edgetrain.cli.lazy import LazyGroup, Verb
+
+VERBS: dict[str, Verb] = {}
+
+
+@click.group(cls=LazyGroup, table=VERBS)
+def github() -> None:
+    """What the workflows on GitHub call; each verb is one step of a job."""
