@@ -17,19 +17,11 @@ from edgetrain.providers.table import PROVIDERS, Row
 from tests.apply.site import SmallSite
 from tests.contract.memory_attachments import MemoryAttachments
 from tests.contract.memory_workspace import MemoryWorkspace
+from tests.core.build import WORKSPACE
 
 PROBES: dict[Path, str] = {}
 ATTACHED: dict[Path, MemoryAttachments] = {}
 WORKSPACES: dict[Path, MemoryWorkspace] = {}
-WORKSPACE = """\
-  workspace:
-    type: azureml
-    subscription: 0b1f6471-1bf0-4dda-aec3-cb9272f09590
-    resourceGroup: rg-ml
-    name: ws
-    cloud: AzureCloud
-    auth: {type: oidc, tenant: 0b1f6471-1bf0-4dda-aec3-cb9272f09590, clientId: 0b1f6471-1bf0-4dda-aec3-cb9272f09590}
-"""
 CLUSTER = """\
 apiVersion: edgetrain/v1
 kind: ComputeTarget

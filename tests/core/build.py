@@ -37,6 +37,16 @@ SERVED = {
     "registry": ["oci-layout", "oci"],
     "artifacts": ["folder"],
 }
+# An Azure ML workspace, as a part of the `spec` of edgetrain.yaml.
+WORKSPACE = """\
+  workspace:
+    type: azureml
+    subscription: 0b1f6471-1bf0-4dda-aec3-cb9272f09590
+    resourceGroup: rg-ml
+    name: ws
+    cloud: AzureCloud
+    auth: {type: oidc, tenant: 0b1f6471-1bf0-4dda-aec3-cb9272f09590, clientId: 0b1f6471-1bf0-4dda-aec3-cb9272f09590}
+"""
 LOCK = "one==1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n"
 
 FILES: dict[str, str] = {
@@ -182,6 +192,11 @@ def edited(path: str, old: str, new: str, files: Mapping[str, str] = FILES) -> d
     """The files with one text, which must be there once, replaced in one of them."""
     assert files[path].count(old) == 1, (path, old)
     return {**files, path: files[path].replace(old, new)}
+
+
+def with_workspace(files: Mapping[str, str] = FILES) -> dict[str, str]:
+    """The files with a workspace of type azureml."""
+    return edited("edgetrain.yaml", "  sites:\n", WORKSPACE + "  sites:\n", files)
 
 
 def run_data(

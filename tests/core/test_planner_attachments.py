@@ -24,16 +24,6 @@ from edgetrain.render.words import azure_lines
 from tests.core import build
 from tests.core.test_planner_runs import SEEN
 
-WORKSPACE = """\
-  workspace:
-    type: azureml
-    subscription: 0b1f6471-1bf0-4dda-aec3-cb9272f09590
-    resourceGroup: rg-ml
-    name: ws
-    cloud: AzureCloud
-    auth: {type: oidc, tenant: 0b1f6471-1bf0-4dda-aec3-cb9272f09590, clientId: 0b1f6471-1bf0-4dda-aec3-cb9272f09590}
-  sites:
-"""
 VM = """\
 apiVersion: edgetrain/v1
 kind: ComputeTarget
@@ -60,14 +50,14 @@ spec:
     namespace: training
   capacity: {slots: 2}
 """
+AZURE = build.with_workspace()
 SERVED = {**build.SERVED, "workspace": ["azureml", "mlflow"], "compute": [*build.SERVED["compute"], "azureml-vm"]}
 
 
 def files(*names: str) -> dict[str, str]:
     """The repository with an Azure ML workspace, VMs of these names, and `mean` training on the first."""
-    found = build.edited("edgetrain.yaml", "  sites:\n", WORKSPACE)
     found = build.edited(
-        "edgetrain.yaml", "targets: [gpu]}", "targets: [gpu]}\n    azure-key: {source: {file: /k}}", found
+        "edgetrain.yaml", "targets: [gpu]}", "targets: [gpu]}\n    azure-key: {source: {file: /k}}", AZURE
     )
     found |= {f"compute/{name}.yaml": VM.replace("NAME", name) for name in names}
     path = "experiments/mean/experiment.yaml"

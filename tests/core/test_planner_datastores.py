@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgetrain.core.record import Recorded
 from edgetrain.render.markdown import plan_markdown
 from edgetrain.render.text import plan_text
 from tests.core import build
-from tests.core.test_planner_attachments import SERVED, WORKSPACE
+from tests.core.test_planner_attachments import AZURE, SERVED
 from tests.core.test_planner_runs import SEEN
 
 HUB = "https://imaging.blob.st-anna.hosp.example"
@@ -28,11 +29,10 @@ STORE = """\
 """
 
 
-def state(endpoint: str = HUB, more: str = "", workspace: str = WORKSPACE) -> Desired:
+def state(endpoint: str = HUB, more: str = "", files: Mapping[str, str] = AZURE) -> Desired:
     """The repository with an Azure ML workspace, and a blob store at this endpoint."""
-    found = build.edited("edgetrain.yaml", "  sites:\n", workspace)
     store = STORE.replace("ENDPOINT", endpoint).replace("container: xray,", f"container: xray,{more}")
-    found = build.edited("edgetrain.yaml", "        store: {type: folder, path: /srv/data}\n", store, found)
+    found = build.edited("edgetrain.yaml", "        store: {type: folder, path: /srv/data}\n", store, files)
     return build.desired(found)
 
 
@@ -112,7 +112,7 @@ def test_a_changed_declaration_is_no_surprise() -> None:
 @pytest.mark.parametrize(
     "desired",
     [
-        build.desired(build.edited("edgetrain.yaml", "  sites:\n", WORKSPACE)),
+        build.desired(AZURE),
         state(more=" azureml: none,"),
         state("http://127.0.0.1:10000/imaging"),
     ],
@@ -169,12 +169,12 @@ def test_none_says_nothing_and_tells_nothing() -> None:
 
 def test_another_workspace_is_told_nothing() -> None:
     for observed in (None, SEEN):
-        made = plan(observed, state(workspace="  sites:\n"))
+        made = plan(observed, state(files=build.FILES))
         assert (changes(made), made.notes) == ([], ())
 
 
 def test_two_sites_cant_have_one_name() -> None:
-    text = build.edited("edgetrain.yaml", "  sites:\n", WORKSPACE)
+    text = AZURE
     here, there = (
         "        store: {type: folder, path: /srv/data}\n",
         "        imaging: {type: folder, path: /srv/imaging}\n",

@@ -255,21 +255,10 @@ def test_what_is_gone_is_made_again_without_surprise() -> None:
 
 # --- another workspace ---------------------------------------------------------------------------------
 
-AZUREML = """\
-  workspace:
-    type: azureml
-    subscription: 0b1f6471-1bf0-4dda-aec3-cb9272f09590
-    resourceGroup: rg-ml
-    name: ws
-    cloud: AzureCloud
-    auth: {type: oidc, tenant: 0b1f6471-1bf0-4dda-aec3-cb9272f09590, clientId: 0b1f6471-1bf0-4dda-aec3-cb9272f09590}
-  sites:
-"""
-
 
 def test_a_move_registers_what_is_released_and_nothing_else() -> None:
     state = with_channels("{production: 2}", FIRST, SECOND)
-    configuration = build.desired(build.edited("edgetrain.yaml", "  sites:\n", AZUREML)).configuration
+    configuration = build.desired(build.with_workspace()).configuration
     moved = replace(state, configuration=configuration)
     records = [
         build.record_of(r.path, {**r.data, "registered": {"type": "mlflow", "version": "1"}}, r.ordinal)
