@@ -40,8 +40,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Forge:
-    """Where pull requests live: the block as read, for its provider; `environment` guards releases there, and
-    `own_push` says that records are pushed with a credential of the forge's."""
+    """Where pull requests live: the block as read and `branch`, for its provider; `environment` guards releases
+    there, and `own_push` says that records are pushed with a credential of the forge's."""
 
     type: str
     block: Mapping[str, Any]
@@ -100,7 +100,7 @@ class Configuration:
                 no_proxy=tuple(spec.get("proxy", {}).get("noProxy", ())),
                 ca_bundle=spec.get("proxy", {}).get("caBundle", ""),
             ),
-            forge=_forge(spec["forge"]) if "forge" in spec else None,
+            forge=_forge(spec["forge"], spec.get("branch", "main")) if "forge" in spec else None,
         )
 
     @property
@@ -123,10 +123,10 @@ def _site(name: str, value: Mapping[str, Any]) -> Site:
     return Site(name, tuple(value.get("networks", ())), value["state"], value.get("datastores", {}))
 
 
-def _forge(block: Mapping[str, Any]) -> Forge:
+def _forge(block: Mapping[str, Any], branch: str) -> Forge:
     return Forge(
         type=block["type"],
-        block=block,
+        block={**block, "branch": branch},
         environment=block.get("environment", "edgetrain-release"),
         own_push="app" in block and block.get("push", "app") == "app",
     )
