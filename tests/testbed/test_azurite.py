@@ -51,11 +51,10 @@ def test_ends_when_its_owner_is_killed() -> None:
     )
     assert owner.stdout is not None
     port, folder = owner.stdout.readline().split()
-    assert answers("127.0.0.1", int(port))
+    assert answers("127.0.0.1", int(port)) and Path(folder).is_dir()
     owner.kill()
     owner.wait()
     until(lambda: not answers("127.0.0.1", int(port)), "Azurite to end")
-    assert Path(folder).is_dir()
     with Azurite():
-        # The next part sweeps what dead owners left.
+        # The next part sweeps what dead owners left; a part of another worker may have been quicker.
         assert not Path(folder).exists()
