@@ -271,7 +271,7 @@ class ForgeContract:
         world.push("change")
         number = world.open("change", "ada")
         text = (
-            'Größe ≥ 1 "quoted" \\ $(id) ${{ github.token }} %0A\n\n| a |\n|---|\n\U0001f9ea <!-- edgetrain:x -->'
+            'Größe ≥ 1 "quoted" \\ $(id) ${{ github.token }} %0A\n\n|a|\n|---|\n\U0001f9ea <!-- edgetrain:x -->'
         )
         world.forge.comment(number, "plan", [text])
         assert world.comments(number)[0].partition("-->\n")[2] == text

@@ -5,7 +5,6 @@ Nothing here knows a credential: headers are given, and a redirect's next hop ge
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import ssl
@@ -13,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -30,6 +28,7 @@ from urllib3 import exceptions as broken
 
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import Outbound
+from edgetrain.providers.outbound import check_bundles, loopback, proxy_for, trust, untrusted
 
 Body = bytes | Iterable[bytes]
 Answer = urllib3.BaseHTTPResponse
@@ -45,14 +44,6 @@ SLOW = urllib3.Timeout(connect=10, read=300)
 _CODE = re.compile(r"[A-Z][A-Z_]{0,39}")
 _PASSING = {408, 425, 429}
 _backoff = wait_exponential(multiplier=0.5, max=20) + wait_random(0, 0.5)
-# OpenSSL's X509_V_ERR_*: what is wrong, and what to do.
-_CERTIFICATE = {
-    10: ("TlsExpired", "its certificate has expired", "have it renewed, and look at the runner's clock"),
-    9: ("TlsExpired", "its certificate is not valid yet", "look at the runner's clock"),
-    62: ("TlsHostname", "its certificate is for another name", "use the name that stands in the certificate"),
-    64: ("TlsHostname", "its certificate is for another address", "use the name that stands in the certificate"),
-}
-_UNTRUSTED = ("TlsUntrusted", "no authority that we trust signed its certificate", "set caBundle in edgetrain.yaml")
 
 
 class Throttled(Transient):
@@ -86,7 +77,7 @@ class Transport:
     """
 
     def __init__(self, host: str, *, plain_http: bool = False, outbound: Outbound, ca_bundle: str = "") -> None:
-        if plain_http and not _loopback(host):
+        if plain_http and not loopback(urlsplit(f"//{host}").hostname or ""):
             raise Rejected(
                 f"plain http to {host}: credentials and images would be readable on the way",
                 reason="PlainHttp",
@@ -96,11 +87,7 @@ class Transport:
         self.url = f"{'http' if plain_http else 'https'}://{host}"
         self._outbound = outbound
         self._ca_bundle = ca_bundle
-        for path in filter(None, (outbound.ca_bundle, ca_bundle)):
-            if not Path(path).expanduser().is_file():
-                raise NotFound(
-                    f"no CA bundle at {path}", reason="CaBundleMissing", fix="correct caBundle in edgetrain.yaml"
-                )
+        check_bundles(outbound.ca_bundle, ca_bundle)
         self._making = threading.Lock()
         self._pools: dict[tuple[bool, bool], urllib3.PoolManager] = {}
 
@@ -168,58 +155,21 @@ class Transport:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         """The connections to be used; the authorities to trust are read when they are needed."""
-        proxy = "" if self._reached_directly(url) else self._outbound.proxy
+        proxy = proxy_for(self._outbound, urlsplit(url).hostname or "")
         secure = url.startswith("https:") or proxy.startswith("https:")
         with self._making:
             if (secure, bool(proxy)) not in self._pools:
                 settings: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, "retries": False}
                 if secure:
-                    settings["ssl_context"] = _trust(self._outbound.ca_bundle, self._ca_bundle)
+                    settings["ssl_context"] = trust(self._outbound.ca_bundle, self._ca_bundle)
                 made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
                 self._pools[secure, bool(proxy)] = made
             return self._pools[secure, bool(proxy)]
-
-    def _reached_directly(self, url: str) -> bool:
-        host = (urlsplit(url).hostname or "").lower()
-        return any(_named(host, entry.strip().lower()) for entry in self._outbound.no_proxy)
-
-
-def _named(host: str, entry: str) -> bool:
-    """Whether an entry of noProxy means the host: a name, a suffix, an address or a network."""
-    if entry in {"*", host} or host.endswith("." + entry.lstrip("*").lstrip(".")):
-        return True
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        return False
-
-
-def _loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _trust(instead: str, beside: str) -> ssl.SSLContext:
-    """The machine's authorities, or those of the file `instead`; and those of the file `beside`."""
-    try:
-        context = ssl.create_default_context(cafile=str(Path(instead).expanduser()) if instead else None)
-        if beside:
-            context.load_verify_locations(str(Path(beside).expanduser()))
-    except ssl.SSLError:
-        raise Rejected(
-            "a CA bundle is no PEM file", reason="CaBundleBroken", fix="put PEM certificates there"
-        ) from None
-    return context
 
 
 def fault(error: Exception, host: str) -> ProviderError:
@@ -233,8 +183,7 @@ def fault(error: Exception, host: str) -> ProviderError:
             todo += [one.__cause__, one.__context__, *one.args]
     for one in chain:
         if isinstance(one, ssl.SSLCertVerificationError):
-            reason, what, fix = _CERTIFICATE.get(one.verify_code, _UNTRUSTED)
-            return Rejected(f"{host}: {what}", reason=reason, fix=fix)
+            return untrusted(one, host)
     for one in chain:
         if isinstance(one, broken.NameResolutionError):
             return Transient(f"{host}: no such name", reason="NameUnknown", fix="look at the name and at DNS")
