@@ -93,6 +93,19 @@ def move_to_azure(site: SmallSite) -> None:
     site.write("edgetrain.yaml", text.replace("spec:\n", "spec:\n" + WORKSPACE, 1))
 
 
+def train_on_cluster(site: SmallSite) -> None:
+    """Let the experiment train on the cluster `hub` of a workspace in Azure; pushed."""
+    move_to_azure(site)
+    site.write("compute/hub.yaml", cluster("hub"))
+    site.edit("experiments/mean/experiment.yaml", "compute: runner", "compute: hub")
+    site.push("Train on the cluster")
+
+
+def place(site: SmallSite) -> MemoryAttachments:
+    """What the site's workspace has attached."""
+    return ATTACHED[site.state.resolve()]
+
+
 def move_back(site: SmallSite) -> None:
     """Edit it back."""
     text = (site.clone / "edgetrain.yaml").read_text()

@@ -91,6 +91,10 @@ def _empty_workspace() -> Path:
     return folder / "mlflow.db"
 
 
+class _Death(BaseException):
+    """The end of an apply at one of its steps."""
+
+
 class SmallSite:
     """The site under one folder. People's steps are methods; `apply` is the runner."""
 
@@ -191,6 +195,27 @@ class SmallSite:
         """The runner's apply, in this process."""
         chosen = Options(step=step, stop=stop or threading.Event(), **options)  # type: ignore[arg-type]
         return apply(self.clone, chosen, report)
+
+    def die_at(self, name: str) -> None:
+        """An apply that ends at this step, as if it was killed there."""
+
+        def step(reached: str) -> None:
+            if reached == name:
+                raise _Death
+
+        try:
+            self.apply(step=step)
+        except _Death:
+            return
+        raise AssertionError(f"the apply did not come to the step {name}")
+
+    def release(self) -> None:
+        """Train, propose, merge and release: version 1 is production, and the clone is at main."""
+        self.apply()
+        self.merge_proposal(1, production=1)
+        done = self.apply()
+        assert done.good, done.results
+        self.sync()
 
     def records(self) -> dict[str, dict[str, object]]:
         """Every record and version on the remote's main, by path."""

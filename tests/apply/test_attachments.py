@@ -15,7 +15,7 @@ from edgetrain.core.record import Outcome
 from edgetrain.providers.table import PROVIDERS, Row
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import ApplyResult, Event, Status
-from tests.apply.azure_site import ATTACHED, PROBES, cluster, looked_at, move_to_azure, serve
+from tests.apply.azure_site import PROBES, looked_at, place, serve, train_on_cluster
 from tests.apply.site import SmallSite
 from tests.contract.attachments import MACHINE
 from tests.contract.memory_attachments import MemoryAttachments
@@ -27,16 +27,8 @@ pytestmark = pytest.mark.needs("bubblewrap")
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallSite:
     serve(monkeypatch)
     made = SmallSite(tmp_path / "a site").make()
-    move_to_azure(made)
-    made.write("compute/hub.yaml", cluster("hub"))
-    made.edit("experiments/mean/experiment.yaml", "compute: runner", "compute: hub")
-    made.push("Train on the cluster")
+    train_on_cluster(made)
     return made
-
-
-def held(site: SmallSite) -> MemoryAttachments:
-    """What the workspace has attached."""
-    return ATTACHED[site.state.resolve()]
 
 
 def told(result: ApplyResult) -> dict[str, tuple[Status, str]]:
@@ -59,28 +51,28 @@ def test_a_target_is_attached_and_trained_on_in_one_apply_and_once(site: SmallSi
     assert result.good
     kinds = [event.kind for event in events]
     assert kinds.index("Attaching") < kinds.index("Starting")
-    assert held(site).writes == 1
+    assert place(site).writes == 1
     assert pending(site) == []
     assert site.apply().results == ()
-    assert held(site).writes == 1
+    assert place(site).writes == 1
 
 
 def test_a_change_by_hand_is_refused_until_it_was_reviewed(site: SmallSite) -> None:
     site.apply()
-    hub = held(site).held["hub"]
-    held(site).held["hub"] = replace(hub, fields={**hub.fields, "namespace": "elsewhere"})
+    hub = place(site).held["hub"]
+    place(site).held["hub"] = replace(hub, fields={**hub.fields, "namespace": "elsewhere"})
     site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
     site.sync_and_push("Train again")
     result = site.apply()
     assert told(result)["attachment/hub"] == (Status.REFUSED, "Unreviewed")
     # Nothing trains where somebody has put another namespace.
     assert told(result)["run/mean"] == (Status.REFUSED, "Blocked")
-    assert held(site).held["hub"].fields["namespace"] == "elsewhere"
+    assert place(site).held["hub"].fields["namespace"] == "elsewhere"
     site.sync()
     again = site.apply(reviewed=make_plan(site.clone, refresh=True))
     assert told(again)["attachment/hub"] == (Status.APPLIED, "AttachmentDrifted")
     assert [r.outcome for r in again.results if r.outcome] == [Outcome.CANDIDATE]
-    assert held(site).held["hub"].fields["namespace"] == "training"
+    assert place(site).held["hub"].fields["namespace"] == "training"
 
 
 def test_a_changed_manifest_is_attached_anew_without_a_second_review(site: SmallSite) -> None:
@@ -88,32 +80,32 @@ def test_a_changed_manifest_is_attached_anew_without_a_second_review(site: Small
     site.edit("compute/hub.yaml", "namespace: training", "namespace: other")
     site.sync_and_push("Move to another namespace")
     assert told(site.apply()) == {"attachment/hub": (Status.APPLIED, "TargetChanged")}
-    assert held(site).held["hub"].fields["namespace"] == "other"
+    assert place(site).held["hub"].fields["namespace"] == "other"
     assert pending(site) == []
 
 
 def test_a_retired_target_is_let_go_within_the_limits_and_others_stay(site: SmallSite) -> None:
     site.apply()
-    theirs = replace(held(site).held["hub"], name="theirs", owner="0123456789ab")
-    held(site).held["theirs"] = theirs
+    theirs = replace(place(site).held["hub"], name="theirs", owner="0123456789ab")
+    place(site).held["theirs"] = theirs
     site.edit("experiments/mean/experiment.yaml", "compute: hub", "compute: runner")
     site.edit("compute/hub.yaml", "{name: hub}", "{name: hub, retired: true}")
     site.sync_and_push("Retire the cluster")
     with pytest.raises(UnsafePlan):
         site.apply(max_deletions=0)
     assert told(site.apply()) == {"attachment/hub": (Status.APPLIED, "TargetRetired")}
-    assert held(site).held == {"theirs": theirs}
+    assert place(site).held == {"theirs": theirs}
     assert pending(site) == []
 
 
 def test_a_name_that_is_held_by_somebody_else_is_left_alone(site: SmallSite) -> None:
     site.apply()
-    theirs = replace(held(site).held["hub"], owner="", fields={"namespace": "theirs"})
-    held(site).held["hub"] = theirs
+    theirs = replace(place(site).held["hub"], owner="", fields={"namespace": "theirs"})
+    place(site).held["hub"] = theirs
     result = site.apply()
     assert not result.good
     assert {problem.code for problem in result.plan.problems} == {"P513"}
-    assert held(site).held == {"hub": theirs}
+    assert place(site).held == {"hub": theirs}
 
 
 def test_a_failed_attachment_says_why_and_blocks_only_its_runs(
@@ -136,15 +128,7 @@ def test_a_failed_attachment_says_why_and_blocks_only_its_runs(
 
 @pytest.mark.parametrize("at", ["attach"])
 def test_a_death_at_the_step_is_made_good(site: SmallSite, at: str) -> None:
-    class Death(BaseException):
-        pass
-
-    def step(name: str) -> None:
-        if name == at:
-            raise Death
-
-    with pytest.raises(Death):
-        site.apply(step=step)
+    site.die_at(at)
     assert [r.outcome for r in site.apply().results if r.outcome] == [Outcome.CANDIDATE]
     assert pending(site) == []
 
@@ -204,9 +188,9 @@ def test_a_key_that_the_site_signs_in_with_is_not_sent_from_another_file_either(
     site.push("Attach a VM")
     result = site.apply()
     if not shared:
-        assert set(held(site).held) == {"hub", "vm"}
+        assert set(place(site).held) == {"hub", "vm"}
         return
-    assert set(held(site).held) == {"hub"}
+    assert set(place(site).held) == {"hub"}
     [problem] = result.plan.problems
     assert problem.code == "P514"
     assert f"secret {shared} is the same key" in problem.what

@@ -11,9 +11,8 @@ from edgetrain.core.errors import UnsafePlan
 from edgetrain.reconcile.drift import drift
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import ApplyResult, Status
-from tests.apply.azure_site import ATTACHED, move_to_azure, serve
+from tests.apply.azure_site import move_to_azure, place, serve
 from tests.apply.site import SmallSite
-from tests.contract.memory_attachments import MemoryAttachments
 
 pytestmark = pytest.mark.needs("bubblewrap")
 ID = "attachment/datastore/hub_imaging"
@@ -40,11 +39,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallSite:
     made.edit("edgetrain.yaml", "  sites:\n", f"  secrets:\n    hub-key: {{source: {{file: '{key}'}}}}\n  sites:\n")
     made.push("Declare the Hub's blob store")
     return made
-
-
-def place(site: SmallSite) -> MemoryAttachments:
-    """The workspace."""
-    return ATTACHED[site.state.resolve()]
 
 
 def told(result: ApplyResult) -> dict[str, tuple[Status, str]]:
@@ -125,19 +119,11 @@ def test_a_name_that_is_held_by_somebody_else_is_left_alone_and_shows(site: Smal
 
 @pytest.mark.parametrize("at", ["register", "unregister"])
 def test_a_death_at_the_step_is_made_good(site: SmallSite, at: str) -> None:
-    class Death(BaseException):
-        pass
-
-    def step(name: str) -> None:
-        if name == at:
-            raise Death
-
     if at == "unregister":
         site.apply()
         site.edit("edgetrain.yaml", HUB, "")
         site.sync_and_push("Declare it no more")
-    with pytest.raises(Death):
-        site.apply(step=step)
+    site.die_at(at)
     site.apply()
     assert set(place(site).known) == ({"hub_imaging"} if at == "register" else set())
     assert planned(site) == []

@@ -100,16 +100,8 @@ def test_a_run_whose_experiment_was_deleted_leaves_main_valid(under_way: SmallSi
     assert not under_way.apply().results
 
 
-def released(site: SmallSite) -> None:
-    """Version 1 is in production."""
-    site.apply()
-    site.merge_proposal(1, production=1)
-    assert site.apply().good
-    site.sync()
-
-
 def test_an_offline_plan_reviews_no_surprise(site: SmallSite) -> None:
-    released(site)
+    site.release()
     workspace = MlflowWorkspace(uri="", state=site.state)
     site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.1")
     site.push("Better")
@@ -124,7 +116,7 @@ def test_an_offline_plan_reviews_no_surprise(site: SmallSite) -> None:
 
 
 def test_a_registry_that_was_taken_out_is_named(site: SmallSite) -> None:
-    released(site)
+    site.release()
     configuration = (site.clone / "edgetrain.yaml").read_text()
     site.write("edgetrain.yaml", configuration + "  registries: {other: {type: oci-layout}}\n")
     site.push("Rename the registry")
@@ -135,7 +127,7 @@ def test_a_registry_that_was_taken_out_is_named(site: SmallSite) -> None:
 
 
 def test_a_lost_image_is_made_again_where_it_was_released(site: SmallSite) -> None:
-    released(site)
+    site.release()
     registry = OciLayoutRegistry(root=site.state / "images")
     before = registry.tags("mean")
     site.edit("models/mean/model.yaml", "repository: mean", "repository: other")
@@ -147,7 +139,7 @@ def test_a_lost_image_is_made_again_where_it_was_released(site: SmallSite) -> No
 
 
 def test_a_lost_image_that_can_not_be_made_again_is_told(site: SmallSite) -> None:
-    released(site)
+    site.release()
     site.edit("models/mean/model.yaml", '"Tests."', '"More tests."')
     site.push("Change the card")
     shutil.rmtree(site.state / "images")
@@ -157,7 +149,7 @@ def test_a_lost_image_that_can_not_be_made_again_is_told(site: SmallSite) -> Non
 
 
 def test_the_limit_on_deletions_names_the_option_that_lifts_it(site: SmallSite) -> None:
-    released(site)
+    site.release()
     site.edit("models/mean/model.yaml", "channels: {production: 1}", "channels: {}")
     site.push("Take production away")
     with pytest.raises(UnsafePlan) as caught:

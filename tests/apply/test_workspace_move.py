@@ -20,19 +20,12 @@ from tests.apply.site import SmallSite
 from tests.contract.memory_workspace import MemoryWorkspace
 
 
-class Death(BaseException):
-    """The end of an apply at one of its steps."""
-
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallSite:
     """A site whose first version is released in MLflow and is production."""
     serve(monkeypatch)
     made = SmallSite(tmp_path / "a site").make()
-    made.apply()
-    made.merge_proposal(1, production=1)
-    assert made.apply().good
-    made.sync()
+    made.release()
     return made
 
 
@@ -85,13 +78,7 @@ def test_the_plan_says_what_a_move_means_and_apply_does_it_once(site: SmallSite)
 def test_a_move_that_is_cut_off_is_made_good(site: SmallSite, at: str) -> None:
     move_to_azure(site)
     site.push("Move to Azure ML")
-
-    def step(name: str) -> None:
-        if name == at:
-            raise Death
-
-    with pytest.raises(Death):
-        site.apply(step=step)
+    site.die_at(at)
     assert [r.reason for r in site.apply().results] == ["WorkspaceChanged"]
     model = azure(site).observe(["mean"])["mean"]
     assert (len(model.versions), dict(model.channels)) == (1, {"production": 1})

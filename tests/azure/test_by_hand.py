@@ -65,10 +65,7 @@ def test_a_released_version_moves_and_is_kept_as_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     site = SmallSite(tmp_path / "a site").make()
-    site.apply()
-    site.merge_proposal(1, production=1)
-    assert site.apply().good
-    site.sync()
+    site.release()
     emulator = make_emulator()
     text = (site.clone / "edgetrain.yaml").read_text()
     site.write("edgetrain.yaml", text.replace("spec:\n", "spec:\n" + block(emulator, tmp_path), 1))

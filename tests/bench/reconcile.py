@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.apply.site import SmallSite
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
-from tests.bench.sample import with_experiments, with_records, with_release
+from tests.bench.sample import with_experiments, with_records
 
 SIZE, UNIT = 300, "experiments"
 
@@ -16,7 +16,7 @@ SIZE, UNIT = 300, "experiments"
 def bench(folder: Path, size: int) -> Iterator[Race]:
     """Two races on one repository."""
     site = SmallSite(folder).make()
-    with_release(site)
+    site.release()
     with_experiments(site, size)
     with_records(site)
     parse = command(sys.executable, "-m", "tests.bench.loop", "parse", site.clone)

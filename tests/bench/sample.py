@@ -35,14 +35,6 @@ def with_experiments(site: SmallSite, count: int) -> None:
     site.push("Add samples")
 
 
-def with_release(site: SmallSite) -> None:
-    """Train, propose, merge and release the site's own experiment, by real applies."""
-    site.apply()
-    site.merge_proposal(1, production=1)
-    site.apply()
-    site.sync()
-
-
 def with_records(site: SmallSite) -> None:
     """A record for each run that the plan wants, written as apply would, in one commit; then nothing is to do."""
     state = read_work_tree(Git.find(site.clone))

@@ -25,7 +25,7 @@ from edgetrain.render.doctor import (
     doctor_markdown,
     doctor_text,
 )
-from tests.apply.azure_site import ATTACHED, cluster, move_to_azure, serve
+from tests.apply.azure_site import cluster, move_to_azure, place, serve
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 
@@ -274,6 +274,6 @@ def test_what_is_attached_is_told_by_target(site: SmallSite, monkeypatch: pytest
     site.push("Attach a cluster")
     site.apply()
     assert statuses(look(site), "attached") == {CheckStatus.PASS}
-    held = ATTACHED[site.state.resolve()].held
+    held = place(site).held
     held["hub"] = replace(held["hub"], owner="")
     assert failing(look(site))["attachments", "attached"] == "P513"

@@ -12,7 +12,7 @@ from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
 from edgetrain.reconcile.drift import drift
 from edgetrain.render.drift import drift_json, drift_markdown, drift_text
-from tests.apply.azure_site import ATTACHED, cluster, move_to_azure, serve
+from tests.apply.azure_site import place, serve, train_on_cluster
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 
@@ -20,10 +20,7 @@ from tests.cli.command import edgetrain
 @pytest.fixture
 def site(tmp_path: Path) -> SmallSite:
     made = SmallSite(tmp_path / "a site").make()
-    made.apply()
-    made.merge_proposal(1, production=1)
-    assert made.apply().good
-    made.sync()
+    made.release()
     return made
 
 
@@ -69,14 +66,11 @@ def test_what_git_wants_anew_is_pending_and_no_drift(site: SmallSite) -> None:
 def test_an_attachment_that_somebody_changed_or_took_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch)
     site = SmallSite(tmp_path / "a site").make()
-    move_to_azure(site)
-    site.write("compute/hub.yaml", cluster("hub"))
-    site.edit("experiments/mean/experiment.yaml", "compute: runner", "compute: hub")
-    site.push("Train on the cluster")
+    train_on_cluster(site)
     assert drift(site.clone).pending == 2  # never attached is no drift
     site.apply()
     site.sync()
-    held = ATTACHED[site.state.resolve()].held
+    held = place(site).held
     hub = held["hub"]
     held["hub"] = replace(hub, fields={**hub.fields, "namespace": "elsewhere"})
     [change] = drift(site.clone).drifted

@@ -82,10 +82,7 @@ def test_ignored_though_the_repository_does_not_say_so(site: SmallSite) -> None:
 
 
 def test_other_data_and_a_comparison_that_means_nothing(site: SmallSite, tmp_path: Path) -> None:
-    site.apply()
-    site.merge_proposal(1, production=1)
-    site.apply()
-    site.sync()
+    site.release()
     mine = tmp_path / "my data"
     mine.mkdir()
     (mine / "b.txt").write_text("10 20\n")

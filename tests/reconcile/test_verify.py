@@ -26,10 +26,7 @@ RELEASE = "models/mean/versions/1.release-1.json"
 def applied(tmp_path_factory: pytest.TempPathFactory) -> SmallSite:
     """A site with one released version in production; tests work on clones of it."""
     site = SmallSite(tmp_path_factory.mktemp("verify") / "a site").make()
-    site.apply()
-    site.merge_proposal(1, production=1)
-    assert site.apply().good
-    site.sync()
+    site.release()
     return site
 
 
