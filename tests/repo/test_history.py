@@ -136,6 +136,25 @@ def test_provenance_of_the_machines_own_proposal(make):
     assert found.approvers == () and found.pull_request is None
 
 
+def test_what_a_machines_commit_says_approves_nothing_else(make):
+    """A proposal names who approved its run: they did not approve the version."""
+    checkout = make()
+    checkout.sh("checkout", "--quiet", "-b", "side")
+    checkout.commit("Propose\n\nRun: mean-1\nPull-Request: #3\nApproved-by: Cy <cy@example.org>", person=BOT, a="1")
+    checkout.sh("checkout", "--quiet", "main")
+    found = provenance(checkout.git, merge(checkout, "side"), {BOT[1]})
+    assert found.approvers == () and found.pull_request is None
+    alone = checkout.commit("Release\n\nApproved-by: Cy <cy@example.org>", person=BOT, b="1")
+    assert provenance(checkout.git, alone, {BOT[1]}).approvers == ()
+
+
+def test_where_a_forge_knows_trailers_of_people_count_for_nothing(make):
+    checkout = make()
+    sha = checkout.commit("x (#31)\n\nPull-Request: #7\nApproved-by: Cy <cy@example.org>")
+    found = provenance(checkout.git, sha, trailers=False)
+    assert found.approvers == () and found.pull_request == "#31"
+
+
 def test_provenance_of_a_plain_or_squashed_commit(make):
     checkout = make()
     sha = checkout.commit("Train longer (#31)\n\nApproved-by: Cy", person=BO)

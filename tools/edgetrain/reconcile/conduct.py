@@ -287,7 +287,7 @@ def finish(
             run_path(facts["experiment"], facts["identity"], facts["attempt"]),
             record,
             f"Record run {name}: {decision.outcome.value}",
-            [("Run", name)],
+            [("Run", name), ("Model", facts["model"])],
         )
         tidy(context, compute, facts)
     return Result(

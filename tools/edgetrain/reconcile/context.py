@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.record import parse_record, serialise
 from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
 from edgetrain.repo.history import provenance
@@ -51,13 +52,22 @@ class Context:
         return self.site.state / "scratch"
 
     def commit_record(
-        self, path: str, data: dict[str, Any], subject: str, trailers: Sequence[tuple[str, str]] = ()
+        self,
+        path: str,
+        data: dict[str, Any],
+        subject: str,
+        trailers: Sequence[tuple[str, str]] = (),
+        provenance: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Commit one record and count with it from now on; False if another apply has written it already."""
+        """Commit one record and count with it from now on; False if another apply has written it already.
+
+        `provenance` is of what stands behind the record, if the record does not repeat it.
+        """
         content = serialise(data)
         self.step("record")
+        behind = provenance if provenance is not None else data.get("provenance") or {}
         try:
-            self.ledger.commit({path: content}, subject, trailers=[*trailers, *self._plan_trailer()])
+            self.ledger.commit({path: content}, subject, trailers=self.trailers(trailers, behind))
         except RepositoryError as error:
             if error.reason != "RecordExists":
                 raise
@@ -67,8 +77,11 @@ class Context:
             self.state = self.state.with_records([parse_record(path, content, max(ordinal, 10**9))])
         return True
 
-    def _plan_trailer(self) -> list[tuple[str, str]]:
-        return [("Plan", self.plan_digest)] if self.plan_digest else []
+    def trailers(self, trailers: Sequence[tuple[str, str]], provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The trailers of a machine's commit: the plan, its own, and who stands behind it."""
+        plan = [("Plan", self.plan_digest)] if self.plan_digest else []
+        approved = [("Approved-by", str(name)) for name in provenance.get("approvers") or ()]
+        return [*plan, *trailers, ("Pull-Request", str(provenance.get("pullRequest") or "")), *approved]
 
 
 def manifest_digest(context: Context, path: str) -> str:
@@ -77,12 +90,27 @@ def manifest_digest(context: Context, path: str) -> str:
 
 
 def provenance_of(context: Context, commit: str) -> dict[str, Any]:
-    """Who proposed and approved what a commit of main brought, as records hold it."""
-    machine = context.site.configuration.machine.email
-    found = provenance(context.state.git, commit, machines=[machine])
-    return {
+    """Who proposed and approved what a commit of main brought, as records hold it.
+
+    Where a forge is declared, approvers are those whose reviews count there, and nobody else: whatever trailers
+    people wrote. Raises ProviderError if it can't be asked, so that nothing is recorded without its review.
+    """
+    machine, reviews = context.site.configuration.machine.email, context.site.reviews
+    found = provenance(context.state.git, commit, machines=[machine], trailers=reviews is None)
+    told: dict[str, Any] = {
         "mergeCommit": found.merge_commit,
         "proposer": found.proposer,
         "approvers": list(found.approvers),
         "pullRequest": found.pull_request,
+    }
+    if reviews is None:
+        return told
+    review = reviews.of(commit, found.pull_request)
+    if review is None:  # pushed without a pull request
+        return {**told, "pullRequest": None}
+    return {
+        **told,
+        "approvers": approvers(review),
+        "pullRequest": f"#{review['pullRequest']}",
+        "review": dict(review),
     }

@@ -11,6 +11,7 @@ from edgetrain.core.errors import RepositoryError, UsageError
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.reconcile.remote import connect_as_known
 from edgetrain.reconcile.state import State, read_commit
 from edgetrain.repo.git import REMOTE, Git
 from edgetrain.repo.reader import read
@@ -24,7 +25,10 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 def read_main(root: Path, *, refresh: bool = False) -> State:
     """Main as it was last fetched, or (`refresh`) as the remote has it now. Raises RepositoryError."""
     git = Git.find(root)
-    return read_commit(git, git.tip(configured_branch(git), refresh=refresh))
+    branch = configured_branch(git)
+    if refresh:
+        connect_as_known(git, branch)
+    return read_commit(git, git.tip(branch, refresh=refresh))
 
 
 def configured_branch(git: Git) -> str:

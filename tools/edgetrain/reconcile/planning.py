@@ -12,6 +12,7 @@ from edgetrain.core.planner import build
 from edgetrain.core.problem import Problem
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.observe import observe
+from edgetrain.reconcile.remote import connect
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
 from edgetrain.reconcile.validate import problems_of
@@ -35,6 +36,7 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
 def observe_site(state: State, place: Site) -> Observation:
     """What the site's providers tell. Raises ProviderError."""
     machine = state.desired.configuration.machine
+    connect(state.git, place)
     # Looking at open proposals signs nothing, so the machine's key is not asked for.
     ledger = Ledger(state.git, state.desired.configuration.branch, Machine(machine.name, machine.email))
     return observe(state.desired, state.recorded, place, state.git, ledger)

@@ -26,6 +26,7 @@ from edgetrain.core.ports import (
 from edgetrain.core.problem import did_you_mean
 from edgetrain.core.secret import Secret
 from edgetrain.providers.table import PROVIDERS, provider
+from edgetrain.reconcile.reviews import Reviews
 from edgetrain.reconcile.secrets import secret_of
 
 PORTS = ("artifacts", "compute", "datastore", "registry", "workspace")
@@ -101,6 +102,11 @@ class Site:
             return None
         forge: Forge = self._once("forge", declared.type, self._settings("forge", declared.block))
         return forge
+
+    @cached_property
+    def reviews(self) -> Reviews | None:
+        """What the forge knows of merged pull requests; None without one."""
+        return Reviews(self.forge) if self.forge is not None else None
 
     def registry(self, name: str) -> Registry:
         """A registry by its name in `edgetrain.yaml`."""

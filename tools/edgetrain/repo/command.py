@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,6 +107,31 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would point git elsewhere or make it ask."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _KEPT}
     return {**inherited, **_SET, **(extra or {})}
+
+
+def settings_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Git settings as its environment takes them: other users of the machine see a process's arguments, not this.
+
+    What adds up in git (`extraheader`) is emptied before: a checkout may have left a credential of its own.
+    """
+    pairs = []
+    for key, value in settings.items():
+        if key.lower().endswith(".extraheader"):
+            pairs.append((key, ""))
+        pairs.append((key, value))
+    found = {"GIT_CONFIG_COUNT": str(len(pairs))} if pairs else {}
+    for number, (key, value) in enumerate(pairs):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
+
+
+def hidden(done: Completed, values: Iterable[str]) -> Completed:
+    """The same without the values, and without the last word of each: of a header that is the credential."""
+    out, err = done.out, done.err
+    for value in values:
+        for secret in filter(None, (value.strip(), value.rpartition(" ")[2].strip())):
+            out, err = out.replace(encode(secret), b"***"), err.replace(secret, "***")
+    return Completed(done.code, out, err)
 
 
 def command_line(args: Sequence[str], config: Sequence[str] = ()) -> list[str]:

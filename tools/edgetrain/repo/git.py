@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgetrain.core.errors import RepositoryError
@@ -19,7 +19,9 @@ from edgetrain.repo.command import (
     environment,
     execute,
     failure,
+    hidden,
     require_git,
+    settings_environment,
 )
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, OID, Commit, ObjectReader, parse_commit
 
@@ -38,10 +40,15 @@ def check_branch(name: str) -> str:
 
 
 class Git:
-    """One checkout, by the top of its work tree (a bare repository's own folder)."""
+    """One checkout, by the top of its work tree (a bare repository's own folder).
 
-    def __init__(self, root: Path) -> None:
+    `remote` gives git settings for one command that talks to the remote, asked anew for each: with a credential
+    made for it, say. None: the machine's own credential counts.
+    """
+
+    def __init__(self, root: Path, remote: Callable[[], Mapping[str, str]] | None = None) -> None:
         self.root = root
+        self.remote = remote
         self._common: Path | None = None
         self._commits: set[str] = set()  # full ids that are commits here, so that git is asked once
 
@@ -72,6 +79,13 @@ class Git:
     ) -> Completed:
         """Run git and tell how it ended. RepositoryError `GitTimeout` (seconds), `OutputTooLarge` (bytes)."""
         return execute(self.root, args, input=input, env=env, config=config, timeout=timeout, limit=limit)
+
+    def attempt_remote(self, *args: str, timeout: float = 600.0) -> Completed:
+        """Like `attempt`, for a command that talks to the remote. What `remote` gives goes through the environment
+        of this one command, and no word of git's repeats it."""
+        settings = dict(self.remote()) if self.remote is not None else {}
+        done = self.attempt(*args, env=settings_environment(settings), timeout=timeout)
+        return hidden(done, settings.values())
 
     def run(
         self,
@@ -207,7 +221,7 @@ class Git:
         spec = f"+refs/heads/{name}:refs/remotes/{REMOTE}/{name}"
         quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         with self.lock():
-            done = self.attempt("fetch", *quiet, *options, "--end-of-options", REMOTE, spec, timeout=600)
+            done = self.attempt_remote("fetch", *quiet, *options, "--end-of-options", REMOTE, spec)
         if done.code != 0 and "couldn't find remote ref" in done.err:
             raise _no_branch(name, f"push it: git push {REMOTE} {name}")
         if done.code != 0:

@@ -139,11 +139,13 @@ def last_change(git: Git, tip: str, folder: str, exclude: Sequence[str] = ()) ->
     return Change(commit.sha, commit.committer.time, commit.author, commit.sha not in git.boundary())
 
 
-def provenance(git: Git, sha: str, machines: Collection[str] = ()) -> Provenance:
+def provenance(git: Git, sha: str, machines: Collection[str] = (), trailers: bool = True) -> Provenance:
     """Who proposed and approved what the commit brought to main. `machines` are e-mails that are no person's.
 
     Of a merge, the proposer is the author of the newest merged commit by a person (if all are by machines,
-    of the newest); of any other commit, its author.
+    of the newest); of any other commit, its author. What the trailers of a machine's commit say holds for what
+    that commit follows from, such as the run of a proposal, so it approves nothing here. Without `trailers` those
+    of people count for nothing too: a forge knows better.
     """
     commit = git.commit_info(sha)
     merged: list[Commit] = []
@@ -152,8 +154,9 @@ def provenance(git: Git, sha: str, machines: Collection[str] = ()) -> Provenance
         merged = [c for c in git.commits("--no-patch", *wanted) if c.sha != commit.sha]
     people = [c for c in merged if len(c.parents) < 2 and c.author.email not in machines]
     proposer = (people or merged or [commit])[0].author
-    approvers = dict.fromkeys(name for c in (commit, *merged) for name in c.trailer("Approved-by"))
-    requests = [name for c in (commit, *merged) for name in c.trailer("Pull-Request")]
+    told = [c for c in (commit, *merged) if trailers and c.author.email not in machines]
+    approvers = dict.fromkeys(name for c in told for name in c.trailer("Approved-by"))
+    requests = [name for c in told for name in c.trailer("Pull-Request")]
     subject = _PULL_REQUEST.search(commit.subject)
     requests += [subject[1] or subject[2]] if subject else []
     cut = git.boundary()

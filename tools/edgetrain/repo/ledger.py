@@ -283,7 +283,7 @@ class Ledger:
         self._step("push")
         options = ("--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
         guard = (f"--force-with-lease={lease}",) if lease else ()
-        done = self.git.attempt("push", *options, *guard, "--end-of-options", REMOTE, refspec, timeout=600)
+        done = self.git.attempt_remote("push", *options, *guard, "--end-of-options", REMOTE, refspec)
         if done.code == 0:
             return
         answer = next((line for line in done.text().splitlines() if line.startswith("!")), "")
