@@ -238,6 +238,18 @@ def test_what_a_kind_of_target_can_not_do_is_refused_at_plan_time(path: str, old
     assert [p.code for p in made.problems] == [code]
 
 
+@pytest.mark.parametrize(
+    ("risk", "release", "codes"),
+    [("high", "automatic", ["P518"]), ("high", "review", []), ("low", "automatic", [])],
+)
+def test_a_model_of_high_risk_is_not_released_without_a_review(risk: str, release: str, codes: list[str]) -> None:
+    card = f"  card: {{intendedPurpose: T., riskClass: {risk}}}\n  release: {release}\n"
+    made = plan(changed("  release: automatic\n", card, "models/searched/model.yaml"))
+    assert [p.code for p in made.problems] == codes
+    assert [(p.line, p.column) for p in made.problems] == [(8, 12)] * len(codes)
+    assert bool(only(made, "search")) is not bool(codes)
+
+
 def test_a_container_brings_its_own_python() -> None:
     target = replace(READY, python="")
     changes = plan(STATE, observed=replace(SEEN, targets={"runner": READY, "gpu": target})).changes

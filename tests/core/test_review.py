@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
 from edgetrain.core.ports.forge import ReviewState
-from edgetrain.core.review import MACHINE, OWN, STALE, approvals, review_json
+from edgetrain.core.review import MACHINE, OWN, STALE, approvals, read_review, review_json
 
 HEAD, OLDER = "a" * 40, "b" * 40
 ADA, BEN, BOT = Account(1, "ada"), Account(2, "ben"), Account(3, "ci[bot]", bot=True)
@@ -72,3 +75,43 @@ def test_a_record_keeps_numbers_times_and_what_was_reviewed() -> None:
         ],
         "checks": {"lint": "failure", "validate": "success"},
     }
+
+
+REVIEWS = [review(BEN, "approved", 5), review(ADA, "approved", 6), review(BOT, "approved", 7, OLDER)]
+
+
+def test_what_a_record_keeps_is_read_back() -> None:
+    kept = review_json("github.com", "o/r", PULL, REVIEWS, [CheckResult("lint", "failure")])
+    found = read_review(json.loads(json.dumps(kept)))
+    assert found.approvals == approvals(PULL, REVIEWS)
+    assert (found.proposer, found.merged_by) == (ADA, BEN)
+    assert (found.host, found.repository, found.pull_request, found.head) == ("github.com", "o/r", 7, HEAD)
+    assert found.checks == {"lint": "failure"}
+
+
+def test_numbers_decide_what_counts_whatever_a_record_says_of_it() -> None:
+    kept = review_json("github.com", "o/r", PULL, [review(BEN, "approved", 5)], [])
+    (one,) = kept["approvals"]
+    for change, why in (({"id": 1}, OWN), ({"commit": OLDER}, STALE), ({"login": "ada"}, "")):
+        forged = {**kept, "approvals": [{**one, **change, "counts": True, "why": ""}]}
+        assert [found.why for found in read_review(forged).approvals] == [why]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pullRequest": "7"},
+        {"pullRequest": True},
+        {"proposer": None},
+        {"proposer": {"login": "ada"}},
+        {"approvals": {}, "checks": []},
+        {"approvals": ["ben"]},
+        {"approvals": [{"id": 2}]},
+        {"checks": {"lint": 1}},
+        {"head": None},
+    ],
+)
+def test_another_form_is_no_review(change: dict[str, Any]) -> None:
+    kept = review_json("github.com", "o/r", PULL, REVIEWS, [])
+    with pytest.raises(ValueError, match="form of a review"):
+        read_review({**kept, **change})

@@ -271,6 +271,16 @@ def test_a_closed_proposal_is_opened_again(site: SmallSite) -> None:
         propose_again(site.clone, name, lambda event: None)
 
 
+def test_a_model_of_high_risk_is_not_released_by_asking_again(site: SmallSite) -> None:
+    name = trained(site)
+    site.edit("models/mean/model.yaml", "riskClass: low", "riskClass: high")
+    site.edit("models/mean/model.yaml", "release: review", "release: automatic")
+    site.sync_and_push("Release by itself")
+    with pytest.raises(UsageError, match="release it without a review"):
+        propose_again(site.clone, name, lambda event: None)
+    assert "models/mean/versions/1.yaml" not in site._git("ls-tree", "-r", "--name-only", "origin/main")
+
+
 def test_only_candidates_are_proposed(site: SmallSite) -> None:
     site.edit("models/mean/model.yaml", "min: 0.1", "min: 0.9")
     site.push("Strict")

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from edgetrain.core.digest import SHA256, canonical, digest_bytes, parse_canonical
+from edgetrain.core.review import read_review
 
 API_VERSION = "edgetrain/v1"
 MAX_RECORD_BYTES = 4 * 2**20
@@ -252,6 +253,12 @@ def _check_parts(value: Mapping[str, Any]) -> None:
     for name, entry in value.get("inputs", {}).items():
         if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
             raise ValueError(f"input {name!r} has no digest")
+    provenance = value.get("provenance")
+    if isinstance(provenance, dict) and "review" in provenance and provenance["review"] is not None:
+        try:
+            read_review(provenance["review"])
+        except ValueError as error:
+            raise ValueError(f"provenance.review: {error}") from None
     if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
         raise ValueError("identity is not the digest of identityOf")
     parts = dict(_PARTS.get(value["kind"], {}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
@@ -27,6 +27,20 @@ class Approval:
         return not self.why
 
 
+@dataclass(frozen=True)
+class Reviewed:
+    """What a record keeps of a merged pull request, read back. `head` is the commit that was merged."""
+
+    host: str
+    repository: str
+    pull_request: int
+    head: str
+    proposer: Account
+    merged_by: Account | None
+    approvals: tuple[Approval, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+
+
 def approvals(pull: PullRequest, reviews: Iterable[Review]) -> tuple[Approval, ...]:
     """Each reviewer's last word, where it is an approval; in the order of time.
 
@@ -37,15 +51,18 @@ def approvals(pull: PullRequest, reviews: Iterable[Review]) -> tuple[Approval, .
         if review.state != "commented":
             last[review.account.id] = review
     standing = sorted((one for one in last.values() if one.state == "approved"), key=lambda one: one.time)
-    return tuple(Approval(one.account, one.time, one.commit, _why(pull, one)) for one in standing)
+    return tuple(
+        Approval(one.account, one.time, one.commit, _why(pull.author, pull.head, one.account, one.commit))
+        for one in standing
+    )
 
 
-def _why(pull: PullRequest, review: Review) -> str:
-    if review.account.id == pull.author.id:
+def _why(proposer: Account, head: str, account: Account, commit: str) -> str:
+    if account.id == proposer.id:
         return OWN
-    if review.account.bot:
+    if account.bot:
         return MACHINE
-    return "" if review.commit == pull.head else STALE
+    return "" if commit == head else STALE
 
 
 def review_json(
@@ -74,3 +91,44 @@ def review_json(
 
 def _who(account: Account) -> dict[str, Any]:
     return {"id": account.id, "login": account.login}
+
+
+def read_review(value: Any) -> Reviewed:
+    """What `review_json` wrote. Which approvals count is judged again, by the accounts' numbers; only who is a
+    machine is taken from the record. Raises ValueError for another form."""
+    try:
+        head, proposer = _text(value["head"]), _account(value["proposer"])
+        return Reviewed(
+            host=_text(value["host"]),
+            repository=_text(value["repository"]),
+            pull_request=_number(value["pullRequest"]),
+            head=head,
+            proposer=proposer,
+            merged_by=None if value["mergedBy"] is None else _account(value["mergedBy"]),
+            approvals=tuple(_approval(proposer, head, one) for one in value["approvals"]),
+            checks={_text(name): _text(end) for name, end in value["checks"].items()},
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it is not the form of a review") from error
+
+
+def _approval(proposer: Account, head: str, value: Any) -> Approval:
+    account = _account(value, bot=value["why"] == MACHINE)
+    commit = _text(value["commit"])
+    return Approval(account, _text(value["time"]), commit, _why(proposer, head, account, commit))
+
+
+def _account(value: Any, bot: bool = False) -> Account:
+    return Account(_number(value["id"]), _text(value["login"]), bot)
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value

@@ -14,6 +14,7 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.ports import EgressLevel
 from edgetrain.core.record import Record, Recorded, ReleaseRecord, RunRecord
+from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.render.story import (
@@ -30,8 +31,9 @@ from edgetrain.render.story import (
     Story,
     Training,
     Withdrawal,
+    point,
 )
-from edgetrain.repo.history import Addition, RecordHistory, last_change, provenance, record_commits
+from edgetrain.repo.history import Addition, RecordHistory, last_change, record_commits
 
 SIGNERS = ".github/allowed_signers"
 SIGNATURES = {
@@ -84,25 +86,9 @@ def gather(state: State, version: ModelVersion) -> Facts:
     )
 
 
-def hand_of(state: State, commit: str, machine: str) -> Hand:
-    """Who stands behind a commit of main, as history tells it."""
-    found = provenance(state.git, commit, machines=[machine])
-    return Hand(found.proposer, found.approvers, found.merge_commit, found.pull_request, found.time, found.certain)
-
-
 def _signatures(history: RecordHistory) -> dict[str, tuple[str, str]]:
     """State of the signature and signer, by the record's path: of the last commit that touched it."""
     return {path: (found.signature, found.signer) for found in history.commits for path in found.record_paths}
-
-
-def recorded_hand(value: Mapping[str, Any]) -> Hand:
-    """Who stands behind something, as its record repeats it."""
-    return Hand(
-        proposer=value.get("proposer"),
-        approvers=tuple(value.get("approvers") or ()),
-        merge_commit=value.get("mergeCommit"),
-        pull_request=value.get("pullRequest"),
-    )
 
 
 def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Facts) -> Story:
@@ -349,14 +335,13 @@ def _doubts(
     yield from _isolation_doubts(story)
     if story.metrics_source == "self-reported":
         yield Doubt("SelfReported", "the training script measured its own metrics; no evaluation was run apart")
-    yield from _hand_doubts("experiment", story.source.proposed)
-    yield from _hand_doubts("version", story.approved)
-    told, seen = story.approved, facts.version
-    if seen.certain and (told.merge_commit, told.proposer, set(told.approvers)) != (
-        seen.merge_commit,
-        seen.proposer,
-        set(seen.approvers),
-    ):
+    yield from hand_doubts("experiment", story.source.proposed)
+    yield from hand_doubts("version", story.approved)
+    for move in story.moves:
+        if move.hand.review is not None:
+            moved = f"{move.channel} from {point(move.before)} to {point(move.after)}"
+            yield from hand_doubts(f"move of {moved}", move.hand)
+    if facts.version.certain and _people(story.approved) != _people(facts.version, story.approved):
         yield Doubt("ApprovalDiffers", "the release record and git's history name other people or another merge")
     if not facts.signers:
         yield Doubt("SignersUnknown", f"main has no {SIGNERS}, so no record's signature can be checked")
@@ -366,6 +351,14 @@ def _doubts(
                 yield Doubt("RecordUnsigned", f"{paper.path}: {SIGNATURES.get(paper.signature, paper.signature)}")
     if facts.shallow:
         yield Doubt("ShallowClone", "this clone lacks old history; git fetch --unshallow, then audit again")
+
+
+def _people(hand: Hand, told: Hand | None = None) -> tuple[str | None, str | None, frozenset[str]]:
+    """Merge, proposer and approvers, in as far as git knows of them what `told` does: trailers name approvers only
+    where no forge told the machine who they are."""
+    if (told or hand).review is not None:
+        return hand.merge_commit, None, frozenset()
+    return hand.merge_commit, hand.proposer, frozenset(hand.approvers)
 
 
 def _isolation_doubts(story: Story) -> Iterator[Doubt]:
@@ -383,16 +376,3 @@ def _isolation_doubts(story: Story) -> Iterator[Doubt]:
         yield Doubt(
             "ContentSampled", f"what left was compared with {100 * check['coverage']:.2g} % of the data only"
         )
-
-
-def _hand_doubts(what: str, hand: Hand) -> Iterator[Doubt]:
-    if not hand.approvers:
-        yield Doubt("ApproverUnknown", f"nothing in git says who approved the {what}")
-    elif hand.proposer and {_address(hand.proposer)} == {_address(name) for name in hand.approvers}:
-        yield Doubt("SelfApproved", f"the {what} was approved by its own proposer alone, {hand.proposer}")
-
-
-def _address(person: str) -> str:
-    """The e-mail of `name <email>`, else the whole text; one person may write the name in two ways."""
-    _, _, rest = person.rpartition("<")
-    return rest.removesuffix(">").strip().casefold() or person.casefold()

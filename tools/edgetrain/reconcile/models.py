@@ -14,9 +14,11 @@ from edgetrain.core.record import (
     ReleaseRecord,
     RunRecord,
 )
-from edgetrain.reconcile.audit import gates_of, hand_of, recorded_hand
+from edgetrain.reconcile.audit import gates_of
+from edgetrain.reconcile.hands import hand_of, recorded_hand
 from edgetrain.reconcile.lookup import model_named, open_branches, read_main
 from edgetrain.reconcile.state import State
+from edgetrain.render.hands import approvers, hand_rows, proposer
 from edgetrain.render.models import Happening, Overview, Proposal, Version
 from edgetrain.render.story import Hand
 
@@ -44,6 +46,7 @@ def _overview(state: State, name: str) -> Overview:
                 channels=tuple(sorted(channel for channel, to in at.items() if to == number)),
                 image=release.data["image"]["digest"] if release else None,
                 withdrawn=model.withdrawn.get(number),
+                hand=_approval(release) if release else None,
             )
         )
     proposals = sorted(
@@ -57,7 +60,14 @@ def _overview(state: State, name: str) -> Overview:
         pending=tuple(c for c in sorted({*model.channels, *at}) if model.channels.get(c) != at.get(c)),
         versions=tuple(versions),
         proposals=tuple(Proposal(number, branch) for number, branch in proposals),
+        moved={
+            channel: _approval(move) for channel in sorted(at) if (move := recorded.channel_head(name, channel))
+        },
     )
+
+
+def _approval(record: ReleaseRecord) -> Hand:
+    return recorded_hand(record.data.get("provenance") or {})
 
 
 def log(root: Path, name: str) -> tuple[str, list[Happening]]:
@@ -77,7 +87,9 @@ def _merges(state: State, model: str) -> Iterator[Placed]:
         found = _VERSION_FILE.fullmatch(path)
         if found and found[1] == model and (model, int(found[2])) in state.desired.versions:
             hand = hand_of(state, addition.commit, machine)
-            details = _hand(hand)
+            release = state.recorded.release(model, int(found[2]))
+            told = _approval(release) if release else hand
+            details = _hand(told if told.merge_commit == hand.merge_commit else hand)
             yield (addition.ordinal, path), Happening(addition.time, "merged", f"{model}@{found[2]}", "", details)
 
 
@@ -104,7 +116,8 @@ def _told(record: Record, recorded: Recorded, time: str | None) -> Happening:
             "run",
             record.run_id,
             f"{record.outcome.value}: {data['reason']} {data.get('message', '')}".strip(),
-            gates=tuple(gates_of(data["gates"].get("results", ()))),
+            _hand(recorded_hand(data["provenance"])),
+            tuple(gates_of(data["gates"].get("results", ()))),
         )
     if isinstance(record, EvaluationRecord):
         run = recorded.run(record.run)
@@ -126,7 +139,7 @@ def _told(record: Record, recorded: Recorded, time: str | None) -> Happening:
 
 def _release(record: ReleaseRecord, time: str | None) -> Happening:
     data = record.data
-    hand = _hand(recorded_hand(data.get("provenance") or {}))
+    hand = _hand(_approval(record))
     if record.event == "channel":
         before, after = (f"@{n}" if n is not None else "nothing" for n in (data.get("from"), data.get("to")))
         return Happening(time, "channel", f"{record.model}@{data['channel']}", f"{before} → {after}", hand)
@@ -141,5 +154,6 @@ def _release(record: ReleaseRecord, time: str | None) -> Happening:
 
 
 def _hand(hand: Hand) -> tuple[tuple[str, str], ...]:
-    approvers = ", ".join(hand.approvers) or "not known"
-    return (("proposed by", hand.proposer or "not known"), ("approved by", approvers))
+    if hand.review is None:
+        return (("proposed by", proposer(hand)), ("approved by", approvers(hand)))
+    return tuple(row for row in hand_rows(hand) if row[0] != "merge commit")

@@ -296,6 +296,9 @@ def propose_again(root: Path, text: str, report: Report) -> tuple[str, str]:
     model = state.desired.models.get(run.model)
     if model is None or model.metadata.retired:
         raise UsageError(f"model {run.model} is retired or not declared", fix=f"see models/{run.model}/model.yaml")
+    if model.unreviewed:
+        what = f"model {model.name} is of high risk, and `release: automatic` would release it without a review"
+        raise UsageError(what, fix=f"write `release: review` in {model.path}, merge it, then propose again")
     merged = next((v for v in state.desired.versions.values() if v.record == run.digest), None)
     if merged is not None:
         raise UsageError(f"{run.run_id} is {merged.id} already", fix=f"edgetrain audit {merged.id}")

@@ -8,13 +8,12 @@ from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.quantity import human_bytes
+from edgetrain.render.hands import NOBODY, approvers, hand_rows, merger, proposer
 from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import code, escaped, prose
-from edgetrain.render.story import Gate, Hand, Story
+from edgetrain.render.story import Gate, Story, point
 from edgetrain.render.tables import aligned, labelled, lasted, number, plain
 from edgetrain.render.words import code_line, plural, value, waiver_line
-
-NOBODY = "not known"
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,10 @@ def _sections(story: Story) -> Iterator[Section]:
     yield _judgement(story)
     yield Section("What left the site", _left(story), [])
     yield _artifacts(story)
-    yield Section("The approval", [*_hand(story.approved), *_about(story)], [])
+    yield Section("The approval", [*hand_rows(story.approved), *_about(story)], [])
     yield Section("The release", _release(story), [])
     yield _channels(story)
+    yield from _moves(story)
     yield _papers(story)
 
 
@@ -96,26 +96,11 @@ def _said(found: Any) -> str:
     return found if isinstance(found, str) and found.startswith("sha256:") else value(found)
 
 
-def _hand(hand: Hand) -> list[tuple[str, str]]:
-    rows = [
-        ("proposed by", hand.proposer or NOBODY),
-        ("approved by", ", ".join(hand.approvers) or NOBODY),
-        ("merge commit", hand.merge_commit or NOBODY),
-    ]
-    if hand.pull_request:
-        rows.append(("pull request", hand.pull_request))
-    if hand.time:
-        rows.append(("merged", hand.time))
-    if not hand.certain:
-        rows.append(("history", "cut off here (shallow clone): there may be more to it"))
-    return rows
-
-
 def _experiment(story: Story) -> list[tuple[str, str]]:
     source = story.source
     return [
         ("experiment", source.experiment),
-        *_hand(source.proposed),
+        *hand_rows(source.proposed),
         ("trained commit", source.commit),
         ("manifest", source.manifest or NOBODY),
         ("code", source.code),
@@ -231,24 +216,29 @@ def _channels(story: Story) -> Section:
     facts = [("in", ", ".join(story.channels) or "no channel")]
     if story.withdrawal:
         facts.append(("withdrawn", story.withdrawal.why))
-        facts += _hand(story.withdrawal.hand)
+        facts += hand_rows(story.withdrawal.hand)
     rows = [
         (
             move.channel,
-            _point(move.before),
-            _point(move.after),
-            move.hand.proposer or NOBODY,
-            ", ".join(move.hand.approvers) or NOBODY,
+            point(move.before),
+            point(move.after),
+            proposer(move.hand),
+            approvers(move.hand),
+            merger(move.hand),
             move.time or NOBODY,
         )
         for move in story.moves
     ]
-    head = ("channel", "from", "to", "proposed by", "approved by", "recorded")
+    head = ("channel", "from", "to", "proposed by", "approved by", "merged by", "recorded")
     return Section("The channels", facts, [head, *rows] if rows else [])
 
 
-def _point(number_: int | None) -> str:
-    return "nothing" if number_ is None else str(number_)
+def _moves(story: Story) -> Iterator[Section]:
+    """Each move that a pull request made, in full."""
+    for move in story.moves:
+        if move.hand.review is not None:
+            title = f"The move of {move.channel} from {point(move.before)} to {point(move.after)}"
+            yield Section(title, hand_rows(move.hand), [])
 
 
 def _papers(story: Story) -> Section:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgetrain.core.digest import short
 from edgetrain.render.audit import GATE_HEAD, gate_row
+from edgetrain.render.hands import approvers, merger, proposer
 from edgetrain.render.jsons import as_json
-from edgetrain.render.story import Gate
+from edgetrain.render.story import Gate, Hand
 from edgetrain.render.tables import aligned, labelled, number, plain
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version. `image` is the released image's digest, None before the release."""
+    """One version. `image` is the released image's digest, `hand` who stands behind it; None before the release."""
 
     number: int
     run: str
@@ -22,6 +23,7 @@ class Version:
     channels: tuple[str, ...]
     image: str | None
     withdrawn: str | None
+    hand: Hand | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Overview:
-    """One model. `channels` are where the manifest wants them, `pending` those that apply has not moved yet."""
+    """One model. `channels` are where the manifest wants them, `pending` those that apply has not moved yet;
+    `moved` tells who stands behind each channel's last move."""
 
     name: str
     description: str
@@ -43,6 +46,7 @@ class Overview:
     pending: tuple[str, ...]
     versions: tuple[Version, ...]
     proposals: tuple[Proposal, ...]
+    moved: Mapping[str, Hand] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,25 @@ def _block(model: Overview) -> list[str]:
                 ", ".join(f"{name} {number(found)}" for name, found in sorted(version.metrics.items())) or "-",
                 f"image {short(version.image)}" if version.image else "not released yet",
                 version.run,
+                approvers(version.hand) if version.hand else "-",
             )
             for version in model.versions
         ]
-        lines += aligned([("version", "stands", "metrics", "image", "run"), *rows])
+        lines += aligned([("version", "stands", "metrics", "image", "run", "approved by"), *rows])
     else:
         lines.append("  no version is merged yet")
+    for channel, hand in model.moved.items():
+        lines += labelled([(f"channel {channel}:", _moved(hand))])
     for proposal in model.proposals:
         lines += labelled([(f"@{proposal.number} is proposed:", proposal.branch)])
     for channel in model.pending:
         lines += labelled([(f"channel {channel}:", "apply has not moved it yet")])
     return lines
+
+
+def _moved(hand: Hand) -> str:
+    merged = f", merged by {merger(hand)}" if hand.review else ""
+    return f"moved by {proposer(hand)}, approved by {approvers(hand)}{merged}"
 
 
 def _title(model: Overview) -> str:

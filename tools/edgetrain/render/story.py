@@ -8,6 +8,40 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Account:
+    """An account of the forge; its number stays when the login changes hands."""
+
+    id: int
+    login: str
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One approval of a pull request: of the commit, at the time. `why` says why it does not count."""
+
+    id: int
+    login: str
+    time: str
+    commit: str
+    counts: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """The merged pull request behind a change, as the forge told it to the machine that wrote the record."""
+
+    host: str
+    repository: str
+    pull_request: int
+    head: str
+    proposer: Account
+    merged_by: Account | None
+    approvals: tuple[Approval, ...]
+    checks: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Hand:
     """Who stands behind a change of main. Names are `name <email>`; None where nobody knows."""
 
@@ -17,6 +51,7 @@ class Hand:
     pull_request: str | None = None
     time: str | None = None
     certain: bool = True
+    review: Review | None = None
 
 
 @dataclass(frozen=True)
@@ -191,3 +226,8 @@ class Story:
     def id(self) -> str:
         """`<model>@<number>`."""
         return f"{self.model}@{self.version}"
+
+
+def point(number: int | None) -> str:
+    """What a channel points to."""
+    return "nothing" if number is None else str(number)

@@ -114,3 +114,10 @@ DATASTORES_COLLIDE = Code(
     "workspace, so a name can stand for one site's datastore only.",
     "Rename one of them, or write `azureml: none` on all but one.",
 )
+RELEASE_UNREVIEWED = Code(
+    "P518",
+    "a model of high risk is released without a review",
+    "With `release: automatic` the machine commits a version as soon as its gates pass, and no person looks at it. "
+    "A model whose card says `riskClass: high` needs somebody who does.",
+    "Write `release: review`, or correct the card's `riskClass` in a pull request of its own.",
+)

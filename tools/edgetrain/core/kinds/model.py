@@ -74,6 +74,11 @@ class Model:
         return self.metadata.name
 
     @property
+    def unreviewed(self) -> bool:
+        """Whether versions would be released without a review although the card tells of a high risk."""
+        return self.release == "automatic" and self.card.get("riskClass") == "high"
+
+    @property
     def path(self) -> str:
         """The manifest's path."""
         return f"models/{self.metadata.name}/model.yaml"

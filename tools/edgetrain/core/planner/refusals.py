@@ -69,6 +69,13 @@ def _model(desired: Desired, model: Model) -> Iterator[Problem]:
             document.key_mark("spec", "evaluation"),
             f"model {model.name} asks for an evaluation, which this version does not run",
         )
+    if model.unreviewed:
+        yield problem(
+            policy.RELEASE_UNREVIEWED,
+            document.path,
+            document.mark("spec", "release"),
+            f"model {model.name} is of high risk, and its versions would be released without a review",
+        )
     for index, gate in enumerate(model.gates):
         if gate.slice is not None:
             yield problem(

@@ -1,0 +1,90 @@
+"""Who stands behind a change of main, as history or a record tells it, and what of that leaves doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgetrain.core.review import MACHINE, OWN, STALE, read_review
+from edgetrain.reconcile.state import State
+from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
+from edgetrain.repo.history import provenance
+
+PASSING = frozenset({"success", "neutral", "skipped"})
+
+
+def hand_of(state: State, commit: str, machine: str) -> Hand:
+    """Who stands behind a commit of main, as history tells it."""
+    found = provenance(state.git, commit, machines=[machine])
+    return Hand(found.proposer, found.approvers, found.merge_commit, found.pull_request, found.time, found.certain)
+
+
+def recorded_hand(value: Mapping[str, Any]) -> Hand:
+    """Who stands behind something, as its record's `provenance` repeats it."""
+    return Hand(
+        proposer=value.get("proposer"),
+        approvers=tuple(value.get("approvers") or ()),
+        merge_commit=value.get("mergeCommit"),
+        pull_request=value.get("pullRequest"),
+        review=_review(value.get("review")),
+    )
+
+
+def _review(value: Any) -> Review | None:
+    try:
+        found = read_review(value)
+    except ValueError:
+        return None  # none is kept; a record's own form was checked when it was read
+    merger = found.merged_by
+    return Review(
+        host=found.host,
+        repository=found.repository,
+        pull_request=found.pull_request,
+        head=found.head,
+        proposer=Account(found.proposer.id, found.proposer.login),
+        merged_by=Account(merger.id, merger.login) if merger else None,
+        approvals=tuple(
+            Approval(one.account.id, one.account.login, one.time, one.commit, one.counts, one.why)
+            for one in found.approvals
+        ),
+        checks=dict(sorted(found.checks.items())),
+    )
+
+
+def hand_doubts(what: str, hand: Hand) -> Iterator[Doubt]:
+    """Why a reader should not take `what` for seen by a second pair of eyes. Numbers of accounts count where a
+    record has them: a name in git is what its writer says."""
+    if hand.review is not None:
+        yield from _review_doubts(what, hand.review)
+    elif not hand.approvers:
+        yield Doubt("ApproverUnknown", f"nothing in git says who approved the {what}")
+    elif hand.proposer and {_address(hand.proposer)} == {_address(name) for name in hand.approvers}:
+        yield Doubt("SelfApproved", f"the {what} was approved by its own proposer alone, {hand.proposer}")
+
+
+def _review_doubts(what: str, review: Review) -> Iterator[Doubt]:
+    where = f"pull request {review.pull_request}"
+    if not any(one.counts for one in review.approvals):
+        by: dict[str, list[str]] = {}
+        for one in review.approvals:
+            by.setdefault(one.why, []).append(one.login)
+        if logins := by.get(STALE):
+            told = f"{', '.join(logins)} approved an older head of {where} than the one that was merged"
+            yield Doubt("StaleApproval", f"nobody approved the {what} as it was merged: {told}")
+        if logins := by.get(OWN):
+            own = f"the {what} was approved by its own proposer, {', '.join(logins)}, in {where}"
+            yield Doubt("SelfApproved", own)
+        if logins := by.get(MACHINE):
+            yield Doubt("MachineApproved", f"the {what} was approved by a machine, {', '.join(logins)}, in {where}")
+        if not review.approvals:
+            yield Doubt("NotApproved", f"nobody approved the {what}: {where} was merged without a review")
+    failed = [f"{name} {end or 'not over'}" for name, end in sorted(review.checks.items()) if end not in PASSING]
+    if failed:
+        told = f"the {what} was merged with checks that had not passed: {', '.join(failed)}"
+        yield Doubt("ChecksNotPassed", told)
+
+
+def _address(person: str) -> str:
+    """The e-mail of `name <email>`, else the whole text; one person may write the name in two ways."""
+    _, _, rest = person.rpartition("<")
+    return rest.removesuffix(">").strip().casefold() or person.casefold()

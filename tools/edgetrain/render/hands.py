@@ -1,0 +1,78 @@
+"""Who proposed, approved, checked and merged a change, in words: shared by audits, logs and lists of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgetrain.core.review import MACHINE, OWN, STALE
+from edgetrain.render.story import Account, Approval, Hand, Review
+
+NOBODY = "not known"
+WHY = {
+    STALE: "it is of an older head than the one that was merged",
+    OWN: "it is the proposer's own",
+    MACHINE: "it is a machine's",
+}
+
+
+def hand_rows(hand: Hand) -> list[tuple[str, str]]:
+    """All that is known of who stands behind a change, as labels and facts."""
+    review = hand.review
+    if review is None:
+        rows = [("proposed by", hand.proposer or NOBODY), ("approved by", ", ".join(hand.approvers) or NOBODY)]
+    else:
+        rows = list(_reviewed(review, hand))
+    rows.append(("merge commit", hand.merge_commit or NOBODY))
+    if review is None and hand.pull_request:
+        rows.append(("pull request", hand.pull_request))
+    if hand.time:
+        rows.append(("merged", hand.time))
+    if not hand.certain:
+        rows.append(("history", "cut off here (shallow clone): there may be more to it"))
+    return rows
+
+
+def _reviewed(review: Review, hand: Hand) -> Iterator[tuple[str, str]]:
+    where = f"{review.repository}#{review.pull_request} on {review.host}"
+    yield "pull request", f"{where}, merged at head {review.head}"
+    yield "proposed by", f"{account(review.proposer)}; in git {hand.proposer or NOBODY}"
+    for one in review.approvals:
+        yield "approved by", approval(one)
+    if not review.approvals:
+        yield "approved by", "nobody"
+    yield "merged by", account(review.merged_by) if review.merged_by else NOBODY
+    yield "checks", checks(review)
+
+
+def account(one: Account) -> str:
+    """`dana (account 101)`."""
+    return f"{one.login} (account {one.id})"
+
+
+def approval(one: Approval) -> str:
+    """Who, when, of which commit, and whether it counts."""
+    counts = "counts" if one.counts else f"does not count: {WHY.get(one.why, one.why)}"
+    return f"{one.login} (account {one.id}) at {one.time}, of {one.commit}; {counts}"
+
+
+def checks(review: Review) -> str:
+    """Each check and how it ended."""
+    return ", ".join(f"{name}: {end or 'not over'}" for name, end in review.checks.items()) or "none"
+
+
+def proposer(hand: Hand) -> str:
+    """Who proposed it, in a word."""
+    return hand.review.proposer.login if hand.review else hand.proposer or NOBODY
+
+
+def approvers(hand: Hand) -> str:
+    """Who approved it so that it counts, in a word; those whose approval does not count are told as such."""
+    if hand.review is None:
+        return ", ".join(hand.approvers) or NOBODY
+    told = [one.login if one.counts else f"{one.login} (does not count)" for one in hand.review.approvals]
+    return ", ".join(told) or "nobody"
+
+
+def merger(hand: Hand) -> str:
+    """Who merged it, in a word."""
+    return hand.review.merged_by.login if hand.review and hand.review.merged_by else NOBODY
