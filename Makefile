@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Many tests wait for machines, engines and servers: one worker more than there are processors.
 WORKERS ?= $(shell python3 -c 'import os; print(1 + os.cpu_count())')
 READY := .venv/.ready
+PIN = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml
+RUNNERS := .github/actions/setup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-edge demo-azure test test-all parts lint format bench docs lock clean
@@ -57,9 +59,10 @@ docs: setup ## Generate the pages that come from the code
 	@$(BIN)/python -m edgetrain.render.problems > docs/problems.md
 	@$(BIN)/python -m edgetrain.cli.commands > docs/commands.md
 
-lock: ## Pin all dependencies again (requirements.lock)
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
-		--extra azureml --extra emulator --extra demo --extra dev pyproject.toml --output-file requirements.lock
+lock: ## Pin all dependencies again, those of runners apart
+	@$(PIN) --extra azureml --extra emulator --extra demo --extra dev --output-file requirements.lock
+	@$(PIN) --constraints requirements.lock --output-file $(RUNNERS)/requirements.lock
+	@$(PIN) --constraints requirements.lock --extra azureml --output-file $(RUNNERS)/requirements-azureml.lock
 
 clean: ## Remove what setup and tests made
 	@rm -rf .venv .edgetrain .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
