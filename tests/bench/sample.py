@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Mapping
 
 from edgetrain.core.decide import decide
 from edgetrain.core.digest import digest_bytes
+from edgetrain.core.egress import code_json
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import DataDigest, RunPhase, RunState
-from edgetrain.core.record import run_path, serialise
+from edgetrain.core.record import Outcome, run_path, serialise
 from edgetrain.reconcile.facts import ticket
 from edgetrain.reconcile.finish import Kept, run_record
 from edgetrain.reconcile.planning import make_plan
@@ -35,14 +37,23 @@ def with_experiments(site: SmallSite, count: int) -> None:
     site.push("Add samples")
 
 
-def with_records(site: SmallSite) -> None:
-    """A record for each run that the plan wants, written as apply would, in one commit; then nothing is to do."""
+Score = Callable[[Change, Experiment], float]
+
+
+def with_records(
+    site: SmallSite,
+    score: Score = lambda change, experiment: SCORE,
+    outputs: Mapping[str, object] | None = None,
+) -> None:
+    """A record for each run that the plan wants, written as apply would, in one commit. Nothing is to do then,
+    unless a run's `score` makes it a candidate; such a one has these `outputs`."""
     state = read_work_tree(Git.find(site.clone))
     for change in make_plan(site.clone, refresh=True).changes:
         if change.operation is Operation.TRAIN:
             experiment = state.desired.experiments[change.subject["experiment"]]
             path = run_path(experiment.name, change.subject["identity"], change.subject["attempt"])
-            site.write(path, serialise(_record(state, change, experiment)).decode())
+            record = _record(state, change, experiment, score(change, experiment), outputs or {})
+            site.write(path, serialise(record).decode())
     machine = state.desired.configuration.machine
     person = ["-c", f"user.name={machine.name}", "-c", f"user.email={machine.email}"]
     for line in (
@@ -51,17 +62,23 @@ def with_records(site: SmallSite) -> None:
         ["push", "--quiet", "origin"],
     ):
         subprocess.run(["git", *line], cwd=site.clone, env=environment(), check=True)
-    check = [EDGETRAIN, "plan", "--refresh", "--exit-code"]
-    subprocess.run(check, cwd=site.clone, env=environment(), stdout=subprocess.DEVNULL, check=True)
+    if outputs is None:
+        check = [EDGETRAIN, "plan", "--refresh", "--exit-code"]
+        subprocess.run(check, cwd=site.clone, env=environment(), stdout=subprocess.DEVNULL, check=True)
 
 
-def _record(state: State, change: Change, experiment: Experiment) -> dict[str, object]:
+def _record(
+    state: State, change: Change, experiment: Experiment, score: float, outputs: Mapping[str, object]
+) -> dict[str, object]:
     inputs = {name: str(digest) for name, digest in change.subject["identityOf"]["inputs"].items()}
     target = state.desired.targets["runner"]
     data = {name: DataDigest(digest, 1, 6) for name, digest in inputs.items()}
-    facts = ticket(change, experiment, target, data, Git.find(state.git.root).head(), {}, digest_bytes(b""))
-    metrics = {"score": SCORE}
+    code = code_json(state.desired.snapshots[experiment.name])
+    commit = Git.find(state.git.root).head()
+    facts = ticket(change, experiment, target, data, commit, {}, digest_bytes(b""), code)
+    metrics = {"score": score}
     model = state.desired.models[experiment.model]
     decision = decide(state.desired, state.recorded, model, experiment, str(facts["identity"]), metrics, inputs)
     end = RunState(RunPhase.ENDED, 0, "exit", started=BEGAN, ended=ENDED)
-    return run_record(facts, end, decision, Kept(metrics=metrics), {})
+    kept = Kept(metrics=metrics, outputs=outputs if decision.outcome is Outcome.CANDIDATE else {})
+    return run_record(facts, end, decision, kept, {})
