@@ -6,7 +6,9 @@ import click
 
 from edgetrain.cli.lazy import LazyGroup, Verb
 
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "check": Verb("edgetrain.cli.github_check:check", "Check a pull request, reading its files as data."),
+}
 
 
 @click.group(cls=LazyGroup, table=VERBS)

@@ -20,6 +20,7 @@ from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION, automatic_
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since, record_commits
 from edgetrain.repo.load import Loaded, read_repository
+from edgetrain.repo.merge import parents
 from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree, WorkTree
 
 DEFAULT_BRANCH = "main"
@@ -31,15 +32,16 @@ def validate(
     require_history: bool = False,
     on: Tree | None = None,
     branch: str | None = None,
+    tip: str | None = None,
     day: str | None = None,
 ) -> list[Problem]:
     """All problems and warnings of all files at once, sorted.
 
     `on` is what is looked at instead of the work tree. `branch` is the branch of merged facts, else the one
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
-    file). The records on that branch itself are judged where its tip is checked out, and always with
-    `require_history`. What history can't tell is a warning, or a problem with `require_history`. Nothing is
-    fetched. Waivers are judged as on `day` (`2026-12-31`), else today.
+    file); with `tip`, merged facts are those of that commit. The records on that branch itself are judged where
+    its tip is checked out, and always with `require_history`. What history can't tell is a warning, or a problem
+    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today.
     """
     try:
         git = Git.find(root)
@@ -55,9 +57,8 @@ def validate(
     loaded = read_repository(tree)
     if branch is None:
         branch = loaded.desired.configuration.branch if loaded.desired else DEFAULT_BRANCH
-    return _sorted(
-        problems_of(loaded), _guarded(loaded, tree, git, day), list(_history(git, tree, branch, require_history))
-    )
+    history = list(_history(git, tree, branch, tip, require_history))
+    return _sorted(problems_of(loaded), _guarded(loaded, tree, git, day), history)
 
 
 def _guarded(loaded: Loaded, tree: Tree, git: Git | None, day: str | None) -> list[Problem]:
@@ -87,13 +88,13 @@ def _as_required(warning: Problem, required: bool) -> Problem:
     return replace(warning, severity=Severity.PROBLEM) if required else warning
 
 
-def _history(git: Git, tree: Tree, branch: str, required: bool) -> Iterator[Problem]:
+def _history(git: Git, tree: Tree, branch: str, tip: str | None, required: bool) -> Iterator[Problem]:
     if not isinstance(tree, CommitTree | WorkTree):
         return
     try:
         head = tree.sha if isinstance(tree, CommitTree) else git.head()
-        tip = git.tip(branch, refresh=False)
-        base = git.merge_base(head, tip)
+        tip = git.resolve(tip) if tip else git.tip(branch, refresh=False)
+        base = git.merge_base(head, tip) or (tip if tip in parents(git, head) else None)
     except RepositoryError as error:
         yield _unknown(error.message, required, error.fix)
         return

@@ -1,0 +1,129 @@
+"""Checks a pull request by reading the commit of its merge as data, and reports what the merge would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.attention import Attention, of_manifest, of_paths, together
+from edgetrain.core.egress import is_guard
+from edgetrain.core.errors import RepositoryError
+from edgetrain.core.kinds import kind_at
+from edgetrain.core.plan import Plan
+from edgetrain.core.planner import build
+from edgetrain.core.problem import Problem
+from edgetrain.reconcile.guard import guard, today
+from edgetrain.reconcile.pull_request_merge import CONFLICT, Merge, find_merge
+from edgetrain.reconcile.pull_request_report import Facts, effect_key, report_of
+from edgetrain.reconcile.site import served
+from edgetrain.reconcile.state import RECORD_FOLDERS, State, stopping
+from edgetrain.reconcile.validate import problems_of, validate
+from edgetrain.repo import reader
+from edgetrain.repo.git import Git
+from edgetrain.repo.history import added, changed_since
+from edgetrain.repo.load import read_repository
+from edgetrain.repo.tree import CommitTree
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which pull request: its number, its newest commit and its base branch's, as the forge tells them. Waivers are
+    judged as on `day` (`2026-12-31`)."""
+
+    number: int
+    head: str
+    base: str
+    day: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The report as JSON, and its problems and plan as values. `good`: nothing keeps it from being merged."""
+
+    report: Mapping[str, Any]
+    problems: Sequence[Problem]
+    attention: Sequence[Attention]
+    plan: Plan | None
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing keeps it from being merged."""
+        return not stopping(self.problems) and self.report["merge"] != CONFLICT
+
+
+def check_pull_request(start: Path, asked: Asked) -> Checked:
+    """Read the commit that HEAD of the clone at `start` names, and say what its merge would do.
+
+    Only git's objects are read: nothing of the pull request is run, imported or checked out, no provider is made
+    and nothing is asked of a network. Raises UsageError or RepositoryError where the clone is not as needed.
+    """
+    git = Git.find(start)
+    merge = find_merge(git, asked.head, asked.base)
+    # Without the cache of digests that lies in a checkout: a pull request can bring a file, or a link, there.
+    with CommitTree(git, merge.commit) as tree:
+        state = _read(git, tree)
+        problems = validate(git.root, on=tree, tip=merge.tip, day=asked.day or today())
+        plan = _plan(state, problems, asked.day or today())
+        every = _all(problems, plan.problems if plan else ())
+        changed = changed_since(git, merge.base, tree)
+        attention = together([*of_paths(changed), *_manifests(git, merge, tree, changed)])
+        due = _due(git, merge) if plan else frozenset()
+        facts = Facts(asked.number, asked.head, merge, state, every, plan, changed, attention, due)
+        report = report_of(facts)
+    return Checked(report, every, attention, plan)
+
+
+def _read(git: Git, tree: CommitTree) -> State:
+    additions = {found.path: found for found in added(git, tree.sha, RECORD_FOLDERS)}
+    ordinals = {path: found.ordinal for path, found in additions.items()}
+    return State(git, tree, read_repository(tree, ordinals), tree.sha, additions)
+
+
+def _plan(state: State, problems: Iterable[Problem], day: str) -> Plan | None:
+    """The offline plan; None where the files are not sound. What the egress guard finds is told by the plan."""
+    if state.loaded.desired is None or any(not is_guard(found.code) for found in stopping(problems)):
+        return None
+    guarded = guard(state.desired, state.tree, state.git, day)
+    return build(state.desired, state.recorded, served(), None, state.commit, guarded)
+
+
+def _due(git: Git, merge: Merge) -> frozenset[str]:
+    """What the base branch asks for already, merge or no merge; nothing if that can't be told."""
+    with CommitTree(git, merge.tip) as tree:
+        state = _read(git, tree)
+        if stopping(problems_of(state.loaded)):
+            return frozenset()
+        plan = build(state.desired, state.recorded, served(), None, state.commit)
+    return frozenset(map(effect_key, plan.changes))
+
+
+def _all(problems: Iterable[Problem], refused: Iterable[Problem]) -> list[Problem]:
+    """Each once; what the plan refuses is a problem, also where validate only warns of it."""
+    found = {(p.path, p.line, p.column, p.code, p.what): p for p in (*problems, *refused)}
+    return sorted(found.values())
+
+
+def _manifests(git: Git, merge: Merge, tree: CommitTree, changed: Iterable[tuple[str, str]]) -> Iterator[Attention]:
+    """What the changed manifests say that they did not say before."""
+    for status, path in changed:
+        if kind_at(path) is not None:
+            before = None if status == "A" else _manifest(_bytes(git, merge.base, path), path)
+            after = None if status == "D" else _manifest(_bytes(git, tree.sha, path), path)
+            yield from of_manifest(path, before, after)
+
+
+def _bytes(git: Git, commit: str, path: str) -> bytes | None:
+    try:
+        return git.show(commit, path, reader.MAX_BYTES)
+    except RepositoryError as error:
+        if error.reason == "FileTooLarge":
+            return None
+        raise
+
+
+def _manifest(data: bytes | None, path: str) -> Mapping[str, Any] | None:
+    """A manifest as it reads, be it sound or not."""
+    document = reader.read(data, path)[0] if data is not None else None
+    return document.data if document else None
