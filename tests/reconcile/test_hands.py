@@ -80,7 +80,8 @@ def test_a_reviewed_story_in_three_forms(golden: Callable[[Path, str], None]) ->
 
 
 def test_a_story_that_nobody_else_looked_at(golden: Callable[[Path, str], None]) -> None:
-    found = story(review([seen(DANA)], number=7), review([seen(RAVI, OLDER)], [("edgetrain", "failure")]), review([]))
+    failed = review([seen(RAVI, OLDER)], [("edgetrain", "failure")])
+    found = story(review([seen(DANA)], number=7), failed, review([]))
     golden(GOLDEN / "audit-unreviewed.txt", audit_text(found))
 
 

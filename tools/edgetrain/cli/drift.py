@@ -11,18 +11,22 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @click.command()
 @click.option("--site", metavar="NAME", help="The site to look at; needed if there are several.")
 @click.option("--exit-code", is_flag=True, help="End with exit code 4 if something drifted.")
+@click.option("--issue", is_flag=True, help="Keep one issue on the forge while something drifts; close it after.")
 @format_option("text", "markdown", "json")
 @pass_session
 @click.pass_context
-def drift(context: click.Context, session: Session, site: str | None, exit_code: bool) -> None:
+def drift(context: click.Context, session: Session, site: str | None, exit_code: bool, issue: bool) -> None:
     """Show what in the workspace, the registries and among the attached targets is not as git says.
 
-    Nothing is changed. What others made beside ours is told as well; it is left alone.
+    Nothing of it is changed. What others made beside ours is told as well; it is left alone.
     """
     from edgetrain.reconcile.drift import drift as find
+    from edgetrain.reconcile.drift import drift_with_issue
     from edgetrain.render.drift import drift_json, drift_markdown, drift_text
 
-    found = find(session.root, site)
+    found, number = drift_with_issue(session.root, site) if issue else (find(session.root, site), None)
     forms = {"json": drift_json, "markdown": drift_markdown}
     session.show(forms.get(session.format, drift_text)(found))
+    if issue:
+        session.say(f"issue {number} tells of it" if number else "no issue is open: nothing drifted")
     context.exit(EXIT_PENDING if exit_code and found.any else 0)

@@ -6,26 +6,55 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgetrain.core.codes.policy import ATTACHMENT_HELD, DATASTORE_HELD
+from edgetrain.core.digest import digest_bytes, short
+from edgetrain.core.errors import UsageError
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Plan
 from edgetrain.core.planner.releases import FOREIGN
 from edgetrain.core.record import Recorded
+from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.planning import checked, observe_site, open_site, plan_of
-from edgetrain.reconcile.state import read_work_tree
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import State, read_work_tree
 from edgetrain.render.drift import Drift
+from edgetrain.render.drift_issue import issue_body, issue_title
 from edgetrain.repo.git import Git
 
 # Why the refreshed plan changes something that was as it should be before somebody touched it.
 DRIFTED = frozenset(
     {"AttachmentDrifted", "AttachmentFailed", "ChannelDrifted", "Missing", "TagMoved", "WorkspaceDrifted"}
 )
+LABEL = "edgetrain"
+MARK = 64
 HELD = frozenset({ATTACHMENT_HELD.id, DATASTORE_HELD.id})
 
 
 def drift(root: Path, site: str | None = None) -> Drift:
     """What differs at the site. Raises InvalidFiles, UsageError for an unclear site, or ProviderError."""
     state = checked(read_work_tree(Git.find(root)))
+    return _look(state, open_site(state, site))
+
+
+def drift_with_issue(root: Path, site: str | None = None) -> tuple[Drift, int | None]:
+    """What differs from main as the remote has it, and one issue kept on the forge for as long: its number, None if
+    it is closed. Raises besides UsageError without a forge.
+    """
+    state = checked(read_main(root, refresh=True))
     place = open_site(state, site)
+    forge = place.forge
+    if forge is None:
+        raise UsageError("there is no forge to keep an issue on", fix="declare one in edgetrain.yaml: spec.forge")
+    found = _look(state, place)
+    return found, forge.issue(issue_mark(place.name), issue_title(found), issue_body(found), [LABEL])
+
+
+def issue_mark(site: str) -> str:
+    """By what the site's issue is found again; marks are shorter than names may be."""
+    mark = f"drift-{site}"
+    return mark if len(mark) <= MARK else f"{mark[: MARK - 9]}-{short(digest_bytes(site.encode()), 8)}"
+
+
+def _look(state: State, place: Site) -> Drift:
     observed: Observation = observe_site(state, place)
     return drift_of(plan_of(state, observed), state.recorded, place.name, state.git.head())
 

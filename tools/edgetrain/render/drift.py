@@ -68,8 +68,22 @@ def drift_text(found: Drift) -> str:
 
 
 def drift_markdown(found: Drift) -> str:
-    """A table, for a comment or an issue."""
-    lines = [f"### edgetrain drift: {prose(summary(found))}", ""]
+    """A table, for a comment or a summary."""
+    lines = [f"### edgetrain drift: {prose(summary(found))}", "", *drift_table(found)]
+    lines += [f"- {code(name)} {prose(what)}" for name, what in found.noted]
+    lines += ["", prose(_closing(found))] if found.pending else []
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def drift_table(found: Drift) -> list[str]:
+    """A row an object, and an empty line; nothing if nothing drifted."""
+    rows = drift_rows(found)
+    head = ["| object | what | differs |", "|---|---|---|"]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows), ""] if rows else []
+
+
+def drift_rows(found: Drift) -> list[tuple[str, str, str]]:
+    """What drifted, what somebody else holds, and what others made, in Markdown."""
     rows = [
         (
             code(change.id),
@@ -81,12 +95,7 @@ def drift_markdown(found: Drift) -> str:
         for change in found.drifted
     ]
     rows += [(code(one.path), prose(f"{one.code} {one.what}"), prose(one.fix)) for one in found.refused]
-    rows += [(code(name), prose(what), "") for name, what in found.foreign]
-    if rows:
-        lines += ["| object | what | differs |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    lines += [f"- {code(name)} {prose(what)}" for name, what in found.noted]
-    lines += ["", prose(_closing(found))] if found.pending else []
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return rows + [(code(name), prose(what), "") for name, what in found.foreign]
 
 
 def drift_json(found: Drift) -> str:
