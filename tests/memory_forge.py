@@ -56,6 +56,7 @@ class MemoryForge:
         self.details: dict[int, Details] = {}
         self.issues: dict[int, Issue] = {}
         self.comments: dict[int, list[Comment]] = defaultdict(list)
+        self.files: dict[int, set[str]] = defaultdict(set)  # what each pull request changes
         self.found: list[Check] = [Check("forge", CheckStatus.PASS, "it answers")]
         self.protections: list[Check] = []
         self.pushes: Mapping[str, str] = {}
@@ -242,6 +243,11 @@ class MemoryForge:
         self._called("reviews")
         self._pull(number)
         return tuple(sorted(self._reviews[number], key=lambda one: one.time))
+
+    def changed_files(self, number: int) -> Sequence[str]:
+        self._called("changed_files")
+        self._pull(number)
+        return tuple(sorted(self.files[number]))
 
     def checks(self, commit: str) -> Sequence[CheckResult]:
         self._called("checks")

@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 
 from edgetrain.core.ports.check import Check
 
+# GitHub lists no more of a pull request's files than these.
+MOST_FILES = 3000
+
 ReviewState = Literal["approved", "changes_requested", "commented", "dismissed"]
 
 
@@ -106,6 +109,10 @@ class Forge(Protocol):
 
     def reviews(self, number: int) -> Sequence[Review]:
         """All reviews, oldest first; those that still wait to be sent are left out."""
+
+    def changed_files(self, number: int) -> Sequence[str]:
+        """The paths that the pull request changes, with the earlier names of renamed ones, sorted. A forge need not
+        tell more than MOST_FILES of them."""
 
     def checks(self, commit: str) -> Sequence[CheckResult]:
         """The newest result of each check of the commit, by name."""
