@@ -37,6 +37,11 @@ def unmarked(text: str) -> str:
     return _MARK.sub("", text, count=1) if mark_of(text) else text
 
 
+def same(stored: object, text: str) -> bool:
+    """Whether a stored text is this one; the forge may give other line ends."""
+    return isinstance(stored, str) and stored.replace("\r\n", "\n").strip() == text.strip()
+
+
 def check_length(text: str) -> str:
     """The text. Raises Rejected if the forge would not take it."""
     if len(text) > LONGEST:
