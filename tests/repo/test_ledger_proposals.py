@@ -87,8 +87,29 @@ def test_what_main_has_already(checkout):
     with pytest.raises(RecordExists):
         ledger(checkout).propose(BRANCH, BETTER, "Propose")
     path = "models/cxr/versions/1.yaml"
-    sha = ledger(checkout).propose(BRANCH, BETTER, "Propose", replaces=[path])
+    sha = ledger(checkout).propose(BRANCH, BETTER, "Propose", replaces=FILES)
     assert checkout.git.show(sha, path) == b"better\n"
+
+
+@pytest.mark.parametrize("way", ["commit", "propose"])
+def test_what_may_be_replaced_is_what_was_read(checkout, way):
+    made = ledger(checkout)
+
+    def write(read: dict[str, bytes]) -> str:
+        if way == "commit":
+            return made.commit(BETTER, "Replace", replaces=read)
+        return made.propose(BRANCH, BETTER, "Replace", replaces=read)
+
+    made.commit(FILES, "First")
+    tip = checkout.git.tip("main")
+    with pytest.raises(RepositoryError) as caught:
+        write(dict.fromkeys(FILES, b"of yesterday\n"))
+    assert caught.value.reason == "ChangedMeanwhile"
+    assert (checkout.git.tip("main"), made.proposals()) == (tip, {})
+    sha = write(FILES)
+    assert [checkout.git.show(sha, path) for path in BETTER] == list(BETTER.values())
+    assert checkout.git.commit_info(sha).parents == (tip,)
+    assert write(FILES) == sha, "once"
 
 
 def test_listing_and_withdrawing(checkout):

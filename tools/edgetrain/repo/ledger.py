@@ -71,23 +71,25 @@ class Ledger:
         subject: str,
         body: str = "",
         trailers: Sequence[tuple[str, str]] = (),
+        replaces: Mapping[str, bytes] | None = None,
     ) -> str:
         """Ensure that the branch holds these files; answer the commit that made it so, or the tip that
         already did.
 
-        With a remote `origin` the fact is pushed before this returns. RecordExists for a path with other
-        bytes; PushRejected, or RepositoryError `RemoteRefused`, `RemoteUnreachable`, `SigningFailed`,
+        With a remote `origin` the fact is pushed before this returns. `replaces` gives the bytes of files that
+        are no facts and may change: what the tip has otherwise raises RepositoryError `ChangedMeanwhile`.
+        RecordExists for any other path with other bytes; PushRejected, or RepositoryError `RemoteRefused`, `RemoteUnreachable`, `SigningFailed`,
         `WorkTreeInTheWay`; the fact is then not on the branch.
         """
         text = message(subject, body, trailers)
-        return self._retrying(lambda: self._commit(files, text))
+        return self._retrying(lambda: self._commit(files, text, replaces or {}))
 
-    def _commit(self, files: Mapping[str, bytes], text: bytes) -> str:
+    def _commit(self, files: Mapping[str, bytes], text: bytes, replaces: Mapping[str, bytes]) -> str:
         with self.git.lock():
             self._step("fetch")
             tip = self.git.tip(self.branch)
             blobs = self._store(files)
-            new = self._build(tip, blobs, text) or tip
+            new = self._build(tip, blobs, text, replaces) or tip
             if not self.git.has_remote():
                 if new != tip:
                     move(self.git, self.branch, tip, new, self._step, blobs)
@@ -119,19 +121,20 @@ class Ledger:
         subject: str,
         body: str = "",
         trailers: Sequence[tuple[str, str]] = (),
-        replaces: Collection[str] = (),
+        replaces: Mapping[str, bytes] | None = None,
     ) -> str:
         """Ensure that the machine's branch (`edgetrain/...`) proposes these files; answer its commit.
 
         A branch that has them stays as it is, with what people added; one that has not is replaced by one
-        commit on the current tip. `replaces` names files that may change; any other that the tip has with
-        other bytes raises RecordExists. If the tip already has them all, nothing is done and it is the answer.
+        commit on the current tip. `replaces` is as in `commit`. If the tip already has them all, nothing is done and it is the answer.
         """
         _own(branch)
         text = message(subject, body, trailers)
-        return self._retrying(lambda: self._propose(branch, files, text, replaces))
+        return self._retrying(lambda: self._propose(branch, files, text, replaces or {}))
 
-    def _propose(self, branch: str, files: Mapping[str, bytes], text: bytes, replaces: Collection[str]) -> str:
+    def _propose(
+        self, branch: str, files: Mapping[str, bytes], text: bytes, replaces: Mapping[str, bytes]
+    ) -> str:
         with self.git.lock():
             existing = self.proposal(branch)
             tip = self.git.tip(self.branch)
@@ -236,7 +239,9 @@ class Ledger:
         parts = decode(self.git.run("diff-tree", "-r", "-z", "--no-renames", "--name-status", old, new)).split("\0")
         return dict(zip(parts[1::2], parts[0::2], strict=False))
 
-    def _build(self, tip: str, blobs: Mapping[str, str], text: bytes, replaces: Collection[str] = ()) -> str | None:
+    def _build(
+        self, tip: str, blobs: Mapping[str, str], text: bytes, replaces: Mapping[str, bytes]
+    ) -> str | None:
         """A commit of these files on `tip`; None if the tip has them all."""
         there = self._at(tip, blobs)
         missing = {path: blob for path, blob in blobs.items() if there.get(path) != (FILE, blob)}
@@ -254,8 +259,23 @@ class Ledger:
                     f"{shown(path)} is already in git with other contents",
                     fix="facts are never edited; see git log for who wrote it",
                 )
+        self._unmoved(there, missing, replaces)
         self._step("commit")
         return self._sign_and_commit(tree, tip, text)
+
+    def _unmoved(
+        self, there: Mapping[str, tuple[str, str]], missing: Collection[str], replaces: Mapping[str, bytes]
+    ) -> None:
+        """Raise if somebody changed a file since it was read: their change would be lost."""
+        read = {path: data for path, data in replaces.items() if path in missing}
+        expected = self._store(read) if read else {}
+        for path, blob in expected.items():
+            if there.get(path) != (FILE, blob):
+                raise RepositoryError(
+                    f"{shown(path)} was changed on {self.branch} since it was read",
+                    reason="ChangedMeanwhile",
+                    fix="run this again",
+                )
 
     def _sign_and_commit(self, tree: str, parent: str, text: bytes) -> str:
         me, key = self.identity, self.identity.signing_key
