@@ -58,6 +58,7 @@ bench: setup ## Measure side by side, print ratios, and write docs/benchmarks.md
 docs: setup ## Generate the pages that come from the code
 	@$(BIN)/python -m edgetrain.render.problems > docs/problems.md
 	@$(BIN)/python -m edgetrain.cli.commands > docs/commands.md
+	@$(BIN)/python -m edgetrain.render.manifests > docs/manifests.md
 
 lock: ## Pin all dependencies again, those of runners apart
 	@$(PIN) --extra azureml --extra emulator --extra demo --extra dev --output-file requirements.lock
