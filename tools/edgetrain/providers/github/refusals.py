@@ -14,6 +14,7 @@ from edgetrain.core.secret import Secret, redact
 from edgetrain.providers.github.transport import Answer, Unsure
 
 MINUTE = 60.0
+SKEW = 60.0  # seconds; signatures of the App live for some minutes
 
 
 class Later(Transient):
@@ -35,6 +36,10 @@ def refusal(answer: Answer, host: str, what: str, secrets: Iterable[Secret] = ()
         return Transient(message, reason="ForgeBusy", fix="try again later")
     if status >= 500:
         return Unsure(message, reason="ForgeBusy", fix="try again later; see the forge's status page")
+    if status == 401 and abs(server_time(answer) - time.time()) > SKEW:
+        return Denied(
+            message, reason="ClockSkew", fix="set this machine's clock: the forge's is minutes away from it"
+        )
     if status == 401:
         return Denied(
             message,
