@@ -59,11 +59,15 @@ def experiment(
     _check_datastore(session, datastore, path)
     chosen = compute or _target(session, targets)
     made_for = model or name
-    files = scaffold.experiment(name, model=made_for, compute=chosen, datastore=datastore, path=path, owners=owners)
+    schemas = _schemas(session)
+    files = scaffold.experiment(
+        name, model=made_for, compute=chosen, datastore=datastore, path=path, owners=owners, schemas=schemas
+    )
     if not (session.root / "models" / made_for / "model.yaml").exists():
-        files |= scaffold.model(made_for, owners=owners)
+        files |= scaffold.model(made_for, owners=owners, schemas=schemas)
     if not targets:
-        files |= scaffold.compute(chosen, scaffold.TargetSettings(site=_site(session, None)), owners=owners)
+        settings = scaffold.TargetSettings(site=_site(session, None))
+        files |= scaffold.compute(chosen, settings, owners=owners, schemas=schemas)
     data = " --data data=FOLDER" if datastore else ""
     _write(session, files, ["edgetrain validate", f"edgetrain run {name}{data}"])
 
@@ -78,7 +82,7 @@ def model(session: Session, name: str, owners: tuple[str, ...]) -> None:
     from edgetrain.scaffold import new as scaffold
 
     steps = [f"edit models/{name}/model.yaml: the card and the gates", "edgetrain validate"]
-    _write(session, scaffold.model(name, owners=owners), steps)
+    _write(session, scaffold.model(name, owners=owners, schemas=_schemas(session)), steps)
 
 
 @new.command()
@@ -105,7 +109,15 @@ def compute(
     from edgetrain.scaffold import new as scaffold
 
     settings = scaffold.TargetSettings(type=type_, site=_site(session, site), **given)
-    _write(session, scaffold.compute(name, settings, owners=owners), ["edgetrain validate"])
+    files = scaffold.compute(name, settings, owners=owners, schemas=_schemas(session))
+    _write(session, files, ["edgetrain validate"])
+
+
+def _schemas(session: Session) -> str:
+    """The schemas' folder that a manifest's first line names: the site's own copies where it has them."""
+    from edgetrain.scaffold import new as scaffold
+
+    return scaffold.SITE_SCHEMAS if (session.root / scaffold.SITE_SCHEMAS).is_dir() else scaffold.SCHEMAS
 
 
 def _target(session: Session, names: list[str]) -> str:

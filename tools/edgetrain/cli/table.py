@@ -24,6 +24,7 @@ VERBS: dict[str, Verb] = {
     "log": Verb("edgetrain.cli.history:log", "Show a model's versions and channel moves."),
     "verify": Verb("edgetrain.cli.verify:verify", "Recompute what records and versions claim."),
     "compare": Verb("edgetrain.cli.history:compare", "Compare two runs or versions."),
+    "init": Verb("edgetrain.cli.init:init", "Make a new site's repository, or say what one lacks."),
     "new": Verb("edgetrain.cli.new:new", "Write a new manifest, ready to edit."),
     "lock": Verb("edgetrain.cli.lock:lock", "Pin an experiment's packages, with hashes."),
     "emulator": Verb("edgetrain.cli.emulator:emulator", "Run a stand-in for Azure ML on this machine."),

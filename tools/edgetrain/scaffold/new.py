@@ -14,6 +14,8 @@ from edgetrain.core.errors import UsageError
 from edgetrain.core.problem import shown
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+# Where a repository keeps the schemas that editors check manifests with: one that holds the package, or any other.
+SCHEMAS, SITE_SCHEMAS = "tools/edgetrain/schemas", ".vscode/schemas"
 _EXPERIMENT_FILES = ("experiment.yaml", "train.py", "requirements.in", "requirements.lock", "README.md")
 
 _TEMPLATES = jinja2.Environment(
@@ -70,6 +72,7 @@ def experiment(
     datastore: str | None = None,
     path: str | None = None,
     owners: Sequence[str] = (),
+    schemas: str = SCHEMAS,
 ) -> dict[str, str]:
     """The files of a new experiment, by path. Without a datastore its script invents rows."""
     values = {
@@ -79,20 +82,24 @@ def experiment(
         "datastore": check_name(datastore, "datastore's name") if datastore else None,
         "path": path or f"{name}/",
         "owners": list(owners),
+        "schemas": schemas,
     }
-    return {f"experiments/{name}/{file}": _render(f"experiment/{file}", values) for file in _EXPERIMENT_FILES}
+    return {f"experiments/{name}/{file}": render(f"experiment/{file}", values) for file in _EXPERIMENT_FILES}
 
 
-def model(name: str, *, owners: Sequence[str] = ()) -> dict[str, str]:
+def model(name: str, *, owners: Sequence[str] = (), schemas: str = SCHEMAS) -> dict[str, str]:
     """The file of a new model, by path."""
-    return {f"models/{check_name(name)}/model.yaml": _render("model.yaml", {"name": name, "owners": list(owners)})}
+    values = {"name": check_name(name), "owners": list(owners), "schemas": schemas}
+    return {f"models/{name}/model.yaml": render("model.yaml", values)}
 
 
-def compute(name: str, settings: TargetSettings, *, owners: Sequence[str] = ()) -> dict[str, str]:
+def compute(
+    name: str, settings: TargetSettings, *, owners: Sequence[str] = (), schemas: str = SCHEMAS
+) -> dict[str, str]:
     """The file of a new compute target, by path. Raises UsageError if the type needs more to be said."""
     _check_settings(settings)
-    values = {"name": check_name(name), "owners": list(owners), **vars(settings)}
-    return {f"compute/{name}.yaml": _render("compute.yaml", values)}
+    values = {"name": check_name(name), "owners": list(owners), "schemas": schemas, **vars(settings)}
+    return {f"compute/{name}.yaml": render("compute.yaml", values)}
 
 
 def _check_settings(settings: TargetSettings) -> None:
@@ -113,7 +120,8 @@ def _check_settings(settings: TargetSettings) -> None:
         )
 
 
-def _render(template: str, values: Mapping[str, object]) -> str:
+def render(template: str, values: Mapping[str, object]) -> str:
+    """The text of a template by its name below `templates/`."""
     return _TEMPLATES.get_template(f"{template}.j2").render(**values)
 
 
