@@ -38,7 +38,20 @@ SHOW_CURSOR = b"\x1b[?25h"
 )
 @click.option("--max-updates", type=click.IntRange(min=0), metavar="N", help="Allow this many updates.")
 @click.option("--max-deletions", type=click.IntRange(min=0), metavar="N", help="Allow this many deletions.")
+@click.option(
+    "--lane",
+    type=click.Choice(("all", "train", "release")),
+    default="all",
+    show_default=True,
+    help="Only trainings and what follows them, or only releases, channels, withdrawals and cancels.",
+)
 @click.option("--wait/--no-wait", default=True, help="Wait for runs to end, or leave them to the next apply.")
+@click.option(
+    "--summary",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append what was done, with metrics and charts, to this Markdown file.",
+)
 @format_option("text", "markdown", "json", "github")
 @pass_session
 @click.pass_context
@@ -49,7 +62,9 @@ def apply(
     reviewed: Path | None,
     max_updates: int | None,
     max_deletions: int | None,
+    lane: str,
     wait: bool,
+    summary: Path | None,
 ) -> None:
     """Bring the world to what main says.
 
@@ -60,6 +75,7 @@ def apply(
     from edgetrain.cli.progress import Progress
     from edgetrain.reconcile.apply import Options
     from edgetrain.reconcile.apply import apply as reconcile
+    from edgetrain.reconcile.lanes import Lane
     from edgetrain.reconcile.lookup import configured_branch
     from edgetrain.repo.git import Git
 
@@ -69,12 +85,16 @@ def apply(
         reviewed=_read_plan(reviewed) if reviewed else None,
         max_updates=max_updates,
         max_deletions=max_deletions,
+        lane=Lane(lane),
         wait=wait,
     )
     progress = Progress(session)
     with stopping_cleanly(session, options.stop) as caught, progress.shown_live():
         result = reconcile(session.root, options, progress)
-    _show(session, result, next_steps(session.root, result, progress.proposals))
+    steps = next_steps(session.root, result, progress.proposals)
+    if summary is not None:
+        _append_summary(summary, session.root, result, steps)
+    _show(session, result, steps)
     if result.stopped and caught:
         context.exit(128 + caught[0])
     context.exit(0 if result.good else EXIT_REFUSED)
@@ -100,6 +120,14 @@ def stopping_cleanly(session: Session, stop: threading.Event) -> Iterator[list[i
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _append_summary(file: Path, root: Path, result: ApplyResult, steps: list[str]) -> None:
+    from edgetrain.reconcile.summing import scores
+    from edgetrain.render.summary import summary_markdown
+
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(summary_markdown(result, scores(root, result), steps))
 
 
 def _read_plan(path: Path) -> Plan:

@@ -19,10 +19,13 @@ from edgetrain.reconcile.attaching import attach
 from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.judge import judge_tip
+from edgetrain.reconcile.lanes import ASIDE, ATTACHING, RELEASING, Lane
 from edgetrain.reconcile.observe import observe
+from edgetrain.reconcile.outcomes import Outcomes, tell_outcomes
 from edgetrain.reconcile.planning import checked, open_site, plan_of
 from edgetrain.reconcile.proposing import evaluate_again, propose
 from edgetrain.reconcile.releasing import Built, release
+from edgetrain.reconcile.remote import connect, connect_as_known
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, open_ledger, read_tip
@@ -30,28 +33,16 @@ from edgetrain.reconcile.training import train_all
 from edgetrain.repo.git import Git
 
 MAX_ROUNDS = 5
-# What must not wait for a training.
-RELEASING = frozenset(
-    {
-        Operation.REGISTER,
-        Operation.PUSH,
-        Operation.TAG,
-        Operation.RELEASE,
-        Operation.MOVE,
-        Operation.WITHDRAW,
-    }
-)
-ATTACHING = frozenset({Operation.ATTACH, Operation.DETACH})
-ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CANCEL}
 
 
 @dataclass(frozen=True)
 class Options:
     """How to apply. `reviewed` is a plan whose digest must equal that of now; the maxima lift the limits;
-    without `wait` runs are started and left to the next apply."""
+    without `wait` runs are started and left to the next apply. Only changes of the `lane` are made."""
 
     site: str | None = None
     branch: str = "main"
+    lane: Lane = Lane.ALL
     reviewed: Plan | None = None
     max_updates: int | None = None
     max_deletions: int | None = None
@@ -67,7 +58,8 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
     what fails later is in the results, and the rest goes on.
     """
     git = Git.find(root)
-    done = Done()
+    connect_as_known(git, options.branch)
+    done = Done(Outcomes(options.lane))
     try:
         while done.rounds < MAX_ROUNDS and not done.stopped and one_round(git, options, report, done):
             continue
@@ -77,6 +69,8 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
         done.tried["apply"] = Result("apply", "plan", Status.FAILED, error.reason, error.message, error.fix)
     if done.first is None:
         raise StalePlan("nothing was planned")
+    if done.context is not None:
+        tell_outcomes(done.outcomes, done.context, done.tried)
     commit = git.tip(options.branch, refresh=False)
     return ApplyResult(done.first, tuple(done.tried.values()), done.rounds, commit, done.stopped)
 
@@ -84,8 +78,11 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
 @dataclass
 class Done:
     """How far an apply came. `first` is the first round's plan, `tried` each change's result, `seen` what
-    is not tried again: a newer candidate's proposal is another one, although it takes the same place."""
+    is not tried again: a newer candidate's proposal is another one, although it takes the same place. `outcomes`
+    are the comments that it owes."""
 
+    outcomes: Outcomes
+    context: Context | None = None
     first: Plan | None = None
     tried: dict[str, Result] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
@@ -118,9 +115,11 @@ def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
     check_limits(plan, state.desired, options.max_updates, options.max_deletions)
     context.plan_digest = plan.digest
     unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
-    todo = done.fresh(plan.changes)
+    todo = done.fresh(change for change in plan.changes if change.operation in options.lane.operations)
+    done.context = context
     if not todo:
         return False
+    done.outcomes.expect(context, todo)
     done.rounds += 1
     report(Event("Round", str(done.rounds), f"{len(todo)} change(s)"))
     aside = partial(release_aside, git, options, report, context, done)
@@ -129,7 +128,8 @@ def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
     for result in blocked(plan, done):
         done.tried[result.change] = result
     done.stopped = options.stop.is_set()
-    tidy_recorded(context)
+    if options.lane is not Lane.RELEASE:
+        tidy_recorded(context)
     return True
 
 
@@ -148,19 +148,24 @@ def blocked(plan: Plan, done: Done) -> list[Result]:
 def prepare(
     state: State, options: Options, report: Report, beside: Site | None = None
 ) -> tuple[Context, Observation]:
-    """Open the site and look at the world; `beside` an apply that trains, only at what a release needs.
+    """Open the site and look at the world; `beside` an apply that trains, and in the lane of releases, only at what
+    a release needs: neither a target nor a digest of data is waited for.
 
     Raises InvalidFiles if main, or a record on it, has problems.
     """
     judgement = judge_tip(state)
     site = beside or open_site(checked(state, main_problems(judgement.wrong)), options.site)
+    connect(state.git, site)
     for warning in judgement.warnings:
         report(Event("Note", "git", f"{warning.what}; {warning.fix}"))
     ledger = open_ledger(state, options.step, lambda text: report(Event("Note", "git", text)))
     context = Context(state, site, ledger, report, stop=options.stop, step=options.step, waits=options.wait)
-    if beside is None:
+    quick = beside is not None or options.lane is Lane.RELEASE
+    if not quick:
         tidy_recorded(context)
-    return context, observe(state.desired, state.recorded, site, state.git, ledger, training=beside is None)
+    # A reviewed plan is compared with all of the world, as it was made.
+    training = not quick or (beside is None and options.reviewed is not None)
+    return context, observe(state.desired, state.recorded, site, state.git, ledger, training)
 
 
 def release_aside(git: Git, options: Options, report: Report, context: Context, done: Done) -> list[Result]:
@@ -176,9 +181,11 @@ def release_aside(git: Git, options: Options, report: Report, context: Context, 
             offline, plan = plans(state, observed)
             check_limits(plan, state.desired, options.max_updates, options.max_deletions)
             beside.plan_digest = plan.digest
-            todo = done.fresh(change for change in plan.changes if change.operation in ASIDE)
+            mine = ASIDE & options.lane.operations
+            todo = done.fresh(change for change in plan.changes if change.operation in mine)
             if not todo:
                 break
+            done.outcomes.expect(beside, todo)
             for result in carry_out(beside, todo, surprises(offline, plan), observed, list):
                 results[result.change] = result
     except (EdgetrainError, OSError) as error:

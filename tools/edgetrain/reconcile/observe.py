@@ -69,7 +69,7 @@ def observe(
             for image in (release.data["image"] for release in released)
             if site.registry(image["registry"]).has(image["repository"], image["digest"])
         ),
-        proposals=open_proposals(git, ledger),
+        proposals=open_proposals(git, ledger, site),
         attachments=look_at_attachments(desired, site) if training else None,
     )
 
@@ -167,13 +167,29 @@ def _data(
     return found
 
 
-def open_proposals(git: Git, ledger: Ledger) -> dict[str, str]:
-    """Each open proposal's branch, and the digest of the run record that its version cites."""
+def open_proposals(git: Git, ledger: Ledger, site: Site) -> dict[str, str]:
+    """Each open proposal's branch, and the digest of the run record that its version cites.
+
+    With a forge a proposal is open while its pull request is: a branch that was left behind by one that people
+    closed is none. If the forge can't be asked, none counts as open, so that nothing of them is moved on.
+    """
+    branches = ledger.proposals(BRANCH_PREFIX)
+    if site.configuration.forge is not None:
+        asked = _asked_for(site)
+        branches = {branch: sha for branch, sha in branches.items() if branch in asked}
     found = {}
-    for branch, sha in ledger.proposals(BRANCH_PREFIX).items():
+    for branch, sha in branches.items():
         model, _, number = branch.removeprefix(BRANCH_PREFIX).rpartition("-")
         data = git.show(sha, f"models/{model}/versions/{number}.yaml")
         document: Document | None = read(data, branch)[0] if data is not None else None
         run = document.data.get("spec", {}).get("run", {}) if document else {}
         found[branch] = str(run.get("record", "")) if isinstance(run, dict) else ""
     return found
+
+
+def _asked_for(site: Site) -> set[str]:
+    """The machine's branches with an open pull request."""
+    try:
+        return {pull.branch for pull in site.forge.open_pull_requests(BRANCH_PREFIX)} if site.forge else set()
+    except ProviderError:
+        return set()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import yaml
 
-from edgetrain.core.decide import decide, version_manifest
+from edgetrain.core.decide import channel_scores, decide, version_manifest
+from edgetrain.core.gate import data_digest
 from edgetrain.core.plan import Change
 from edgetrain.core.planner.proposals import proposal_branch
+from edgetrain.core.ports import PullRequest
 from edgetrain.core.record import API_VERSION, RunRecord
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.report import Result, Status
+from edgetrain.render.proposal import Candidate, Reference, proposal_markdown, proposal_title
 
+PRODUCTION = "production"
+LABEL = "edgetrain"
 SCHEMA_LINE = "# yaml-language-server: $schema=../../../tools/edgetrain/schemas/modelversion.schema.json\n"
 
 
@@ -55,10 +60,12 @@ def propose(context: Context, change: Change) -> Result:
     run = context.state.recorded.run(subject["record"])
     if run is None:
         return Result(change.id, "propose", Status.FAILED, "RecordGone", "the candidate's record is not on main")
+    automatic = subject["release"] == "automatic"
     with context.site.artifacts.lock(f"proposal/{model}"):
-        put_forward(context, run, number, automatic=subject["release"] == "automatic")
-        record_proposal(context, run, number, str(subject["branch"]))
-    message = f"version {number} from {run.run_id}"
+        put_forward(context, run, number, automatic=automatic)
+        pull = None if automatic else ask_for_review(context, run, number)
+        record_proposal(context, run, number, str(subject["branch"]), pull)
+    message = f"version {number} from {run.run_id}" + (f", pull request #{pull.number}" if pull else "")
     return Result(change.id, "propose", Status.APPLIED, change.reason, message)
 
 
@@ -67,7 +74,7 @@ def put_forward(context: Context, run: RunRecord, number: int, *, automatic: boo
     path = f"models/{run.model}/versions/{number}.yaml"
     files = {path: manifest_bytes(context, run, number)}
     subject = f"Propose {run.model}@{number} from {run.run_id}"
-    trailers = [("Run", run.run_id), ("Model", f"{run.model}@{number}")]
+    trailers = trailers_of(context, run, number)
     context.step("propose")
     if automatic:
         context.ledger.commit(files, f"Release {run.model}@{number} from {run.run_id}", trailers=trailers)
@@ -76,7 +83,61 @@ def put_forward(context: Context, run: RunRecord, number: int, *, automatic: boo
         context.tell("Proposed", f"{run.model}@{number}", f"branch {proposal_branch(run.model, number)}")
 
 
-def record_proposal(context: Context, run: RunRecord, number: int, branch: str) -> None:
+def trailers_of(context: Context, run: RunRecord, number: int) -> list[tuple[str, str]]:
+    """The trailers of a proposal's commits; who approved is who approved the run's experiment."""
+    own = [("Run", run.run_id), ("Model", f"{run.model}@{number}")]
+    return context.trailers(own, run.data["provenance"])
+
+
+def ask_for_review(context: Context, run: RunRecord, number: int) -> PullRequest | None:
+    """Ensure the pull request of a proposal's branch; None without a forge."""
+    forge = context.site.forge
+    if forge is None:
+        return None
+    model = context.state.desired.models[run.model]
+    found = candidate_of(context, run, number)
+    # Owners that are no accounts (an address, a department) can't be asked.
+    owners = [owner.removeprefix("@") for owner in model.metadata.owners if owner.startswith("@")]
+    context.step("pull-request")
+    pull = forge.propose(
+        proposal_branch(run.model, number), proposal_title(found), proposal_markdown(found), owners, [LABEL]
+    )
+    context.tell("Opened", f"{run.model}@{number}", pull.url)
+    return pull
+
+
+def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
+    """What the pull request says of the candidate, beside the version in production (or the gates' channel)."""
+    state = context.state
+    model = state.desired.models[run.model]
+    asked = [gate.reference for gate in model.gates if gate.reference]
+    channel = PRODUCTION if PRODUCTION in model.channels or not asked else asked[0]
+    scores = channel_scores(state.desired, model).get(channel)
+    reference = None
+    if scores is not None:
+        same = scores.data == data_digest(run.input_digests)
+        reference = Reference(scores.label, channel, scores.metrics, same)
+    earlier = [p for p in state.recorded.proposals if (p.model, p.version) == (run.model, number)]
+    before = state.recorded.run(earlier[-1].run) if earlier and earlier[-1].run != run.digest else None
+    return Candidate(
+        model=run.model,
+        version=number,
+        run=run.run_id,
+        path=run.path,
+        data=run.data,
+        gates=state.recorded.gates(run)["results"],
+        reference=reference,
+        channel=channel,
+        purpose=str(model.card.get("intendedPurpose", "")),
+        risk=str(model.card.get("riskClass", "")),
+        repository=model.image.repository,
+        supersedes=before.run_id if before else "",
+    )
+
+
+def record_proposal(
+    context: Context, run: RunRecord, number: int, branch: str, pull: PullRequest | None = None
+) -> None:
     """Write down that this run was proposed, so that a closed proposal does not come back."""
     earlier = [p for p in context.state.recorded.proposals if p.model == run.model and p.version == number]
     identity = run.identity.removeprefix("sha256:")[:12]
@@ -90,9 +151,11 @@ def record_proposal(context: Context, run: RunRecord, number: int, branch: str) 
             "run": run.digest,
             "branch": branch,
             "supersedes": earlier[-1].digest if earlier else None,
+            **({"pullRequest": pull.number} if pull is not None else {}),
         },
         f"Record proposal {run.model}@{number}",
         [("Run", run.run_id), ("Model", f"{run.model}@{number}")],
+        run.data["provenance"],
     )
 
 
@@ -123,6 +186,7 @@ def evaluate_again(context: Context, change: Change) -> Result:
             "gates": dict(decision.gates),
         },
         f"Record evaluation {run.run_id}: {decision.outcome.value}",
-        [("Run", run.run_id)],
+        [("Run", run.run_id), ("Model", run.model)],
+        run.data["provenance"],
     )
     return Result(change.id, "evaluate", Status.APPLIED, decision.reason, decision.message)

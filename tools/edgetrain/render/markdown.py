@@ -55,7 +55,8 @@ def prose(text: str) -> str:
     return done.replace("&#58;//", f"&#58;{_WORD_JOINER}//")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table; the cells are Markdown already."""
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
@@ -68,7 +69,7 @@ def problems_markdown(problems: Sequence[Problem]) -> str:
         return "### edgetrain: no problems\n"
     rows = (_problem(found) for found in sorted(problems))
     head = f"### edgetrain: {count_line(problems)}"
-    return "\n".join([head, "", *_table(("where", "code", "what", "fix"), rows)]) + "\n"
+    return "\n".join([head, "", *table(("where", "code", "what", "fix"), rows)]) + "\n"
 
 
 def _problem(found: Problem) -> tuple[str, str, str, str]:
@@ -82,7 +83,7 @@ def plan_markdown(plan: Plan) -> str:
     lines = [f"### edgetrain plan: {summary(plan)}", "", refreshed(plan), ""]
     changes = pending(plan)
     if changes:
-        lines += [*_table(("", "change", "why", "what differs"), map(_change, changes)), ""]
+        lines += [*table(("", "change", "why", "what differs"), map(_change, changes)), ""]
     lines += [f"- {prose(condition(change))}" for change in plan.changes if change.conditional]
     lines += [f"\n{prose(line)}" for line in moves(plan)]
     lines += _egress(plan)
@@ -123,7 +124,7 @@ def _egress(plan: Plan) -> list[str]:
         "",
         "**What the runs get, and what may leave**",
         "",
-        *_table(("experiment", "code", "logs", "waivers"), rows),
+        *table(("experiment", "code", "logs", "waivers"), rows),
         *_azure(plan),
     ]
 
@@ -134,14 +135,14 @@ def _azure(plan: Plan) -> list[str]:
         for each in plan.egress
         if "azure" in each
     ]
-    return ["", "**What would travel to Azure**", "", *_table(("experiment", "what"), rows)] if rows else []
+    return ["", "**What would travel to Azure**", "", *table(("experiment", "what"), rows)] if rows else []
 
 
 def _refused(plan: Plan) -> list[str]:
     if not plan.problems:
         return []
     rows = map(_problem, plan.problems)
-    return ["", "**Refused** (the rest goes on)", "", *_table(("where", "code", "what", "fix"), rows)]
+    return ["", "**Refused** (the rest goes on)", "", *table(("where", "code", "what", "fix"), rows)]
 
 
 def applied_markdown(applied: Applied, next_steps: Sequence[str] = ()) -> str:
@@ -158,7 +159,7 @@ def applied_markdown(applied: Applied, next_steps: Sequence[str] = ()) -> str:
         for row in applied.results
     ]
     if rows:
-        lines += _table(("status", "change", "outcome", "reason", "message"), rows)
+        lines += table(("status", "change", "outcome", "reason", "message"), rows)
     lines += _refused(applied.plan)
     if applied.notes:
         lines += ["", *(f"- {prose(note)}" for note in applied.notes)]

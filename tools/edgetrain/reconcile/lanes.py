@@ -1,0 +1,48 @@
+"""The two lanes of apply: what is done within two minutes whatever trains, and what may take its time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from edgetrain.core.plan import Operation
+
+# What of a version or channel is done.
+RELEASING = frozenset(
+    {
+        Operation.REGISTER,
+        Operation.PUSH,
+        Operation.TAG,
+        Operation.RELEASE,
+        Operation.MOVE,
+        Operation.WITHDRAW,
+    }
+)
+ATTACHING = frozenset({Operation.ATTACH, Operation.DETACH})
+# What an apply that trains does beside its runs.
+ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CANCEL}
+
+
+class Lane(StrEnum):
+    """Which changes an apply makes. Two applies of one site, each in a lane of its own, are safe side by side."""
+
+    ALL = "all"
+    TRAIN = "train"
+    RELEASE = "release"
+
+    @property
+    def operations(self) -> frozenset[Operation]:
+        """What is done in this lane."""
+        quick = RELEASING | {Operation.CANCEL}
+        if self is Lane.RELEASE:
+            return quick
+        return frozenset(Operation) - quick if self is Lane.TRAIN else frozenset(Operation)
+
+    @property
+    def parts(self) -> tuple[Lane, ...]:
+        """The lanes whose work this one does."""
+        return (Lane.TRAIN, Lane.RELEASE) if self is Lane.ALL else (self,)
+
+
+def lane_of(operation: Operation) -> Lane:
+    """TRAIN or RELEASE: the narrow lane that does it."""
+    return Lane.RELEASE if operation in Lane.RELEASE.operations else Lane.TRAIN
