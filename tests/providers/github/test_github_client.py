@@ -1,0 +1,505 @@
+"""What the client survives and refuses: limits, faults, pages, sizes, redirects, and answers that are none."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
+from edgetrain.core.ports import Outbound
+from edgetrain.providers.github.client import KEPT, PAGES, PATIENCE
+from testbed.ca import Authority
+
+from .scripted import REPO, USER_TOKEN, Pauses, Reply, Request, Rule, Scripted, forge_at, with_token
+
+RUN = f"{REPO}/actions/runs/5"
+FOUND = {
+    "id": 5,
+    "path": ".github/workflows/pull-request.yml@refs/heads/main",
+    "event": "pull_request",
+    "head_sha": "a" * 40,
+    "head_branch": "change",
+    "head_repository": {"full_name": "hosp/models"},
+    "conclusion": "success",
+}
+PULL = {
+    "number": 3,
+    "html_url": "https://github.com/hosp/models/pull/3",
+    "title": "A change",
+    "body": "Why",
+    "state": "open",
+    "merged_at": None,
+    "merge_commit_sha": None,
+    "head": {"sha": "a" * 40, "ref": "change", "repo": {"full_name": "hosp/models"}},
+    "base": {"ref": "main"},
+    "user": {"id": 1, "login": "ada", "type": "User"},
+    "labels": [],
+}
+
+
+def at_first(times: int, reply: Reply, then: Reply, where: str = RUN) -> Rule:
+    """Answer `reply` so many times, then `then`."""
+    asked: list[Request] = []
+
+    def rule(request: Request) -> Reply | None:
+        if request.path.partition("?")[0] != where:
+            return None
+        asked.append(request)
+        return reply if len(asked) <= times else then
+
+    return rule
+
+
+def fails(server: Scripted, call: Callable[[Any], Any] = lambda forge: forge.workflow_run(5)) -> ProviderError:
+    """The error of a call by a given token, and that no secret is in it."""
+    with pytest.raises(ProviderError) as caught:
+        call(with_token(server.url))
+    told = "".join(traceback.format_exception(caught.value)) + caught.value.fix + repr(vars(caught.value))
+    assert USER_TOKEN not in told
+    assert len(caught.value.message) < 1000
+    return caught.value
+
+
+# Limits and faults
+
+
+@pytest.mark.parametrize(
+    ("reply", "least", "most"),
+    [
+        (Reply(429, {"message": "slow down"}, {"Retry-After": "7"}), 7, 7),
+        (Reply(403, {"message": "You have exceeded a secondary rate limit"}, {"Retry-After": "9"}), 9, 9),
+        (Reply(403, {"message": "You have exceeded a secondary rate limit"}), 60, 60),
+        (Reply(429, {"message": "Too many"}), 60, 60),
+        (Reply(403, {"message": "You have triggered an abuse detection mechanism"}), 60, 60),
+        (Reply(500, {"message": "Server Error"}), 0, 3),
+        (Reply(502, b"<html>Bad Gateway</html>", {"content-type": "text/html"}), 0, 3),
+        (Reply(503, {"message": "Unavailable"}, {"Retry-After": "5"}), 0, 3),
+        (Reply(408), 0, 3),
+        (Reply(reset=True), 0, 3),
+        (Reply(body=FOUND, cut=30), 0, 3),
+        (Reply(body=b'{"id": 5, "pa'), 0, 3),
+    ],
+)
+def test_what_passes_is_waited_for(reply: Reply, least: float, most: float) -> None:
+    pauses = Pauses()
+    with Scripted(at_first(1, reply, Reply(body=FOUND))) as server:
+        assert with_token(server.url, pauses=pauses).workflow_run(5).id == 5
+    (pause,) = pauses.seconds
+    assert least <= pause <= most
+
+
+def test_a_used_up_limit_is_waited_for_by_the_forges_clock() -> None:
+    headers = {
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "1000000090",
+        "Date": "Sun, 09 Sep 2001 01:46:40 GMT",
+    }
+    pauses = Pauses()
+    limited = Reply(403, {"message": "API rate limit exceeded"}, headers)
+    with Scripted(at_first(1, limited, Reply(body=FOUND))) as server:
+        with_token(server.url, pauses=pauses).workflow_run(5)
+    assert pauses.seconds == [91]
+
+
+def test_a_limit_that_lasts_too_long_is_told_at_once_with_its_end() -> None:
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 3000)}
+    with Scripted(at_first(99, Reply(429, {"message": "API rate limit exceeded"}, headers), Reply())) as server:
+        error = fails(server)
+        assert len(server.requests) == 1
+    assert (type(error).__mro__[1], error.reason) == (Transient, "RateLimited")
+    assert "UTC" in error.fix
+
+
+def test_pauses_for_an_untold_limit_grow_and_end() -> None:
+    pauses = Pauses()
+    limited = Reply(403, {"message": "You have exceeded a secondary rate limit"})
+    with Scripted(at_first(99, limited, Reply())) as server, pytest.raises(Transient):
+        with_token(server.url, pauses=pauses).workflow_run(5)
+    assert pauses.seconds == [60, 120]
+    assert sum(pauses.seconds) <= PATIENCE
+
+
+def test_patience_with_faults_ends() -> None:
+    pauses = Pauses()
+    with Scripted(at_first(99, Reply(503), Reply())) as server, pytest.raises(Transient) as caught:
+        with_token(server.url, pauses=pauses).workflow_run(5)
+    assert caught.value.reason == "ForgeBusy"
+    assert 3 <= len(pauses.seconds) <= 10
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (400, Rejected, "ForgeRefused"),
+        (401, Denied, "LoginRefused"),
+        (403, Denied, "NoRight"),
+        (404, NotFound, "NotThere"),
+        (409, Conflict, "ForgeConflict"),
+        (410, NotFound, "NotThere"),
+        (422, Rejected, "ForgeRefused"),
+        (451, Rejected, "ForgeRefused"),
+    ],
+)
+def test_what_stays_is_told_at_once(status: int, kind: type[ProviderError], reason: str) -> None:
+    headers = {"x-accepted-github-permissions": "actions=read"}
+    body = {"message": f"No, {USER_TOKEN}\n" + "x" * 5000, "errors": [{"code": "invalid", "field": "head"}, 3]}
+    with Scripted(at_first(99, Reply(status, body, headers), Reply())) as server:
+        error = fails(server)
+        assert len(server.requests) == 1
+    assert (type(error), error.reason) == (kind, reason)
+    assert "No, ***" in error.message
+    assert "\n" not in error.message
+    assert error.fix
+    assert ("actions=read" in error.fix) == (status == 403)
+
+
+def test_nothing_is_sent_twice_that_may_have_been_done() -> None:
+    """The first answer of each POST is lost; what it made is found, and nothing is made again."""
+    pulls: list[dict[str, Any]] = []
+    comments: list[dict[str, Any]] = []
+    lost = {"pulls", "comments"}
+
+    def rule(request: Request) -> Reply | None:
+        kind = request.path.partition("?")[0].rpartition("/")[2]
+        match request.method, request.path.partition("?")[0].removeprefix(REPO):
+            case "GET", "/pulls":
+                return Reply(body=pulls)
+            case "GET", "/pulls/3":
+                return Reply(body=PULL)
+            case "POST", "/pulls":
+                pulls.append(PULL)
+            case "GET", "/issues/3/comments":
+                return Reply(body=comments)
+            case "POST", "/issues/3/comments":
+                us = {"id": 99, "login": "edgetrain-app[bot]", "type": "Bot"}
+                comments.append({"id": len(comments) + 1, "user": us, "body": request.body["body"]})
+            case _:
+                return None
+        if kind in lost:
+            lost.remove(kind)
+            return Reply(reset=True) if kind == "pulls" else Reply(502)
+        return Reply(201, {"id": len(comments)})
+
+    with Scripted(rule) as server:
+        forge = forge_at(server.url)
+        assert forge.propose("change", "A change", "Why").number == 3
+        forge.comment(3, "plan", ["one", "two"])
+    assert len(server.asked("POST /repos/hosp/models/pulls")) == 1
+    assert [one["body"].partition("\n")[2] for one in comments] == ["one", "two"]
+    assert len(server.asked("POST /repos/hosp/models/issues/3/comments")) == 2
+
+
+def test_what_is_only_limited_is_sent_again() -> None:
+    asked: list[Request] = []
+
+    def rule(request: Request) -> Reply | None:
+        if request.path.startswith(f"{REPO}/issues/3/comments"):
+            if request.method == "GET":
+                return Reply(body=[])
+            asked.append(request)
+            return Reply(429, {}, {"Retry-After": "1"}) if len(asked) == 1 else Reply(201, {"id": 1})
+        return None
+
+    with Scripted(rule) as server:
+        forge_at(server.url).comment(3, "plan", ["one"])
+    assert len(asked) == 2
+
+
+# ETags and pages
+
+
+def test_what_did_not_change_is_not_sent_again() -> None:
+    def rule(request: Request) -> Reply | None:
+        if request.path != RUN:
+            return None
+        same = request.headers.get("if-none-match") == 'W/"1"'
+        return Reply(304) if same else Reply(body=FOUND, headers={"ETag": 'W/"1"'})
+
+    with Scripted(rule) as server:
+        forge = with_token(server.url)
+        first, second = forge.workflow_run(5), forge.workflow_run(5)
+        server.rule = lambda _: Reply(body={**FOUND, "conclusion": "failure"}, headers={"ETag": 'W/"2"'})
+        third = forge.workflow_run(5)
+        server.rule = rule
+    assert (first, second) == (second, first)
+    assert third.conclusion == "failure"
+    assert [one.headers.get("if-none-match") for one in server.requests] == [None, 'W/"1"', 'W/"1"']
+
+
+def test_an_unasked_not_modified_is_no_answer() -> None:
+    with Scripted(lambda _: Reply(304)) as server:
+        assert fails(server).reason == "ForgeRefused"
+
+
+def test_kept_answers_are_bounded() -> None:
+    with Scripted(lambda one: Reply(body=FOUND, headers={"ETag": '"1"'})) as server:
+        forge = with_token(server.url)
+        for run in range(KEPT + 20):
+            forge.workflow_run(run)
+        assert len(forge.client._kept) == KEPT
+
+
+def page_of(server: Scripted, number: int, last: int) -> Reply:
+    """A page of pull requests, with a link to the next."""
+    one = {**PULL, "number": number}
+    more = f'<{server.url}{REPO}/pulls?page={number + 1}>; rel="next", <{server.url}/x>; rel="last"'
+    return Reply(body=[one], headers={"Link": more} if number < last else {})
+
+
+def test_all_pages_are_read() -> None:
+    def rule(request: Request) -> Reply:
+        return page_of(server, int(request.path.rpartition("page=")[2]) if "&" not in request.path else 1, 4)
+
+    with Scripted(rule) as server:
+        assert [one.number for one in with_token(server.url).open_pull_requests("")] == [1, 2, 3, 4]
+    assert "per_page=100" in server.requests[0].path
+
+
+def test_pages_without_end_are_refused() -> None:
+    with Scripted() as server:
+        server.rule = lambda _: page_of(server, 1, 99)
+        error = fails(server, lambda forge: forge.open_pull_requests(""))
+        assert len(server.requests) == PAGES
+    assert error.reason == "TooMany"
+
+
+def test_a_next_page_elsewhere_is_refused() -> None:
+    with Scripted() as elsewhere, Scripted() as server:
+        server.rule = lambda _: Reply(body=[PULL], headers={"Link": f'<{elsewhere.url}{REPO}/pulls>; rel="next"'})
+        assert fails(server, lambda forge: forge.open_pull_requests("")).reason == "AnswerNotUnderstood"
+        assert not elsewhere.requests
+
+
+# Answers that are none
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b"<html>Sign in</html>", headers={"content-type": "text/html"}),
+        Reply(body=b"", headers={"content-type": "text/html"}),
+        Reply(body=[FOUND]),
+        Reply(body={}),
+        Reply(body={**FOUND, "id": True}),
+        Reply(body={**FOUND, "id": "5"}),
+        Reply(body={**FOUND, "head_sha": "a" * 40 + "\n"}),
+        Reply(body={**FOUND, "head_sha": "../../x"}),
+        Reply(body={**FOUND, "event": "x" * 100}),
+        Reply(body={**FOUND, "head_repository": [1]}),
+        Reply(body=gzip.compress(b"{}"), headers={"content-encoding": "gzip"}),
+    ],
+)
+def test_an_answer_that_is_not_githubs_is_refused(reply: Reply) -> None:
+    with Scripted(at_first(99, reply, reply)) as server:
+        assert fails(server).reason == "AnswerNotUnderstood"
+
+
+def test_depth_and_numbers_without_bounds_break_nothing() -> None:
+    for body in (b"[" * 200_000, b"1" * 5000, b'{"id": ' + b"9" * 4000 + b"}"):
+        with Scripted(at_first(99, Reply(body=body), Reply())) as server:
+            assert isinstance(fails(server), Transient | Rejected)
+
+
+@pytest.mark.parametrize("entries", [[1], ["x"], [None], {"a": 1}, 3])
+def test_a_list_of_other_things_is_refused(entries: Any) -> None:
+    with Scripted(lambda _: Reply(body=entries)) as server:
+        error = fails(server, lambda forge: forge.open_pull_requests(""))
+    assert error.reason == "AnswerNotUnderstood"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"user": {"id": 1, "login": "a b"}},
+        {"user": {"id": 1, "login": "a\u202eb"}},
+        {"html_url": "javascript:alert(1)"},
+        {"html_url": "https://x/)[y](https://z"},
+        {"head": None},
+        {"head": {"sha": "main", "ref": "x", "repo": None}},
+        {"number": -1},
+        {"title": 3},
+        {"state": "open", "merged_at": "2026-10-01T00:00:00Z", "merge_commit_sha": None},
+    ],
+)
+def test_a_pull_request_that_is_none_is_refused(broken: dict[str, Any]) -> None:
+    with Scripted(lambda _: Reply(body={**PULL, **broken})) as server:
+        assert fails(server, lambda forge: forge.pull_request(3)).reason == "AnswerNotUnderstood"
+
+
+def test_what_is_gone_is_told_as_gone() -> None:
+    gone = {**PULL, "user": None, "head": {**PULL["head"], "repo": None}}  # type: ignore[dict-item]
+    with Scripted(lambda _: Reply(body=gone)) as server:
+        pull = with_token(server.url).pull_request(3)
+    assert (pull.author.login, pull.repository) == ("ghost", "")
+
+
+def test_an_answer_without_end_is_cut_off() -> None:
+    with Scripted(lambda _: Reply(body=b" " * (17 * 2**20))) as server:
+        assert fails(server).reason == "TooLarge"
+
+
+# Redirects, downloads
+
+
+def test_a_redirect_at_home_is_followed_and_one_elsewhere_is_not() -> None:
+    with Scripted(lambda _: Reply(body=FOUND)) as elsewhere, Scripted() as server:
+        server.rule = at_first(1, Reply(301, {}, {"Location": "/repositories/1/runs/5"}), Reply(), RUN)
+        usual = server.rule
+        server.rule = lambda one: Reply(body=FOUND) if one.path == "/repositories/1/runs/5" else usual(one)
+        assert with_token(server.url).workflow_run(5).id == 5
+        server.rule = lambda _: Reply(302, {}, {"Location": f"{elsewhere.url}{RUN}"})
+        assert fails(server).reason == "Moved"
+        server.rule = lambda _: Reply(302, {}, {"Location": RUN})
+        assert fails(server).reason == "Moved"
+        server.rule = lambda one: (
+            Reply(307, {}, {"Location": "/elsewhere"}) if one.method == "PATCH" else Reply(body=PULL)
+        )
+        assert fails(server, lambda forge: forge.close(3)).reason == "Moved"
+        assert not elsewhere.requests
+
+
+def artifacts(size: int, to: str) -> Rule:
+    """An artifact of that size, whose bytes are elsewhere."""
+
+    def rule(request: Request) -> Reply | None:
+        if request.path.startswith(f"{RUN}/artifacts"):
+            one = {"id": 8, "name": "edgetrain-report", "size_in_bytes": size, "expired": False}
+            return Reply(body={"total_count": 1, "artifacts": [one, {**one, "id": 9, "expired": True}]})
+        if request.path == f"{REPO}/actions/artifacts/8/zip":
+            return Reply(302, {}, {"Location": to})
+        return None
+
+    return rule
+
+
+def report(forge: Any) -> bytes:
+    """What is asked for."""
+    found: bytes = forge.artifact(5, "edgetrain-report", 100)
+    return found
+
+
+def test_a_download_elsewhere_sees_no_credential() -> None:
+    with Scripted(lambda _: Reply(body=b"PK..")) as elsewhere, Scripted() as server:
+        server.rule = artifacts(4, f"{elsewhere.url}/signed?sig=secret")
+        assert report(with_token(server.url)) == b"PK.."
+        (request,) = elsewhere.requests
+    assert request.path == "/signed?sig=secret"
+    assert USER_TOKEN not in repr(request)
+    assert "authorization" not in request.headers
+
+
+def test_a_download_is_bounded_whatever_was_said_of_its_size() -> None:
+    with Scripted(lambda _: Reply(body=b"x" * 101)) as elsewhere, Scripted() as server:
+        server.rule = artifacts(4, f"{elsewhere.url}/signed")
+        assert fails(server, report).reason == "TooLarge"
+        server.rule = artifacts(101, f"{elsewhere.url}/signed")
+        assert fails(server, report).reason == "TooLarge"
+        assert len(elsewhere.requests) == 1
+
+
+def test_a_download_by_plain_http_or_in_circles_is_refused() -> None:
+    with Scripted() as server:
+        server.rule = artifacts(4, "http://storage.example/signed?sig=hidden-signature")
+        error = fails(server, report)
+        assert error.reason == "PlainHttp"
+        assert "hidden-signature" not in str(error)
+        server.rule = lambda one: artifacts(4, "/around")(one) or Reply(302, {}, {"Location": "/around"})
+        assert fails(server, report).reason == "Moved"
+
+
+def test_a_broken_download_begins_again() -> None:
+    at = at_first(1, Reply(body=b"PK..", cut=2), Reply(body=b"PK.."), "/signed")
+    with Scripted(at) as elsewhere, Scripted() as server:
+        server.rule = artifacts(4, f"{elsewhere.url}/signed")
+        assert report(with_token(server.url)) == b"PK.."
+
+
+# The way there
+
+
+def test_the_proxy_is_used_but_for_who_needs_none(tmp_path: Path) -> None:
+    with Scripted(lambda _: Reply(body=FOUND)) as proxy, Scripted(lambda _: Reply(body=FOUND)) as server:
+        by = Outbound(proxy=proxy.url)
+        with_token(server.url, outbound=by).workflow_run(5)
+        assert [one.path for one in proxy.requests] == [f"{server.url}{RUN}"]
+        with_token(server.url, outbound=Outbound(proxy.url, ("127.0.0.0/8",))).workflow_run(5)
+        assert len(server.requests) == len(proxy.requests) == 1
+        pauses = Pauses()
+        with pytest.raises(Transient) as caught:
+            forge = with_token(
+                "https://api.hosp.example", outbound=Outbound(f"http://user:pass-word@{proxy.url[7:]}")
+            )
+            proxy.rule = lambda _: Reply(403)
+            forge.client.sleep = pauses
+            forge.workflow_run(5)
+    assert caught.value.reason == "ProxyFailed"
+    assert "pass-word" not in str(caught.value)
+    assert proxy.requests[-1].method == "CONNECT"
+
+
+def test_only_trusted_certificates_are_taken(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    right, wrong = authority.issue("127.0.0.1"), authority.issue("other.example", name="wrong")
+    by = Outbound(ca_bundle=str(authority.bundle))
+    with Scripted(lambda _: Reply(body=FOUND), right) as server:
+        assert with_token(server.url, outbound=by).workflow_run(5).id == 5
+        assert fails(server).reason == "TlsUntrusted"
+        assert len(server.requests) == 1
+    with Scripted(lambda _: Reply(body=FOUND), wrong) as server, pytest.raises(Rejected) as caught:
+        with_token(server.url, outbound=by).workflow_run(5)
+    assert caught.value.reason == "TlsHostname"
+    with pytest.raises(NotFound) as missing:
+        with_token("https://api.example", outbound=Outbound(ca_bundle=f"{tmp_path}/none.pem"))
+    assert missing.value.reason == "CaBundleMissing"
+
+
+def test_nothing_listens_or_speaks_tls() -> None:
+    with Scripted() as gone:
+        pass
+    with pytest.raises(Transient) as caught:
+        with_token(gone.url).workflow_run(5)
+    assert caught.value.reason == "NotReached"
+    with Scripted() as server, pytest.raises(Rejected) as rejected:
+        with_token(server.url.replace("http:", "https:")).workflow_run(5)
+    assert rejected.value.reason == "NoTls"
+
+
+def test_the_environment_and_a_netrc_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("default login someone password else\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    cookie = {"Set-Cookie": "session=1; Path=/"}
+    with Scripted(lambda _: Reply(body=FOUND, headers=cookie)) as server:
+        forge = with_token(server.url)
+        forge.workflow_run(5)
+        forge.workflow_run(5)
+    assert {one.headers["authorization"] for one in server.requests} == {f"Bearer {USER_TOKEN}"}
+    assert not any("cookie" in one.headers for one in server.requests)
+
+
+def test_no_log_holds_a_token_or_a_signed_address(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Scripted(lambda _: Reply(body=b"PK..")) as elsewhere, Scripted() as server:
+        server.rule = artifacts(4, f"{elsewhere.url}/signed?sig=hidden-signature")
+        report(with_token(server.url))
+    assert USER_TOKEN not in caplog.text
+    assert "hidden-signature" not in caplog.text
+
+
+def test_names_cannot_leave_their_place_in_an_address() -> None:
+    with Scripted() as server:
+        forge = with_token(server.url)
+        for call in (lambda: forge.checks("../../../user?x="), lambda: forge.artifact(5, "a&name=b#", 10)):
+            with pytest.raises(NotFound):
+                call()
+    first, second = (one.path for one in server.requests)
+    assert first.startswith(f"{REPO}/commits/..%2F..%2F..%2Fuser%3Fx%3D/check-runs?")
+    assert "name=a%26name%3Db%23" in second
