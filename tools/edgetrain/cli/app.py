@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class LazyVerbs(LazyGroup):
 
 def _format_in(args: Sequence[str]) -> str:
     """The format that the arguments ask for, known before they are parsed, so that a wrong one is told in it."""
-    for argument, following in zip(args, [*args[1:], ""], strict=True):
+    for argument, following in zip_longest(args, args[1:], fillvalue=""):
         name, equals, value = argument.partition("=")
         if name == "--format" and (value if equals else following) in FORMATS:
             return value if equals else following

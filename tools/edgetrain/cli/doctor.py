@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.names import targets
 from edgetrain.cli.session import Session, format_option, pass_session
 
 
 @click.command()
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=targets)
 @click.option("--site", metavar="NAME", help="The site; needed if there are several and no target is given.")
 @click.option(
     "--live",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from edgetrain.cli.names import models as completed_models
+from edgetrain.cli.names import versions, versions_or_runs
 from edgetrain.cli.session import Session, format_option, pass_session
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=completed_models)
 @format_option("text", "json")
 @pass_session
 def models(session: Session, model: str | None) -> None:
@@ -21,7 +23,7 @@ def models(session: Session, model: str | None) -> None:
 
 
 @click.command()
-@click.argument("version", metavar="MODEL@N")
+@click.argument("version", metavar="MODEL@N", shell_complete=versions)
 @format_option("text", "markdown", "json")
 @pass_session
 def audit(session: Session, version: str) -> None:
@@ -38,7 +40,7 @@ def audit(session: Session, version: str) -> None:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completed_models)
 @format_option("text", "json")
 @pass_session
 def log(session: Session, model: str) -> None:
@@ -51,8 +53,8 @@ def log(session: Session, model: str) -> None:
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=versions_or_runs)
+@click.argument("b", metavar="B", shell_complete=versions_or_runs)
 @format_option("text", "markdown", "json")
 @pass_session
 def compare(session: Session, a: str, b: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgetrain.cli.manifests import look_into, spec
+from edgetrain.cli.names import experiments
 from edgetrain.cli.session import Session, format_option, pass_session
 from edgetrain.core.errors import UsageError
 from edgetrain.core.problem import did_you_mean
@@ -14,7 +15,7 @@ DEFAULT_PYTHON = "3.11"
 
 
 @click.command()
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=experiments)
 @click.option("--upgrade", is_flag=True, help="Take the newest versions, instead of keeping those pinned.")
 @format_option("text", "json")
 @pass_session

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from edgetrain.cli.names import kinds
 from edgetrain.cli.session import Session, format_option, pass_session
 from edgetrain.core.kinds import KINDS
 
 
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=kinds)
 @format_option("text", "json")
 @pass_session
 def schema(session: Session, kind: str | None) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from edgetrain.cli.failure import EXIT_PROBLEMS
+from edgetrain.cli.names import models_or_versions
 from edgetrain.cli.session import Session, format_option, pass_session
 
 
 @click.command()
-@click.argument("what", metavar="[MODEL[@N]]", required=False)
+@click.argument("what", metavar="[MODEL[@N]]", required=False, shell_complete=models_or_versions)
 @click.option(
     "--deep", is_flag=True, help="Also ask workspace, registries and artifact store, on the site's runner."
 )
