@@ -8,6 +8,7 @@ from edgetrain.cli.lazy import LazyGroup, Verb
 
 VERBS: dict[str, Verb] = {
     "check": Verb("edgetrain.cli.github_check:check", "Check a pull request, reading its files as data."),
+    "comment": Verb("edgetrain.cli.github_comment:comment", "Write a check's report as the comment."),
     "due": Verb("edgetrain.cli.github_due:due", "Say which lanes of apply have work."),
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgetrain import __version__
@@ -14,14 +15,14 @@ from edgetrain.core.digest import digest_of
 from edgetrain.core.egress import to_json
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Configuration, Experiment, kind_at
-from edgetrain.core.plan import Change, Difference, Operation, Plan
+from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.problem import Problem, Severity, shown
 from edgetrain.core.record import API_VERSION
 from edgetrain.reconcile.judge import CONFIGURATION, manifest_of
 from edgetrain.reconcile.pull_request_merge import Merge
-from edgetrain.reconcile.pull_request_runs import experiments_told
+from edgetrain.reconcile.pull_request_runs import difference_json, experiments_told
 from edgetrain.reconcile.state import State
-from edgetrain.render.words import azure_lines, condition, sends, summary, trial, value
+from edgetrain.render.words import azure_lines, condition, sends, summary, trial
 from edgetrain.render.words import differences as told_differences
 from edgetrain.repo import reader
 from edgetrain.repo.git import Git
@@ -43,6 +44,9 @@ MOST = {
 }
 MOST_OF_ONE = 50
 MOST_TEXT = 2000
+MOST_ITEMS = 1000
+FEW_ITEMS = 5
+MOST_BYTES = 3 * 2**20
 
 # What the environment on the forge guards.
 GUARDED = frozenset({Operation.RELEASE, Operation.REGISTER, Operation.PUSH, Operation.MOVE, Operation.WITHDRAW})
@@ -76,16 +80,17 @@ def report_of(facts: Facts) -> dict[str, Any]:
     merge, state, plan = facts.merge, facts.state, facts.plan
     touched = {path for _, path in facts.changed}
     desired = state.loaded.desired
+    mine, due = _parted(plan, facts.due) if plan else ([], [])
     lists: dict[str, list[Any]] = {
         "conflicts": list(merge.conflicts or ()),
         "problems": [{**_problem(found), "touched": found.path in touched} for found in _worst(facts.problems)],
         "attention": [_attention(one) for one in facts.attention],
-        "changes": sorted(_changes(plan, facts.due), key=lambda one: one["due"]) if plan else [],
+        "changes": [_change(one, False) for one in mine] + [_change(one, True) for one in due],
         "waiting": [{"object": name, "reason": why} for name, why in plan.waiting] if plan else [],
-        "experiments": list(experiments_told(state, plan)) if plan else [],
-        "azure": list(_azure(plan)) if plan else [],
-        "images": list(_images(state.desired, plan)) if plan else [],
-        "waivers": list(_waivers(desired, facts)) if desired else [],
+        "experiments": list(experiments_told(state, mine)),
+        "azure": list(_azure(plan, mine)) if plan else [],
+        "images": list(_images(state.desired, mine)) if plan else [],
+        "waivers": list(_waivers(desired, facts, mine)) if desired else [],
         "codeowners": list(_codeowners(state.git, merge, touched)),
         "owners": list(_owners(state.git, merge, touched)),
     }
@@ -101,22 +106,25 @@ def report_of(facts: Facts) -> dict[str, Any]:
         "commit": merge.commit,
         "merge": merge.state,
         "changed": {name: sum(how == letter for how, _ in facts.changed) for name, letter in _STATUSES.items()},
-        "plan": {"digest": plan.digest, "summary": summary(plan)} if plan else None,
+        "plan": _sums(plan, mine, due) if plan else None,
         **kept,
-        "environment": _environment(state.git, merge) if plan and _releases(plan) else None,
+        "environment": _environment(state.git, merge) if _releases(mine) else None,
         "notes": [note for note in (merge.note, _shallow(state.git)) if note],
         "leftOut": {name: count for name, count in sorted(left.items()) if count > 0},
     }
-    bounded: dict[str, Any] = _bounded(told)
+    bounded: dict[str, Any] = _bounded(told, MOST_ITEMS)
+    if len(json.dumps(bounded)) > MOST_BYTES:
+        told["notes"].append("there is more to tell than a report can hold: its lists are cut short")
+        bounded = _bounded(told, FEW_ITEMS)
     return bounded
 
 
-def _bounded(told: Any) -> Any:
+def _bounded(told: Any, most: int) -> Any:
     """Texts without control characters and not too long, lists not too long."""
     if isinstance(told, dict):
-        return {shown(key, 200): _bounded(item) for key, item in told.items()}
+        return {shown(key, 200): _bounded(item, most) for key, item in told.items()}
     if isinstance(told, list):
-        return [_bounded(item) for item in told[: max(MOST.values())]]
+        return [_bounded(item, most) for item in told[:most]]
     return shown(told, MOST_TEXT) if isinstance(told, str) else told
 
 
@@ -134,21 +142,23 @@ def _attention(one: Attention) -> dict[str, Any]:
         "reason": one.reason,
         "paths": list(one.paths[:MOST_OF_ONE]),
         "count": len(one.paths),
-        "differences": [_difference(found) for found in one.differences[:MOST_OF_ONE]],
+        "differences": [difference_json(found) for found in one.differences[:MOST_OF_ONE]],
     }
 
 
-def _difference(found: Difference) -> dict[str, str]:
-    return {"path": shown(found.path), "actual": value(found.actual), "desired": value(found.desired)}
+def _parted(plan: Plan, due: frozenset[str]) -> tuple[list[Change], list[Change]]:
+    """What is new by the merge, and what would be made without it too, as would what it follows from."""
+    new = {change.id for change in plan.changes if effect_key(change) not in due}
+    mine = [change for change in plan.changes if new & {change.id, *change.after}]
+    return mine, [change for change in plan.changes if change not in mine]
 
 
-def _changes(plan: Plan, due: frozenset[str]) -> list[dict[str, Any]]:
-    """Every change; `due` if it would be made without the merge too, and so would what it follows from."""
-    mine = {change.id for change in plan.changes if effect_key(change) not in due}
-    return [{**_change(change), "due": not mine & {change.id, *change.after}} for change in plan.changes]
+def _sums(plan: Plan, mine: Sequence[Change], due: Sequence[Change]) -> dict[str, str]:
+    new, old = (summary(replace(plan, changes=tuple(changes))) for changes in (mine, due))
+    return {"digest": plan.digest, "summary": new, "due": old if due else ""}
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change, due: bool) -> dict[str, Any]:
     """A change in the words of a plan."""
     found = told_differences(change)
     return {
@@ -162,19 +172,21 @@ def _change(change: Change) -> dict[str, Any]:
         "trial": trial(change),
         "sends": sends(change),
         "condition": condition(change) if change.conditional else "",
+        "due": due,
     }
 
 
-def _azure(plan: Plan) -> Iterator[dict[str, Any]]:
+def _azure(plan: Plan, mine: Iterable[Change]) -> Iterator[dict[str, Any]]:
+    names = {change.subject.get("experiment") for change in mine}
     for each in plan.egress:
-        if "azure" in each:
+        if "azure" in each and each["experiment"] in names:
             yield {"experiment": each["experiment"], "lines": azure_lines(each["azure"])[:MOST_OF_ONE]}
 
 
-def _images(desired: Desired, plan: Plan) -> Iterator[dict[str, Any]]:
+def _images(desired: Desired, mine: Iterable[Change]) -> Iterator[dict[str, Any]]:
     """What a released version brings out of the site: its artifacts, in an image and in the workspace."""
     workspace = desired.configuration.workspace["type"]
-    pushed = [change for change in plan.changes if change.operation is Operation.PUSH]
+    pushed = [change for change in mine if change.operation is Operation.PUSH]
     for change in pushed:
         model, number = change.subject["model"], change.subject["version"]
         image = desired.models[model].image
@@ -191,10 +203,10 @@ def _images(desired: Desired, plan: Plan) -> Iterator[dict[str, Any]]:
         }
 
 
-def _waivers(desired: Desired, facts: Facts) -> Iterator[dict[str, Any]]:
+def _waivers(desired: Desired, facts: Facts, mine: Iterable[Change]) -> Iterator[dict[str, Any]]:
     """Of the experiments that are to train or whose manifest changed: every waiver, and whether it is new."""
     touched = {path for _, path in facts.changed}
-    trained = {change.subject.get("experiment") for change in facts.plan.changes} if facts.plan else set()
+    trained = {change.subject.get("experiment") for change in mine}
     for name, experiment in sorted(desired.experiments.items()):
         if experiment.waivers and (name in trained or experiment.document.path in touched):
             before = _waived(facts.state.git, facts.merge.base, experiment)
@@ -252,8 +264,8 @@ def _manifest_of(path: str) -> str | None:
     return path if kind_at(path) else None
 
 
-def _releases(plan: Plan) -> bool:
-    return any(change.operation in GUARDED for change in plan.changes)
+def _releases(mine: Iterable[Change]) -> bool:
+    return any(change.operation in GUARDED for change in mine)
 
 
 def _environment(git: Git, merge: Merge) -> str | None:

@@ -13,11 +13,13 @@ from edgetrain.core.egress import code_json
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.experiment import DataInput
-from edgetrain.core.plan import Change, Difference, Operation, Plan
+from edgetrain.core.plan import Change, Difference, Operation
 from edgetrain.core.planner.refusals import requires_enforced
 from edgetrain.core.planner.runs import differences_of
+from edgetrain.core.problem import shown
 from edgetrain.core.record import Outcome, Recorded, RunRecord
 from edgetrain.reconcile.state import State
+from edgetrain.render.words import value
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since
 from edgetrain.repo.load import MAX_LOCK_BYTES
@@ -29,14 +31,14 @@ ENDED = frozenset({Outcome.CANDIDATE, Outcome.NOT_BETTER, Outcome.REJECTED})
 _PACKAGE = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
-def experiments_told(state: State, plan: Plan) -> Iterator[dict[str, Any]]:
+def experiments_told(state: State, changes: Iterable[Change]) -> Iterator[dict[str, Any]]:
     """Of each experiment with runs to start: all that a reviewer asks, by the experiment's name."""
     starting: dict[str, list[Change]] = {}
-    for change in plan.changes:
+    for change in changes:
         if change.operation is Operation.TRAIN:
             starting.setdefault(str(change.subject["experiment"]), []).append(change)
-    for name, changes in sorted(starting.items()):
-        yield _told(state, state.desired.experiments[name], changes)
+    for name, runs in sorted(starting.items()):
+        yield _told(state, state.desired.experiments[name], runs)
 
 
 def _told(state: State, experiment: Experiment, changes: Sequence[Change]) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def _told(state: State, experiment: Experiment, changes: Sequence[Change]) -> di
             "changes": _code_changes(state, experiment, last) if last else None,
         },
         "last": {"run": last.run_id, "outcome": recorded.outcome(last).value} if last else None,
-        "differences": [vars(found) for found in differences(wanted, last)] if last else [],
-        "packages": [vars(found) for found in _packages(state, experiment, last)] if last else [],
+        "differences": [difference_json(found) for found in differences(wanted, last)] if last else [],
+        "packages": [difference_json(found) for found in _packages(state, experiment, last)] if last else [],
         "inputs": [_input(recorded, source, wanted, last) for _, source in sorted(experiment.data.items())],
         "outputs": [
             {
@@ -72,6 +74,11 @@ def _told(state: State, experiment: Experiment, changes: Sequence[Change]) -> di
         "targets": [_target(desired, recorded, experiment, one) for one in desired.targets_for(experiment)],
         "seconds": usual_seconds(recorded, runs),
     }
+
+
+def difference_json(found: Difference) -> dict[str, str]:
+    """A difference as people read it."""
+    return {"path": shown(found.path), "actual": value(found.actual), "desired": value(found.desired)}
 
 
 def newest(runs: Iterable[RunRecord]) -> RunRecord | None:

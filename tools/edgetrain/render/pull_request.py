@@ -1,0 +1,221 @@
+"""The comment on a pull request, from its report, which is taken for hostile: nothing in it can break out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from edgetrain.core.digest import short
+from edgetrain.core.plan import Effect
+from edgetrain.render.attention_words import attention_line
+from edgetrain.render.comment_parts import Block, fold, folded, listed, packed, row, table, table_head
+from edgetrain.render.markdown import MARKS, code, prose
+from edgetrain.render.pull_request_runs import differs, duration, leaving, levels, reading
+from edgetrain.render.words import plural, why
+
+Report = Mapping[str, Any]
+
+MOST_LISTED = 10
+_STATES = {
+    "conflict": "this pull request conflicts with its base branch",
+    "unmerged": "read without its base branch",
+}
+
+
+def comment_parts(report: Report, *, own_workflows: bool = False) -> list[str]:
+    """The comment, in as many parts as it needs. `report` has passed its schema; `own_workflows` says that the
+    pull request changes the workflows which made it."""
+    blocks = [
+        *_doubtful(own_workflows),
+        *_attention(report),
+        *_conflict(report),
+        *_problems(report),
+        *_changes(report),
+        *reading(report),
+        *leaving(report),
+        *levels(report),
+        *_waivers(report),
+        *differs(report),
+        *duration(report),
+        *_needs(report),
+        *_notes(report),
+    ]
+    local = f"`edgetrain -C ../pull-{report['number']} plan`"
+    rest = f"**There is more, left out here for its length.** {local} shows it, as below."
+    return packed(f"### edgetrain: {_sum(report)}", blocks, _footer(report), rest)
+
+
+def _sum(report: Report) -> str:
+    """The heading's words."""
+    stopping = _stopping(report)
+    if report["merge"] == "conflict":
+        return _STATES["conflict"]
+    if stopping:
+        return f"{plural(stopping, 'problem')} to mend before this can be merged"
+    plan = report["plan"]
+    if plan is None:
+        return "no plan could be made"
+    return prose(plan["summary"])
+
+
+def _stopping(report: Report) -> int:
+    shown = [found["severity"] for found in report["problems"]].count("problem")
+    # Those that stop come first: what was left out is of that sort only if all that is told is.
+    more = report["leftOut"].get("problems", 0) if shown == len(report["problems"]) else 0
+    return shown + int(more)
+
+
+def _doubtful(own_workflows: bool) -> Iterator[Block]:
+    if own_workflows:
+        yield Block(
+            "> [!CAUTION]\n"
+            "> **Do not rely on what follows.** This pull request changes the workflows that made this report, so "
+            "it may say anything.\n> Read the files that it changes, and make the report yourself, as below."
+        )
+
+
+def _attention(report: Report) -> Iterator[Block]:
+    lines = [attention_line(one) for one in report["attention"]]
+    if lines:
+        yield Block(
+            "> [!WARNING]\n> **Look closely before you approve:** this changes what guards the site.\n>",
+            tuple(f"> - {line}" for line in lines),
+        )
+
+
+def _conflict(report: Report) -> Iterator[Block]:
+    if report["merge"] != "conflict":
+        return
+    paths = report["conflicts"]
+    which = listed(paths) if paths else "which files can't be told here"
+    yield Block(
+        f"> [!IMPORTANT]\n> There is no merge commit: {which}.\n> What follows is read from the head alone."
+    )
+
+
+def _problems(report: Report) -> Iterator[Block]:
+    rows = [_problem(found) for found in report["problems"]]
+    rows += _left_out(report, "problems", 4)
+    yield from table("#### Problems", ("where", "code", "what", "fix"), rows, "more problems")
+
+
+def _problem(found: Mapping[str, Any]) -> str:
+    kind = " (warning)" if found["severity"] == "warning" else ""
+    place = code(f"{found['path']}:{found['line']}")
+    untouched = "" if found["touched"] or found["path"] == "." else "<br>not of this pull request"
+    return row(place + untouched, f"{prose(found['code'])}{kind}", prose(found["what"]), prose(found["fix"]))
+
+
+def _changes(report: Report) -> Iterator[Block]:
+    plan = report["plan"]
+    if plan is None:
+        if report["problems"]:
+            yield Block("What the merge would do can be told once the problems are mended.", title=_DOES)
+        return
+    mine = [one for one in report["changes"] if not one["due"]]
+    due = [one for one in report["changes"] if one["due"]]
+    rows = [_change(one) for one in mine if not one["condition"]]
+    rows += _left_out(report, "changes", 4) if not due else []
+    if not rows:
+        yield Block("Nothing beyond what the base branch asks for already.", title=_DOES)
+    yield from table(_DOES, _CHANGE, rows, "more changes")
+    then = [f"- {prose(one['condition'])}" for one in mine if one["condition"]]
+    yield from folded("**And then**", then, "more that may follow") if then else ()
+    waits = [f"- {code(one['object'])} {prose(why(one['reason']))}" for one in report["waiting"]]
+    yield from folded("**Waiting** (no change)", waits, "more that waits") if waits else ()
+    if due:
+        rows = [_change(one) for one in due] + _left_out(report, "changes", 4)
+        yield fold(f"Due without this merge too: {prose(plan['due'])}", rows, table_head(_CHANGE))
+
+
+_DOES = "#### What the merge will do"
+_CHANGE = ("", "change", "why", "what differs")
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    fields = [
+        f"{code(found['path'])}: {code(found['actual'])} → {code(found['desired'])}"
+        for found in one["differences"][:MOST_LISTED]
+    ]
+    if len(one["differences"]) > MOST_LISTED:
+        fields.append(f"and {len(one['differences']) - MOST_LISTED} more")
+    if one["trial"]:
+        fields.insert(0, f"trial {code(one['trial'])}")
+    if one["sends"]:
+        fields.append(f"**{prose(one['sends'])}**")
+    if one["condition"]:
+        fields.append(prose(one["condition"]))
+    mark = MARKS[Effect(one["effect"])]
+    return row(mark, f"{one['operation']} {code(one['id'])}", prose(why(one["reason"])), "<br>".join(fields))
+
+
+def _waivers(report: Report) -> Iterator[Block]:
+    rows = [
+        row(
+            "**new**" if one["new"] else "",
+            code(one["experiment"]),
+            f"**{code(one['code'])}**" + (f" in {code(one['path'])}" if one["path"] else ""),
+            f"**{prose(one['reason'])}**" if one["new"] else prose(one["reason"]),
+            prose(one["owner"]),
+            prose(one["expires"]),
+        )
+        for one in sorted(report["waivers"], key=lambda one: not one["new"])
+    ]
+    rows += _left_out(report, "waivers", 6)
+    head = ("", "experiment", "rule", "reason", "who answers", "until")
+    new = sum(one["new"] for one in report["waivers"])
+    title = "#### Waivers of what may leave" + (f": {new} new, for a reviewer's eye" if new else "")
+    yield from table(title, head, rows, "more waivers")
+
+
+def _needs(report: Report) -> Iterator[Block]:
+    """What stands between this and the merge, as far as the files tell."""
+    lines = [
+        f"- code owners of {_files(one)}: {_people(one['owners'])}" for one in report["codeowners"] if one["owners"]
+    ]
+    free = [one for one in report["codeowners"] if not one["owners"]]
+    lines += [f"- no code owner has {_files(one)}" for one in free]
+    if not report["codeowners"]:
+        lines.append("- no CODEOWNERS on the base branch: any reviewer's approval")
+    lines += [f"- owners by {code(one['path'])}: {_people(one['owners'])}" for one in report["owners"]]
+    if report["environment"]:
+        environment = code(report["environment"])
+        lines.append(f"- after the merge, for releases and channels: a reviewer of the environment {environment}")
+    lines.append(f"- an approval counts if it is of {code(report['head'][:12])}, and not the proposer's own")
+    yield from folded("#### What the merge needs", lines, "more")
+
+
+def _notes(report: Report) -> Iterator[Block]:
+    notes = [f"- {prose(note)}" for note in report["notes"]]
+    if report["merge"] == "unmerged":
+        notes.insert(0, "- there is no merge commit: what is told is of the pull request's head")
+    if notes:
+        yield Block("", tuple(notes), title="#### What can't be told")
+
+
+def _footer(report: Report) -> str:
+    number = report["number"]
+    of = f"For {code(report['head'][:12])} on {code(report['base'][:12])}"
+    if report["merge"] == "merged":
+        of += f", merged as {code(report['commit'][:12])}"
+    plan = f"; plan {code('sha256:' + short(report['plan']['digest']))}" if report["plan"] else ""
+    which = "merge" if report["merge"] == "merged" else "head"
+    return (
+        f"<sub>{of}{plan}; edgetrain {code(report['edgetrain'])}. The same on your machine: "
+        f"<code>git fetch origin pull/{number}/{which}</code>, "
+        f"<code>git worktree add --detach ../pull-{number} FETCH_HEAD</code>, "
+        f"<code>edgetrain -C ../pull-{number} plan</code></sub>"
+    )
+
+
+def _left_out(report: Report, name: str, columns: int) -> list[str]:
+    count = report["leftOut"].get(name, 0)
+    return [row(f"and {count} more", *[""] * (columns - 1))] if count else []
+
+
+def _files(one: Mapping[str, Any]) -> str:
+    return listed(one["paths"], one["count"])
+
+
+def _people(names: Iterable[str]) -> str:
+    return ", ".join(prose(name) for name in names)
