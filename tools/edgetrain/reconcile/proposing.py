@@ -108,7 +108,7 @@ def ask_for_review(context: Context, run: RunRecord, number: int) -> PullRequest
 
 def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
     """What the pull request says of the candidate, beside the version in production (or the gates' channel)."""
-    state = context.state
+    state, forge = context.state, context.site.configuration.forge
     model = state.desired.models[run.model]
     asked = [gate.reference for gate in model.gates if gate.reference]
     channel = PRODUCTION if PRODUCTION in model.channels or not asked else asked[0]
@@ -131,6 +131,7 @@ def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
         purpose=str(model.card.get("intendedPurpose", "")),
         risk=str(model.card.get("riskClass", "")),
         repository=model.image.repository,
+        environment=forge.environment if forge else "",
         supersedes=before.run_id if before else "",
     )
 

@@ -42,6 +42,7 @@ class Candidate:
     purpose: str = ""
     risk: str = ""
     repository: str = ""
+    environment: str = ""
     supersedes: str = ""
 
     @property
@@ -67,8 +68,7 @@ def _written(found: Candidate, most: int) -> str:
 
 
 def _head(found: Candidate) -> Iterator[str]:
-    yield f"Run {code(found.run)} passed the gates of model {code(found.model)}: its candidate for version "
-    yield f"{found.version}."
+    yield f"Run {code(found.run)} is the candidate for version {found.version} of model {code(found.model)}."
     if found.supersedes:
         yield f"It takes the place of {code(found.supersedes)}, which was proposed here before."
     if found.purpose or found.risk:
@@ -170,8 +170,8 @@ def _origin(found: Candidate, most: int) -> Iterator[str]:
 def _left(found: Candidate, most: int) -> Iterator[str]:
     left = found.data["egress"]
     yield from ("", "### What left the site", "")
-    yield f"- egress level **{prose(str(left['level']))}**" + (
-        "" if left["level"] == "enforced" else ": the script was not kept from the network"
+    yield f"- egress level {code(str(left['level']))}" + (
+        "" if left["level"] == "enforced" else ": **the script was not kept from the network**"
     )
     yield f"- {plural(int(left['files']), 'file')}, {human_bytes(int(left['bytes']))}, and the metrics above"
     yield f"- logs {'stayed at the site' if left['logs'] == 'site' else 'left once the content check had passed'}"
@@ -189,7 +189,7 @@ def _left(found: Candidate, most: int) -> Iterator[str]:
     waivers = left["waivers"]
     yield f"- waivers: {len(waivers) or 'none'}"
     for waiver in waivers[:most]:
-        yield f"  - **{prose(waiver_line(waiver))}**"
+        yield f"  - **waived** {prose(waiver_line(waiver))}"
 
 
 def _finding(one: Mapping[str, Any]) -> str:
@@ -205,7 +205,8 @@ def _verifying(found: Candidate) -> Iterator[str]:
 
 def _merging(found: Candidate) -> Iterator[str]:
     yield from ("", "### What merging does", "")
-    yield f"1. The version is registered as {code(found.id)} in the workspace."
+    waits = f", once the reviewers of environment {code(found.environment)} agree," if found.environment else ""
+    yield f"1. The version{waits} is registered as {code(found.id)} in the workspace."
     where = f" to {code(found.repository)}" if found.repository else ""
     tag = code(str(found.version))
     yield f"2. Its image is assembled and pushed{where}, tagged {tag} and with the merge commit."

@@ -76,25 +76,29 @@ def _model(found: ModelScores) -> Iterator[str]:
 def _chart(found: ModelScores, metric: str) -> Iterator[str]:
     """Bars of the metric, a version beside the other, the newest candidate last; nothing if there is nothing to
     compare."""
-    bars = [(row.label, row.metrics.get(metric)) for row in found.versions if row.charted]
+    bars = [(row.label.rpartition("@")[2], row.metrics.get(metric)) for row in found.versions if row.charted]
     bars += [("candidate", row.metrics.get(metric)) for row in found.runs if row.charted]
-    shown = [(label, _decimal(value)) for label, value in bars[-MOST_ROWS:] if value is not None]
-    drawn = [(label, text) for label, text in shown if text is not None]
+    drawn = [(label, value) for label, value in bars[-MOST_ROWS:] if value is not None and _drawable(value)]
     if len(drawn) < 2:
         return
+    values = [value for _, value in drawn]
+    # The smallest bar is to be seen, too.
+    room = (max(values) - min(values)) / 5 or abs(values[0]) / 5 or 1.0
     labels = ", ".join(f'"{_plain(label)}"' for label, _ in drawn)
     yield from ("", "```mermaid", "xychart-beta")
     yield f'    title "{_plain(metric)} of {_plain(found.model)}"'
     yield f"    x-axis [{labels}]"
-    yield f'    y-axis "{_plain(metric)}"'
-    yield f"    bar [{', '.join(text for _, text in drawn)}]"
+    yield f'    y-axis "{_plain(metric)}" {_decimal(min(values) - room)} --> {_decimal(max(values) + room)}'
+    yield f"    bar [{', '.join(map(_decimal, values))}]"
     yield "```"
 
 
-def _decimal(value: float) -> str | None:
-    """The number without an exponent; None if it can't be drawn."""
-    if not math.isfinite(value) or abs(value) > LARGEST or 0 < abs(value) < SMALLEST:
-        return None
+def _drawable(value: float) -> bool:
+    return math.isfinite(value) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
+
+
+def _decimal(value: float) -> str:
+    """The number without an exponent."""
     text = f"{value:.9f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
