@@ -1,4 +1,4 @@
-"""`edgetrain run`, `runs`, `logs`, `cancel`, `retry`, `propose` and `gc`: everything about single runs."""
+"""`edgetrain run`, `runs`, `logs`, `cancel`, `retry` and `gc`: everything about single runs."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def cancel(session: Session, run_name: str, lost: bool) -> None:
     """
     from edgetrain.reconcile.runs import cancel as end
 
-    _answer(session, [("message", end(session.root, run_name, lost))])
+    answer(session, [("message", end(session.root, run_name, lost))])
 
 
 @click.command()
@@ -232,26 +232,11 @@ def retry(session: Session, run_name: str, reason: str) -> None:
     from edgetrain.reconcile.runs import retry as ask
 
     following = ask(session.root, run_name, reason)
-    _answer(session, [("message", f"the next apply starts {following}"), ("run", following)])
+    answer(session, [("message", f"the next apply starts {following}"), ("run", following)])
 
 
-@click.command()
-@click.argument("run_name", metavar="RUN")
-@format_option("text", "json")
-@pass_session
-def propose(session: Session, run_name: str) -> None:
-    """Propose a candidate run as the next model version.
-
-    Also one whose proposal was closed. RUN is a run's id, or its beginning.
-    """
-    from edgetrain.reconcile.runs import propose_again
-
-    version, branch = propose_again(session.root, run_name, lambda event: None)
-    message = f"{version} is proposed on {branch}; merge it to release it"
-    _answer(session, [("message", message), ("version", version), ("branch", branch)])
-
-
-def _answer(session: Session, rows: Sequence[tuple[str, str]]) -> None:
+def answer(session: Session, rows: Sequence[tuple[str, str]]) -> None:
+    """Show the first value as text, or all by name as JSON."""
     from edgetrain.render.runs import said
 
     session.show(said(rows) if session.format == "json" else f"{rows[0][1]}\n")

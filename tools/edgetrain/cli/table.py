@@ -17,7 +17,7 @@ VERBS: dict[str, Verb] = {
     "logs": Verb("edgetrain.cli.runs:logs", "Show what a run's script printed, at the site."),
     "cancel": Verb("edgetrain.cli.runs:cancel", "Stop a run that is under way."),
     "retry": Verb("edgetrain.cli.runs:retry", "Ask for another attempt of a run."),
-    "propose": Verb("edgetrain.cli.runs:propose", "Propose a run's model as the next version."),
+    "propose": Verb("edgetrain.cli.propose:propose", "Propose a run's model, or changed data."),
     "gc": Verb("edgetrain.cli.runs:gc", "Remove stored files that nothing names any more."),
     "models": Verb("edgetrain.cli.history:models", "List models, versions and channels."),
     "audit": Verb("edgetrain.cli.history:audit", "Tell the whole story of a model version."),
@@ -30,5 +30,6 @@ VERBS: dict[str, Verb] = {
     "emulator": Verb("edgetrain.cli.emulator:emulator", "Run a stand-in for Azure ML on this machine."),
     "github": Verb("edgetrain.cli.github:github", "Do one step of a workflow on GitHub."),
     "explain": Verb("edgetrain.cli.explain:explain", "Say what a problem code means and how to mend it."),
+    "completion": Verb("edgetrain.cli.completion:completion", "Print what a shell needs to complete names."),
     "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a kind of manifest."),
 }

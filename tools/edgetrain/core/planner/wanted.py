@@ -59,7 +59,7 @@ def wanted_runs(desired: Desired, recorded: Recorded, observed: Observation | No
 def _of_experiment(
     desired: Desired, experiment: Experiment, runs: Sequence[RunRecord], observed: Observation | None
 ) -> list[Wanted]:
-    inputs = {name: _digest(source, runs, observed) for name, source in experiment.data.items()}
+    inputs = {name: digest_meant(source, runs, observed) for name, source in experiment.data.items()}
     found = []
     for trial in trials(experiment.sweep) if experiment.sweep else [{}]:
         of = fields(
@@ -80,8 +80,9 @@ def _of_experiment(
     return found
 
 
-def _digest(source: DataInput, runs: Sequence[RunRecord], observed: Observation | None) -> str | None:
-    """`latest` is what the first run observed; before any run, what is observed now."""
+def digest_meant(source: DataInput, runs: Sequence[RunRecord], observed: Observation | None = None) -> str | None:
+    """The digest that the manifest stands for. `latest` is what the first of the experiment's runs observed; before
+    any run, what is observed now."""
     if source.digest != LATEST:
         return source.digest
     for run in runs:
