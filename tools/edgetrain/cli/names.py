@@ -51,6 +51,11 @@ def models_or_versions(context: click.Context, parameter: click.Parameter, incom
     return models(context, parameter, incomplete) + versions(context, parameter, incomplete)
 
 
+def runs_or_experiments(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What `propose` takes: experiments with --data, else a run."""
+    return (experiments if context.params.get("data") else runs)(context, parameter, incomplete)
+
+
 def kinds(_context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Kinds of manifests."""
     from edgetrain.core.kinds import KINDS

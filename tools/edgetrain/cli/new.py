@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from edgetrain.cli.manifests import look_into, spec
+from edgetrain.cli.names import models, targets
 from edgetrain.cli.session import CONFIGURATION, Session, format_option, pass_session
 from edgetrain.core.errors import UsageError
 from edgetrain.core.problem import did_you_mean
@@ -30,8 +31,15 @@ def _owner_option(command: F) -> F:
 
 @new.command()
 @click.argument("name")
-@click.option("--model", metavar="NAME", help="The model it makes versions of; else one of the same name.")
-@click.option("--compute", metavar="NAME", help="The compute target; else the first local one.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=models,
+    help="The model it makes versions of; else one of the same name.",
+)
+@click.option(
+    "--compute", metavar="NAME", shell_complete=targets, help="The compute target; else the first local one."
+)
 @click.option("--datastore", metavar="NAME", help="Train on data of this datastore, not on invented rows.")
 @click.option("--path", metavar="FOLDER", help="The data's folder in the datastore; else NAME/.")
 @_owner_option

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import click
 
 from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.names import runs_or_experiments
 from edgetrain.cli.runs import answer
 from edgetrain.cli.session import Session, format_option, pass_session
 from edgetrain.core.errors import UsageError
 
 
 @click.command()
-@click.argument("names", metavar="[RUN | --data [EXPERIMENT]...]", nargs=-1)
+@click.argument("names", metavar="[RUN | --data [EXPERIMENT]...]", nargs=-1, shell_complete=runs_or_experiments)
 @click.option("--data", is_flag=True, help="Propose the digests of data that changed at the site.")
-@click.option("--site", metavar="NAME", help="The site whose data is looked at; needed if there are several.")
+@click.option("--site", metavar="NAME", envvar="EDGETRAIN_SITE", help="The site whose data is looked at; needed if there are several.")
 @format_option("text", "markdown", "json")
 @pass_session
 @click.pass_context

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.names import experiments
+from edgetrain.cli.names import runs as recorded
 from edgetrain.cli.session import Session, format_option, pass_session
 from edgetrain.core.errors import UsageError
 from edgetrain.core.record import Outcome
@@ -43,7 +45,7 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=experiments)
 @click.option("--data", metavar="NAME=FOLDER", multiple=True, help="Read this folder or file instead.")
 @click.option("--set", "values", metavar="NAME=VALUE", multiple=True, help="Give a parameter another value.")
 @click.option("--timeout", metavar="TIME", help="Stop after this time, such as 10m; else as the experiment says.")
@@ -124,7 +126,7 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
 
 
 @click.command()
-@click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option("--experiment", metavar="NAME", shell_complete=experiments, help="Only runs of this experiment.")
 @click.option(
     "--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only with this outcome."
 )
@@ -181,7 +183,7 @@ def _show_runs(session: Session, found: Runs) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=recorded)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 @format_option("text", "json")
 @pass_session
@@ -205,7 +207,7 @@ def logs(session: Session, run_name: str, follow: bool) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=recorded)
 @click.option("--lost", is_flag=True, help="Give it up without asking its target, which is gone for good.")
 @format_option("text", "json")
 @pass_session
@@ -220,7 +222,7 @@ def cancel(session: Session, run_name: str, lost: bool) -> None:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=recorded)
 @click.option("--reason", required=True, metavar="TEXT", help="Why: it goes into the run's record.")
 @format_option("text", "json")
 @pass_session
@@ -247,7 +249,7 @@ def answer(session: Session, rows: Sequence[tuple[str, str]]) -> None:
 @click.option(
     "--keep-days", type=click.IntRange(min=0), default=90, show_default=True, help="Keep what is younger."
 )
-@click.option("--site", metavar="NAME", help="The site; needed if there are several.")
+@click.option("--site", metavar="NAME", envvar="EDGETRAIN_SITE", help="The site; needed if there are several.")
 @format_option("text", "json")
 @pass_session
 def gc(session: Session, delete: bool, keep_days: int, site: str | None) -> None:
