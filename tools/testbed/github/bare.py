@@ -86,6 +86,7 @@ class Bare:
         for name, value in (
             ("receive.hideRefs", "refs/pull"),
             ("receive.fsckObjects", "true"),
+            ("receive.denyDeleteCurrent", "ignore"),  # the hook says it in GitHub's words
             ("uploadpack.allowFilter", "true"),
             ("uploadpack.allowAnySHA1InWant", "true"),
             ("http.receivepack", "true"),
@@ -152,13 +153,15 @@ class Bare:
         try:
             if start is not None:
                 self.git("read-tree", start, env=index)
+            lines = []
             for path, content in files.items():
                 if content is None:
-                    self.git("update-index", "--force-remove", path, env=index)
+                    lines.append(f"0 {NOTHING}\t{path}\0")
                     continue
                 data = content.encode() if isinstance(content, str) else content
                 blob = self.git("hash-object", "-w", "--stdin", stdin=data).strip()
-                self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", env=index)
+                lines.append(f"100644 {blob}\t{path}\0")
+            self.git("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=index)
             return self.git("write-tree", env=index).strip()
         finally:
             Path(index["GIT_INDEX_FILE"]).unlink(missing_ok=True)

@@ -43,7 +43,7 @@ class Backend:
         if service not in ("git-upload-pack", "git-receive-pack"):
             return Actor(), PlainTextResponse("Please upgrade your git client.", 403)
         writes = service == "git-receive-pack"
-        actor, answer = self._admitted(request, f"{found[1]}/{found[2]}", writes)
+        actor, answer = await run_in_threadpool(self._admitted, request, f"{found[1]}/{found[2]}", writes)
         if isinstance(answer, Response):
             return actor, answer
         body = await _body(request)

@@ -143,6 +143,14 @@ class Description:
 
     def __init__(self, extract: Mapping[str, Any]) -> None:
         self._document = _json_schema(extract)
+        parts = set(_parts(self._document))
+        for name, schema in self._document["components"]["schemas"].items():
+            # GitHub sends a status with every error, and describes it with one of them.
+            if "error" not in name and f"github{LOCAL}schemas/{name}" not in parts:
+                _close(schema)
+        for item in self._document["paths"].values():
+            for call in item.values():
+                _close([one for status, one in call["responses"].items() if status.startswith("2")])
         resource = Resource.from_contents(self._document, default_specification=DRAFT202012)
         self._registry: Registry[Any] = Registry().with_resource("github", resource)
         self._routes = [
@@ -254,7 +262,9 @@ class Description:
 
 def _messages(errors: Iterator[Any]) -> Iterator[str]:
     for error in errors:
-        yield f"{error.json_path}: {error.message[:300]}"
+        # Of a fork that was deleted GitHub tells null, though its description does not say so.
+        if not (error.instance is None and list(error.path)[-2:] == ["head", "repo"]):
+            yield f"{error.json_path}: {error.message[:300]}"
 
 
 def _segment(part: str) -> str:
@@ -280,6 +290,32 @@ def _json_schema(value: Any) -> Any:
     if value.get("nullable") is True:
         return {"anyOf": [made, {"type": "null"}]}
     return made
+
+
+def _parts(value: Any) -> Iterator[str]:
+    """What is referred to as a part of an `allOf`."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, dict):
+        if isinstance(value.get("allOf"), list):
+            yield from (one["$ref"] for one in value["allOf"] if "$ref" in one)
+        for one in value.values():
+            yield from _parts(one)
+
+
+def _close(schema: Any) -> None:
+    """Let objects have no properties that are not described: a client must not come to lean on one. Parts of
+    `allOf` stay open, for each of them describes a part only."""
+    if isinstance(schema, list):
+        for one in schema:
+            _close(one)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict) and "allOf" not in schema:
+            schema.setdefault("additionalProperties", False)
+        for key, one in schema.items():
+            if key != "allOf":
+                _close(one)
 
 
 @cache

@@ -47,6 +47,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.RLock()
+        self._depth = 0
         self.news = threading.Condition(self.lock)
         self.web, self.api, self.blobs = "", "", ""  # addresses; the server sets them when it listens
         self._file, self._log = folder / "state.json", folder / "events.jsonl"
@@ -75,10 +76,13 @@ class Store:
     def changing(self) -> Iterator[None]:
         """Change the state; it is saved at the end, also where the change failed half-way."""
         with self.lock:
+            self._depth += 1
             try:
                 yield
             finally:
-                self.save()
+                self._depth -= 1
+                if not self._depth:
+                    self.save()
 
     def save(self) -> None:
         """Write the state down, whole or not at all."""

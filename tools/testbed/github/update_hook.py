@@ -41,6 +41,8 @@ def main(ref: str, old: str, new: str) -> None:
     kind = "delete" if new == NOTHING else "force" if old != NOTHING and forced(old, new) else "update"
     if mine.get(kind):
         refuse(rules, ref, mine["reason"], *mine[kind])
+    if kind == "delete" and git("symbolic-ref", "HEAD").strip() == ref:
+        refuse(rules, ref, f"refusing to delete the current branch: {ref}")
     if not re.fullmatch(r"refs/(heads|tags)/.+", ref):
         return
     if rules["workflows"] and new != NOTHING:
