@@ -14,7 +14,7 @@ import pytest
 
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import Outbound
-from edgetrain.providers.github.client import KEPT, PAGES, PATIENCE
+from edgetrain.providers.github.client import ATTEMPTS, KEPT, PAGES, PATIENCE
 from testbed.ca import Authority
 
 from .scripted import REPO, USER_TOKEN, Pauses, Reply, Request, Rule, Scripted, forge_at, with_token
@@ -132,6 +132,14 @@ def test_patience_with_faults_ends() -> None:
         with_token(server.url, pauses=pauses).workflow_run(5)
     assert caught.value.reason == "ForgeBusy"
     assert 3 <= len(pauses.seconds) <= 10
+
+
+def test_patience_is_not_multiplied_where_a_call_needs_others() -> None:
+    """A token that can't be made is not asked for again by the call that needs it, nor by what needs the call."""
+    for call in (lambda forge: forge.workflow_run(5), lambda forge: forge.comment(3, "plan", ["one"])):
+        with Scripted(lambda _: Reply(502)) as server, pytest.raises(Transient):
+            call(forge_at(server.url))
+        assert len(server.requests) == ATTEMPTS
 
 
 @pytest.mark.parametrize(

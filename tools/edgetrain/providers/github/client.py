@@ -36,6 +36,10 @@ _backoff = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
 T = TypeVar("T")
 
 
+class GivenUp(Transient):
+    """Patience is over: whoever asked for this call is not to begin it anew."""
+
+
 class Credential(Protocol):
     """What signs calls."""
 
@@ -200,15 +204,23 @@ class Client:
 
     def _patient(self, attempt: Callable[[], T], *, unsure: bool = True) -> T:
         """`unsure`: whether it may be tried again when it can't be known what an attempt did."""
-        return Retrying(
-            retry=retry_if_exception(
-                lambda error: isinstance(error, Transient) and (unsure or not isinstance(error, Unsure))
-            ),
-            stop=_enough,
-            wait=_pause,
-            sleep=self.sleep,
-            reraise=True,
-        )(attempt)
+
+        def passing(error: BaseException) -> bool:
+            return (
+                isinstance(error, Transient)
+                and not isinstance(error, GivenUp)
+                and (unsure or not isinstance(error, Unsure))
+            )
+
+        trying = Retrying(
+            retry=retry_if_exception(passing), stop=_enough, wait=_pause, sleep=self.sleep, reraise=True
+        )
+        try:
+            return trying(attempt)
+        except Transient as error:
+            if not passing(error):
+                raise
+            raise GivenUp(error.message, reason=error.reason, fix=error.fix) from None
 
 
 def _pause(state: RetryCallState) -> float:
