@@ -390,6 +390,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert (ended.code, ended.out.splitlines()[0]) == (0, "### edgetrain data watch: site here: 1 proposed")
     (site.data / "table" / PRIVATE).unlink()
     assert edgetrain("propose", "--data", cwd=site.clone).code == 3
+    ended = edgetrain("propose", "nothing", cwd=site.clone, EDGETRAIN_SITE="here")
+    assert "no run 'nothing'" in ended.err, "the runner's own site is no mistake"
     for wrong in ((), ("a", "b"), ("a", "--site", "here"), ("a", "--format", "markdown"), ("--data", "nobody")):
         ended = edgetrain("propose", *wrong, cwd=site.clone)
         assert ended.code == 2, wrong

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetrain.core.errors import Denied, UsageError
+from edgetrain.core.errors import Denied, Transient, UsageError
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
@@ -25,9 +25,11 @@ from edgetrain.render.doctor import (
     doctor_markdown,
     doctor_text,
 )
+from tests import memory_forge
 from tests.apply.azure_site import cluster, move_to_azure, place, serve
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.memory_forge import MemoryForge
 
 KEY = """\
   machine: {name: m, email: m@example.org, signingKey: {secret: key}}
@@ -102,6 +104,63 @@ def test_without_a_remote_records_are_committed_here(site: SmallSite) -> None:
 def test_a_push_that_is_refused_is_told(site: SmallSite) -> None:
     subprocess.run(["git", "remote", "set-url", "--push", "origin", "/no/such/place"], cwd=site.clone, check=True)
     assert failing(look(site)) == {("git", "git-push"): "PushRefused"}
+
+
+def test_the_quick_look_is_at_what_everything_needs(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge = memory_forge.serve(monkeypatch, MemoryForge())
+    monkeypatch.setenv("HERE", "secret-value")
+    secrets = (
+        "  secrets: {{here: {{source: {{environment: HERE}}}}, away: {{source: {{environment: AWAY}}}}, {more}}}\n"
+    )
+    text = (site.clone / "edgetrain.yaml").read_text()
+    exposed = site.state / "exposed"
+    more = f"open: {{source: {{file: {json.dumps(str(exposed))}}}}}"
+    site.write("edgetrain.yaml", text + memory_forge.block(forge) + secrets.format(more=more))
+    site.push("Declare them")
+    exposed.write_text("x")
+    exposed.chmod(0o600)
+    found = examine(site.clone, None, None, lambda event: None, quick=True)
+    assert [part.title for part in found.parts] == ["git", "secrets", "forge", "artifacts", "datastore store"]
+    assert found.good
+    said = {check.message: check.status for check in found.parts[1].checks}
+    assert said == {
+        "secret away is not set: AWAY": CheckStatus.WARN,
+        "here is here": CheckStatus.PASS,
+        "open is here": CheckStatus.PASS,
+    }
+    assert "secret-value" not in doctor_text(found)
+    assert {"forge", "workspace"} <= {part.kind for part in look(site).parts}
+
+    exposed.chmod(0o644)
+    forge.found.append(
+        Check("forge-app", CheckStatus.FAIL, "the App is not installed", "NotInstalled", "install it")
+    )
+    found = examine(site.clone, None, None, lambda event: None, quick=True)
+    assert failing(found) == {("secrets", "secret"): "SecretExposed", ("forge", "forge-app"): "NotInstalled"}
+    forge.fail("diagnose", Transient("the forge does not answer", reason="Away"))
+    assert failing(look(site))["forge", "forge"] == "Away"
+
+
+def test_the_quick_look_finds_a_store_that_is_gone(site: SmallSite) -> None:
+    shutil.rmtree(site.data)
+    ended = edgetrain("doctor", "--quick", "--format", "json", cwd=site.clone)
+    assert ended.code == 3
+    assert [part["kind"] for part in ended.json["parts"]] == ["git", "artifacts", "datastore"]
+    for wrong in (("runner",), ("--live",)):
+        assert edgetrain("doctor", "--quick", *wrong, cwd=site.clone).code == 2
+
+
+def test_the_credential_of_the_forge_is_tried_for_pushes(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge = memory_forge.serve(monkeypatch, MemoryForge())
+    app = "    app: {id: '1', privateKey: {secret: app}}\n"
+    secrets = "  secrets: {app: {source: {environment: APP}}}\n"
+    text = (site.clone / "edgetrain.yaml").read_text()
+    site.write("edgetrain.yaml", text + memory_forge.block(forge, app) + secrets)
+    site.push("Push as the App")
+    forge.pushes = {f"url.{site.remote.with_name('gone')}.pushInsteadOf": str(site.remote)}
+    found = examine(site.clone, None, None, lambda event: None, quick=True)
+    assert failing(found) == {("git", "git-push"): "PushRefused"}
+    assert "push_settings" in forge.calls
 
 
 def keyed(site: SmallSite, folder: Path) -> tuple[Path, str]:

@@ -9,7 +9,9 @@ from edgetrain.cli.session import Session, format_option, pass_session
 
 
 @click.command()
-@click.option("--site", metavar="NAME", help="The site to look at; needed if there are several.")
+@click.option(
+    "--site", metavar="NAME", envvar="EDGETRAIN_SITE", help="The site to look at; needed if there are several."
+)
 @click.option("--exit-code", is_flag=True, help="End with exit code 4 if something drifted.")
 @click.option("--issue", is_flag=True, help="Keep one issue on the forge while something drifts; close it after.")
 @format_option("text", "markdown", "json")

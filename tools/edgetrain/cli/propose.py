@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 
 from edgetrain.cli.failure import EXIT_REFUSED
 from edgetrain.cli.names import runs_or_experiments
@@ -16,7 +17,12 @@ from edgetrain.core.errors import UsageError
 @click.command()
 @click.argument("names", metavar="[RUN | --data [EXPERIMENT]...]", nargs=-1, shell_complete=runs_or_experiments)
 @click.option("--data", is_flag=True, help="Propose the digests of data that changed at the site.")
-@click.option("--site", metavar="NAME", envvar="EDGETRAIN_SITE", help="The site whose data is looked at; needed if there are several.")
+@click.option(
+    "--site",
+    metavar="NAME",
+    envvar="EDGETRAIN_SITE",
+    help="The site whose data is looked at; needed if there are several.",
+)
 @format_option("text", "markdown", "json")
 @pass_session
 @click.pass_context
@@ -33,7 +39,8 @@ def propose(context: click.Context, session: Session, names: Sequence[str], data
     """
     if data:
         context.exit(_watch(session, names, site))
-    if len(names) != 1 or site is not None:
+    told = context.get_parameter_source("site") is ParameterSource.COMMANDLINE
+    if len(names) != 1 or told:
         raise UsageError("propose takes one RUN, or --data", fix="edgetrain runs lists the runs")
     if session.format == "markdown":
         raise UsageError("only --data is told as markdown", fix="use --format text or json")

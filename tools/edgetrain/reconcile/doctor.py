@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgetrain.core.desired import Desired
-from edgetrain.core.errors import EdgetrainError, RepositoryError, UsageError
+from edgetrain.core.errors import Denied, EdgetrainError, ProviderError, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.configuration import Configuration
 from edgetrain.core.observation import Observation
@@ -20,7 +20,9 @@ from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS
 from edgetrain.reconcile.observe import look_at_attachments
 from edgetrain.reconcile.planning import checked, open_site
+from edgetrain.reconcile.remote import connect
 from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.secrets import secret_of
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, read_work_tree, secret_file
 from edgetrain.render.doctor import Diagnosis, Part
@@ -31,9 +33,12 @@ SIDE_BY_SIDE = 8
 SECONDS = 60
 
 
-def examine(root: Path, target: str | None, asked: str | None, report: Report, live: bool = False) -> Diagnosis:
+def examine(
+    root: Path, target: str | None, asked: str | None, report: Report, live: bool = False, quick: bool = False
+) -> Diagnosis:
     """Look at a site's parts, and at one of its targets or all. `asked` is the site where that is not clear.
-    `live`: afterwards rehearse in the workspace what apply does there, under names of doctor's own.
+    `live`: afterwards rehearse in the workspace what apply does there, under names of doctor's own. `quick`: only
+    at what is looked at in seconds, and without which nothing works.
 
     Raises InvalidFiles, UsageError, RepositoryError; what a provider says or raises is a check.
     """
@@ -51,8 +56,11 @@ def examine(root: Path, target: str | None, asked: str | None, report: Report, l
         raise UsageError(
             f"{target} is at site {desired.targets[target].site}, not {site.name}", fix="leave --site out"
         )
+    connect(state.git, site)
     targets = [t for n, t in sorted(desired.targets.items()) if t.site == site.name and target in (None, n)]
-    looks = [*_common(state, site, report), *_targets(desired, site, targets, report)]
+    looks = [*_first(state, site, report, quick)]
+    if not quick:
+        looks += [*_common(state, site, report), *_targets(desired, site, targets, report)]
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
         parts = tuple(pool.map(lambda look: look(), looks))
     if live:
@@ -93,11 +101,23 @@ def guarded(name: str, look: Callable[[], Iterable[Check]]) -> list[Check]:
     return found
 
 
-def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], Part]]:
-    desired, configuration = state.desired, state.desired.configuration
+def _first(state: State, site: Site, report: Report, quick: bool) -> Iterator[Callable[[], Part]]:
+    """What everything else needs."""
+    configuration = state.desired.configuration
     yield _part("git", "", report, lambda: git_checks(state.git, configuration))
+    if set(configuration.secrets) - {configuration.machine.signing_key}:
+        yield _part("secrets", "", report, lambda: secret_checks(configuration))
+    if configuration.forge is not None:
+        yield _part("forge", "", report, lambda: site.forge.diagnose() if site.forge else ())
     # Opening them may fail, so that is part of the look.
     yield _part("artifacts", "", report, lambda: site.artifacts.diagnose())  # noqa: PLW0108
+    for name in sorted(site.settings.datastores) if quick else ():
+        look = lambda name=name: site.datastore(name).diagnose([])  # noqa: E731
+        yield _part("datastore", name, report, look)
+
+
+def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], Part]]:
+    desired, configuration = state.desired, state.desired.configuration
     yield _part("workspace", "", report, lambda: site.workspace.diagnose())  # noqa: PLW0108
     if any(target.attached and target.site == site.name for target in desired.targets.values()):
         yield _part("attachments", "", report, lambda: _attachments(desired, site))
@@ -188,6 +208,20 @@ def _target(desired: Desired, site: Site, target: ComputeTarget) -> list[Check]:
     return [*site.compute(target).diagnose(sources), *found]
 
 
+def secret_checks(configuration: Configuration) -> Iterator[Check]:
+    """Whether each declared secret is on this machine, and for us alone. One that is not here is a warning: who
+    needs it fails by itself, and some are only for other machines. The signing key is git's matter."""
+    for name in sorted(set(configuration.secrets) - {configuration.machine.signing_key}):
+        try:
+            secret_of(configuration, name)
+        except Denied as error:
+            yield Check("secret", CheckStatus.FAIL, error.message, error.reason, error.fix)
+        except ProviderError as error:
+            yield Check("secret", CheckStatus.WARN, error.message, error.reason, error.fix)
+        else:
+            yield Check("secret", CheckStatus.PASS, f"{name} is here")
+
+
 def git_checks(git: Git, configuration: Configuration) -> Iterator[Check]:
     """Whether main can be read and pushed to, and records be signed so that others believe them."""
     branch = configuration.branch
@@ -211,7 +245,7 @@ def git_checks(git: Git, configuration: Configuration) -> Iterator[Check]:
 def _push(git: Git, branch: str, tip: str) -> Check:
     """Offer the remote what it has: it asks for our credentials and changes nothing."""
     options = ("--dry-run", "--porcelain", "--no-verify", "--end-of-options")
-    done = git.attempt("push", *options, REMOTE, f"{tip}:refs/heads/{branch}", timeout=SECONDS)
+    done = git.attempt_remote("push", *options, REMOTE, f"{tip}:refs/heads/{branch}", timeout=SECONDS)
     if done.code == 0:
         return Check("git-push", CheckStatus.PASS, f"{REMOTE} lets us push (branch protection is seen only then)")
     fix = f"let the machine push to {branch} and edgetrain/*: a deploy key or token with write access"

@@ -19,7 +19,8 @@ MARKS = {CheckStatus.PASS: "pass", CheckStatus.WARN: "WARN", CheckStatus.FAIL: "
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was looked at: `kind` is git, artifacts, workspace, registry, datastore or target."""
+    """One thing that was looked at: `kind` is git, secrets, forge, artifacts, workspace, registry, datastore or
+    target."""
 
     kind: str
     name: str
