@@ -6,11 +6,13 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
 from edgetrain.core.errors import Denied, NotFound, Rejected
 from edgetrain.core.ports import Account, Check, CheckResult, PullRequest, Review, Settings, WorkflowRun
+from edgetrain.core.ports.forge import MOST_FILES
 from edgetrain.core.secret import Secret
 from edgetrain.providers.github import reading, threads
 from edgetrain.providers.github.app import CALLS, PUSH, App, Given, Minted, own_account
@@ -161,6 +163,11 @@ class GithubForge:
         listed = self.client.pages(self.where("pulls", number, "reviews"), f"see the reviews of {number}")
         found = [reading.read(self.client.host, reading.review, one) for one in listed]
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.time))
+
+    def changed_files(self, number: int) -> Sequence[str]:
+        listed = self.client.pages(self.where("pulls", number, "files"), f"see the files of {number}")
+        found = [reading.read(self.client.host, reading.changed, one) for one in islice(listed, MOST_FILES)]
+        return tuple(sorted({name for names in found for name in names}))
 
     def checks(self, commit: str) -> Sequence[CheckResult]:
         listed = self.client.pages(

@@ -68,6 +68,12 @@ def review(value: Any) -> Review | None:
     return Review(account(value["user"]), state, moment(value["submitted_at"]), commit)
 
 
+def changed(value: Any) -> tuple[str, ...]:
+    """The names of a changed file: the one before too, if it was renamed."""
+    names = (value["filename"], value.get("previous_filename"))
+    return tuple(text(name, 4096) for name in names if name)
+
+
 def check(value: Any) -> tuple[int, CheckResult]:
     """A check's result, and its number: later ones are higher."""
     conclusion = text(value["conclusion"], 60) if value.get("conclusion") else ""
