@@ -7,12 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.apply.kept_forge import KeptSite, serve
 from tests.apply.site import SmallSite
 
 
 def main() -> None:
     """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never) we die."""
-    site, kill_at, log = SmallSite(Path(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3])
+    folder, kill_at, log = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    site = SmallSite(folder)
+    if (folder / "forge.pickle").exists():
+        site = kept = KeptSite(folder)
+        serve(kept)
     count = 0
 
     def step(name: str) -> None:

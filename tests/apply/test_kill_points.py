@@ -13,24 +13,24 @@ from mlflow import MlflowClient
 
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
-from tests.apply.site import SmallSite
+from tests.apply.kept_forge import KeptSite
 from tests.walk import SEED, WALK_ALL, sample
 
 ROOT = Path(__file__).parents[2]
 # More steps than either apply has; numbers past the end are a run that is not killed, which is cheap to skip.
-TRAIN_STEPS, RELEASE_STEPS = 26, 34
+TRAIN_STEPS, RELEASE_STEPS = 32, 34
 SAMPLE = 4
 
 
-def run(site: SmallSite, kill_at: int, log: Path) -> int:
+def run(site: KeptSite, kill_at: int, log: Path) -> int:
     """One apply in its own process; its exit code, negative if a signal ended it."""
     command = [sys.executable, "-m", "tests.apply.killed", str(site.clone.parent), str(kill_at), str(log)]
     return subprocess.run(command, cwd=ROOT, check=False, timeout=300, capture_output=True).returncode
 
 
-def end_state(site: SmallSite) -> dict[str, Any]:
+def end_state(site: KeptSite) -> dict[str, Any]:
     """What must be the same whatever was killed; no time, host or commit id in it."""
-    records = site.records()
+    records, forge = site.records(), site.again().forge
     registry = OciLayoutRegistry(root=site.state / "images")
     tags = registry.tags("mean")
     artifacts = FolderArtifacts(root=site.state / "artifacts")
@@ -49,9 +49,17 @@ def end_state(site: SmallSite) -> dict[str, Any]:
         "tags": sorted(name if not name.startswith("git-") else "git-" for name in tags),
         "images": len(set(tags.values())),
         "tickets": list(artifacts.claims("tickets/")),
+        "owed": list(artifacts.claims("outcomes/")),
+        "pull requests": [(one.branch, one.open) for one in forge.pulls.values()],
+        "comments": {number: [_heading(one.body) for one in said] for number, said in forge.comments.items()},
         "artifacts": sorted(digest for digest, _ in artifacts.digests()),
         "scratch": sorted(path.name for path in (site.state / "scratch").glob("code-*")),
     }
+
+
+def _heading(text: str) -> str:
+    """What a comment begins with: below it stand digests of images, which name commits."""
+    return "\n".join(text.splitlines()[:2])
 
 
 Unharmed = tuple[dict[str, Any], dict[str, Any], list[str], list[str]]
@@ -61,11 +69,11 @@ Unharmed = tuple[dict[str, Any], dict[str, Any], list[str], list[str]]
 def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Unharmed:
     """End states, and the steps, of the two applies when nobody kills them."""
     folder = tmp_path_factory.mktemp("unharmed")
-    site = SmallSite(folder / "site").make()
+    site = KeptSite(folder / "site").make()
     first, second = folder / "train.log", folder / "release.log"
     assert run(site, -1, first) == 0
     trained = end_state(site)
-    site.merge_proposal(1, production=1)
+    site.again().merge_proposal(1, production=1)
     assert run(site, -1, second) == 0
     return trained, end_state(site), first.read_text().split(), second.read_text().split()
 
@@ -78,13 +86,14 @@ def test_the_walk_covers_every_step(unharmed: Unharmed) -> None:
     assert {"ticket", "start", "artifacts", "track", "record", "forget", "release-ticket", "propose"} <= set(
         training
     )
-    assert {"register", "push", "tag", "record", "alias", "channel-tag"} <= set(releasing)
+    assert {"pull-request", "comment"} <= set(training)
+    assert {"register", "push", "tag", "record", "alias", "channel-tag", "comment"} <= set(releasing)
 
 
 @pytest.mark.parametrize("number", sample(TRAIN_STEPS, SAMPLE))
 def test_killed_while_training(unharmed: Unharmed, tmp_path: Path, number: int) -> None:
     trained, _, steps, _ = unharmed
-    site = SmallSite(tmp_path / "site").make()
+    site = KeptSite(tmp_path / "site").make()
     code = run(site, number, tmp_path / "log")
     assert code == (-signal.SIGKILL if number < len(steps) else 0), steps[number : number + 1]
     assert run(site, -1, tmp_path / "log") == 0
@@ -94,9 +103,9 @@ def test_killed_while_training(unharmed: Unharmed, tmp_path: Path, number: int) 
 @pytest.mark.parametrize("number", sample(RELEASE_STEPS, SAMPLE))
 def test_killed_while_releasing(unharmed: Unharmed, tmp_path: Path, number: int) -> None:
     _, released, _, steps = unharmed
-    site = SmallSite(tmp_path / "site").make()
+    site = KeptSite(tmp_path / "site").make()
     assert run(site, -1, tmp_path / "first") == 0
-    site.merge_proposal(1, production=1)
+    site.again().merge_proposal(1, production=1)
     code = run(site, number, tmp_path / "log")
     assert code == (-signal.SIGKILL if number < len(steps) else 0), steps[number : number + 1]
     assert run(site, -1, tmp_path / "log") == 0

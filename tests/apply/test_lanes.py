@@ -181,6 +181,7 @@ def test_the_step_gets_its_outputs(site: SmallSite, tmp_path: Path, monkeypatch:
     outputs = tmp_path / "outputs"
     outputs.write_text("before=1\n")
     monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
+    monkeypatch.setenv("EDGETRAIN_SITE", "here")
     command = [sys.executable, "-m", "edgetrain", "-C", str(site.clone), "github", "due"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "train=true\nrelease=false\n"

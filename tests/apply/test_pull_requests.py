@@ -1,4 +1,4 @@
-"""From pull request to pull request: reviews in records, candidates to review, and what became of it as a comment."""
+"""From pull request to pull request: reviews in records, candidates to review, outcomes as comments."""
 
 from __future__ import annotations
 

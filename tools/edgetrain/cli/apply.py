@@ -28,7 +28,12 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 @click.command()
-@click.option("--site", metavar="NAME", help="The site whose runner this is; needed if there are several.")
+@click.option(
+    "--site",
+    metavar="NAME",
+    envvar="EDGETRAIN_SITE",
+    help="The site whose runner this is; needed if there are several.",
+)
 @click.option(
     "--plan",
     "reviewed",

@@ -11,7 +11,12 @@ from edgetrain.cli.session import Session, format_option, pass_session
 
 
 @click.command()
-@click.option("--site", metavar="NAME", help="The site whose runner this is; needed if there are several.")
+@click.option(
+    "--site",
+    metavar="NAME",
+    envvar="EDGETRAIN_SITE",
+    help="The site whose runner this is; needed if there are several.",
+)
 @format_option()
 @pass_session
 def due(session: Session, site: str | None) -> None:

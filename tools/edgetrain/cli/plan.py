@@ -20,7 +20,9 @@ EXIT_PENDING = 4
 
 @click.command()
 @click.option("--refresh", is_flag=True, help="Ask the site's providers what is there, instead of git alone.")
-@click.option("--site", metavar="NAME", help="The site to ask; needed if there are several.")
+@click.option(
+    "--site", metavar="NAME", envvar="EDGETRAIN_SITE", help="The site to ask; needed if there are several."
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the plan for apply --plan.")
 @click.option("--exit-code", is_flag=True, help="End with exit code 4 if changes are pending.")
 @format_option("text", "markdown", "json", "github")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from edgetrain.core.decide import channel_scores, decide, version_manifest
@@ -16,6 +18,7 @@ from edgetrain.render.proposal import Candidate, Reference, proposal_markdown, p
 
 PRODUCTION = "production"
 LABEL = "edgetrain"
+_NAME = re.compile(r"(?![yYnN]$)[A-Za-z][A-Za-z0-9_./-]*")
 SCHEMA_LINE = "# yaml-language-server: $schema=../../../tools/edgetrain/schemas/modelversion.schema.json\n"
 
 
@@ -28,13 +31,18 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 
 class _Key(str):
-    """A key, which stays unquoted."""
+    """A key, which stays unquoted if every reader takes it for a name: those of checks may be anything."""
 
     __slots__ = ()
 
 
+def _key(dumper: yaml.SafeDumper, key: _Key) -> yaml.ScalarNode:
+    style = None if _NAME.fullmatch(key) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(key), style=style)
+
+
 _Quoted.add_representer(str, _text)
-_Quoted.add_representer(_Key, lambda dumper, key: dumper.represent_scalar("tag:yaml.org,2002:str", str(key)))
+_Quoted.add_representer(_Key, _key)
 
 
 def _keyed(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from edgetrain.core.errors import NotFound, RepositoryError
+from edgetrain.core.errors import Denied, RepositoryError
 from edgetrain.core.kinds import Configuration
 from edgetrain.reconcile.judge import CONFIGURATION, manifest_of
 from edgetrain.reconcile.site import Site
@@ -34,7 +34,7 @@ def connect_as_known(git: Git, branch: str) -> None:
 def _settings(site: Site) -> Mapping[str, str]:
     try:
         return site.forge.push_settings() if site.forge is not None else {}
-    except NotFound as error:
-        if error.reason != "SecretMissing":
+    except Denied as error:
+        if error.reason != "NoCredential":
             raise
         return {}  # a person's machine: what that person may push, git's own credential decides

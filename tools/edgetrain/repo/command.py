@@ -22,6 +22,7 @@ from edgetrain.core.problem import shown
 OLDEST = (2, 34)
 MAX_OUTPUT = 256 * 2**20
 GRACE = 5.0
+CREDENTIALS = (".extraheader", ".proxy")  # the settings whose values may hold one
 
 # How to reach a remote is the machine's affair; which repository, index or objects to use is ours.
 _KEPT = frozenset({

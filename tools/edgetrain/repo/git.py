@@ -12,6 +12,7 @@ from pathlib import Path
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.command import (
+    CREDENTIALS,
     MAX_OUTPUT,
     Completed,
     command_line,
@@ -85,7 +86,7 @@ class Git:
         of this one command, and no word of git's repeats it."""
         settings = dict(self.remote()) if self.remote is not None else {}
         done = self.attempt(*args, env=settings_environment(settings), timeout=timeout)
-        return hidden(done, settings.values())
+        return hidden(done, (value for key, value in settings.items() if key.lower().endswith(CREDENTIALS)))
 
     def run(
         self,
