@@ -73,6 +73,7 @@ def _from_configuration(found: Configuration, folder: Path) -> Answers:
         edgetrain=pin,
         app=block.get("app", {}).get("id", ""),
         state=found.sites[site].state,
+        data=found.sites[site].datastores.get(scaffold.DATASTORE, {}).get("path", ""),
         branch=found.branch,
     )
 

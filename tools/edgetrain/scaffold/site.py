@@ -13,7 +13,7 @@ from edgetrain.scaffold import new
 from edgetrain.scaffold.answers import GITHUB, GITHUB_API, Answers
 from edgetrain.scaffold.checklist import ENVIRONMENT, KEYS, MACHINE, checklist
 
-EXAMPLE, TARGET = "example", "runner"
+EXAMPLE, TARGET, DATASTORE = "example", "runner", "site-data"
 WORKFLOWS = {
     "pull-request": "workflows/pull-request.yml",
     "comment": "workflows/comment.yml",
@@ -136,6 +136,7 @@ def _values(answers: Answers, vendored: bool) -> dict[str, Any]:
         "secrets": secrets(answers),
         "actions": ACTIONS,
         "environment": ENVIRONMENT,
+        "datastore": DATASTORE,
         "machine": MACHINE,
         "check": "check" if answers.forge == "ghes" else "check / check",
         "app_number": answers.app if answers.app.isdecimal() else "0",
