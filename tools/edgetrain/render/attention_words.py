@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgetrain.render.comment_parts import MOST_LISTED, listed
+from edgetrain.render.comment_parts import MOST_LISTED, bold, listed
 from edgetrain.render.markdown import code, prose
 
 # What it is, and why to look.
@@ -33,7 +33,7 @@ def attention_line(one: Mapping[str, Any]) -> str:
     title, reason = WORDS.get(one["reason"], (one["reason"], ""))
     paths = listed(one["paths"], one["count"])
     found = one["differences"]
-    line = f"**{prose(title)}** ({paths})" + (f": {prose(reason)}" if reason else "")
+    line = f"{bold(prose(title))} ({paths})" + (f": {prose(reason)}" if reason else "")
     told = [f"{code(d['path'])}: {code(d['actual'])} → {code(d['desired'])}" for d in found[:MOST_LISTED]]
     told += [f"and {len(found) - MOST_LISTED} more"] if len(found) > MOST_LISTED else []
     return line + "".join(f"<br>{each}" for each in told)

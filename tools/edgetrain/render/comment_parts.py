@@ -11,7 +11,7 @@ from edgetrain.render.markdown import code
 LONGEST = 65_536 - 200
 MOST_PARTS = 4
 # Rows that are not folded away, and names that are listed in one line.
-OPEN = 20
+OPEN = 12
 MOST_LISTED = 10
 
 
@@ -35,6 +35,11 @@ class Block:
 def length(text: str) -> int:
     """Characters as the strictest counts them: those beyond the basic plane are two."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def bold(text: str) -> str:
+    """In bold type, whatever the text begins or ends with: stars would not hold beside a space."""
+    return f"<b>{text}</b>"
 
 
 def row(*cells: str) -> str:
@@ -99,27 +104,24 @@ def _bodies(blocks: Sequence[Block], room: int) -> tuple[list[list[str]], bool]:
     bodies: list[list[str]] = [[]]
     left, whole = room, True
     for block in blocks:
-        rows, again = list(block.rows), False
-        while True:
+        # What is longer than a whole part can't be told: a row alone, or a block that is never broken.
+        rows = [one for one in block.rows if length(block.text((one,), True)) + 2 <= room]
+        told = bool(rows) if block.rows else length(block.text((), False)) + 2 <= room
+        whole = whole and told and len(rows) == len(block.rows)
+        again = False
+        while told:
             taken = _fitting(block, rows, again, left)
             text = block.text(rows[:taken], again)
             if length(text) + 2 <= left and (taken or not rows):
                 bodies[-1].append(text)
                 left -= length(text) + 2
                 rows, again = rows[taken:], True
-                if not rows:
-                    break
-            elif not bodies[-1]:
-                # Not even alone in a part: this row, or block, is longer than a comment.
-                whole = False
-                rows = rows[1:]
-                if not rows:
-                    break
-                continue
-            if len(bodies) == MOST_PARTS:
+                told = bool(rows)
+            elif len(bodies) == MOST_PARTS:
                 return bodies, False
-            bodies.append([])
-            left = room
+            else:
+                bodies.append([])
+                left = room
     return bodies, whole
 
 

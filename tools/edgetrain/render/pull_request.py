@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.plan import Effect
 from edgetrain.render.attention_words import attention_line
-from edgetrain.render.comment_parts import Block, fold, folded, listed, packed, row, table, table_head
+from edgetrain.render.comment_parts import Block, bold, fold, folded, listed, packed, row, table, table_head
 from edgetrain.render.markdown import MARKS, code, prose
-from edgetrain.render.pull_request_runs import differs, duration, leaving, levels, reading
+from edgetrain.render.pull_request_runs import advisory, differs, duration, leaving, levels, reading
 from edgetrain.render.words import plural, why
 
 Report = Mapping[str, Any]
 
 MOST_LISTED = 10
+FEW = 3
 _STATES = {
     "conflict": "this pull request conflicts with its base branch",
     "unmerged": "read without its base branch",
@@ -42,7 +43,8 @@ def comment_parts(report: Report, *, own_workflows: bool = False) -> list[str]:
     ]
     local = f"`edgetrain -C ../pull-{report['number']} plan`"
     rest = f"**There is more, left out here for its length.** {local} shows it, as below."
-    return packed(f"### edgetrain: {_sum(report)}", blocks, _footer(report), rest)
+    heading = "this changes the workflows that check it" if own_workflows else _sum(report)
+    return packed(f"### edgetrain: {heading}", blocks, _footer(report), rest)
 
 
 def _sum(report: Report) -> str:
@@ -76,9 +78,16 @@ def _doubtful(own_workflows: bool) -> Iterator[Block]:
 
 def _attention(report: Report) -> Iterator[Block]:
     lines = [attention_line(one) for one in report["attention"]]
+    new = [one for one in report["waivers"] if one["new"]]
+    names = listed(sorted({one["experiment"] for one in new}))
+    lines += (
+        [f"{bold(plural(len(new), 'new waiver'))} ({names}): more may leave the site; see below"] if new else []
+    )
+    weak = advisory(report)
+    lines += [f"{bold('Egress level advisory')} ({listed(weak)}): runs there may reach a network"] if weak else []
     if lines:
         yield Block(
-            "> [!WARNING]\n> **Look closely before you approve:** this changes what guards the site.\n>",
+            "> [!WARNING]\n> **Look closely before you approve:** this touches what guards the site.\n>",
             tuple(f"> - {line}" for line in lines),
         )
 
@@ -114,7 +123,7 @@ def _changes(report: Report) -> Iterator[Block]:
         return
     mine = [one for one in report["changes"] if not one["due"]]
     due = [one for one in report["changes"] if one["due"]]
-    rows = [_change(one) for one in mine if not one["condition"]]
+    rows = list(_rows([one for one in mine if not one["condition"]]))
     rows += _left_out(report, "changes", 4) if not due else []
     if not rows:
         yield Block("Nothing beyond what the base branch asks for already.", title=_DOES)
@@ -129,7 +138,38 @@ def _changes(report: Report) -> Iterator[Block]:
 
 
 _DOES = "#### What the merge will do"
+_STEPS = ("register", "push", "tag", "release")
+_CREATE = MARKS[Effect.CREATE]
 _CHANGE = ("", "change", "why", "what differs")
+
+
+def _rows(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A row each; the steps of one release are one row, and so are many trials that start for one reason."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for one in changes:
+        groups.setdefault(_group(one), []).append(one)
+    for group in groups.values():
+        if group[-1]["operation"] == "release" and len(group) > 1:
+            steps = ", ".join(one["operation"] for one in group[:-1])
+            version = group[-1]["id"].partition("/")[2]
+            yield row(
+                _CREATE, f"release {code(version)}", prose(why(group[-1]["reason"])), f"{steps}, then its record"
+            )
+        elif group[0]["trial"] and len(group) > FEW:
+            told = [code(one["trial"]) for one in group[:MOST_LISTED]]
+            told += [f"and {len(group) - MOST_LISTED} more"] if len(group) > MOST_LISTED else []
+            sweep = f"train {len(group)} trials of {code(group[0]['id'].rpartition('/')[0])}"
+            yield row(_CREATE, sweep, prose(why(group[0]["reason"])), ", ".join(told))
+        else:
+            yield from map(_change, group)
+
+
+def _group(one: Mapping[str, Any]) -> tuple[str, str]:
+    if one["trial"]:
+        return one["id"].rpartition("/")[0], one["reason"]
+    if one["operation"] in _STEPS and one["effect"] == "create" and not one["differences"]:
+        return f"release {one['id'].partition('/')[2]}", one["reason"]
+    return one["id"], one["operation"]
 
 
 def _change(one: Mapping[str, Any]) -> str:
@@ -142,7 +182,7 @@ def _change(one: Mapping[str, Any]) -> str:
     if one["trial"]:
         fields.insert(0, f"trial {code(one['trial'])}")
     if one["sends"]:
-        fields.append(f"**{prose(one['sends'])}**")
+        fields.append(bold(prose(one["sends"])))
     if one["condition"]:
         fields.append(prose(one["condition"]))
     mark = MARKS[Effect(one["effect"])]
@@ -154,8 +194,8 @@ def _waivers(report: Report) -> Iterator[Block]:
         row(
             "**new**" if one["new"] else "",
             code(one["experiment"]),
-            f"**{code(one['code'])}**" + (f" in {code(one['path'])}" if one["path"] else ""),
-            f"**{prose(one['reason'])}**" if one["new"] else prose(one["reason"]),
+            bold(code(one["code"])) + (f" in {code(one['path'])}" if one["path"] else ""),
+            bold(prose(one["reason"])) if one["new"] else prose(one["reason"]),
             prose(one["owner"]),
             prose(one["expires"]),
         )

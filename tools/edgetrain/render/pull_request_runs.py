@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgetrain.core.quantity import human_bytes, human_seconds
-from edgetrain.render.comment_parts import Block, fold, folded, row, table
+from edgetrain.render.comment_parts import Block, bold, fold, folded, row, table
 from edgetrain.render.markdown import code, prose
 from edgetrain.render.tables import lasted
 from edgetrain.render.words import logs_line, plural, value
@@ -64,9 +64,9 @@ def leaving(report: Report) -> Iterator[Block]:
         more = f" and {len(one['metrics']) - 20} more" if len(one["metrics"]) > 20 else ""
         rows.append(row(name, f"metrics {metrics}{more}", "numbers", ""))
         logs = prose(logs_line(one["logs"]))
-        rows.append(row(name, "logs", logs if one["logs"] == "site" else f"**{logs}**", ""))
+        rows.append(row(name, "logs", logs if one["logs"] == "site" else bold(logs), ""))
     rows += [_image(one) for one in report["images"]]
-    head = ("what", "which", "at most", "last time")
+    head = ("of", "what", "at most", "last time")
     yield from table("#### What would leave the site", head, rows, "more that would leave")
     for one in report["azure"]:
         lines = [f"- {prose(line)}" for line in one["lines"]]
@@ -77,6 +77,12 @@ def _image(one: Mapping[str, Any]) -> str:
     place = f"{one['host']}/{one['repository']}" if one["host"] else f"{one['registry']}: {one['repository']}"
     where = f"image {code(place)}, registered in {code(one['workspace'])}"
     return row(code(one["version"]), where, human_bytes(one["bytes"]), "")
+
+
+def advisory(report: Report) -> list[str]:
+    """The targets that may take these runs and were last seen to hold back nothing."""
+    found = [target for one in report["experiments"] for target in one["targets"]]
+    return sorted({one["name"] for one in found if one["schedulable"] and one["level"] not in (None, "enforced")})
 
 
 def levels(report: Report) -> Iterator[Block]:
@@ -99,8 +105,8 @@ def levels(report: Report) -> Iterator[Block]:
 
 def _level(target: Mapping[str, Any]) -> str:
     level = target["level"]
-    told = "not seen yet" if level is None else level if level == "enforced" else f"**{prose(level)}**"
-    told += "; a datastore lets in no other than enforced" if target["enforcedOnly"] else ""
+    told = "not seen yet" if level is None else level if level == "enforced" else bold(prose(level))
+    told += "; its data demands enforced" if target["enforcedOnly"] else ""
     return told + ("" if target["schedulable"] else "; drained")
 
 
@@ -132,7 +138,7 @@ def _code(one: Mapping[str, Any]) -> Iterator[Block]:
     changes = one["code"]["changes"]
     if changes:
         lines = [f"- {_WORDS.get(how, prose(how))} {code(path)}" for how, path in changes]
-        yield fold(f"{code(one['name'])}: {plural(len(changes), 'file')} of the code differ", lines)
+        yield fold(f"{code(one['name'])}: what differs in the code: {plural(len(changes), 'file')}", lines)
 
 
 def _packages(one: Mapping[str, Any]) -> Iterator[Block]:
@@ -140,7 +146,7 @@ def _packages(one: Mapping[str, Any]) -> Iterator[Block]:
         lines = [
             f"- {code(each['path'])}: {code(each['actual'])} → {code(each['desired'])}" for each in one["packages"]
         ]
-        yield fold(f"{code(one['name'])}: {plural(len(lines), 'locked package')} differ", lines)
+        yield fold(f"{code(one['name'])}: what differs in the lock: {plural(len(lines), 'package')}", lines)
 
 
 def duration(report: Report) -> Iterator[Block]:
