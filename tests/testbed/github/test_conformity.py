@@ -166,7 +166,9 @@ def test_refuses_every_call_as_described(server: GithubServer, client: Client) -
                 if who != "root" and not seen and not path.startswith(("/user", "/rate")):
                     assert answer.status_code in (401, 403, 404, 422), (who, method, path, answer.text)
     # Wrong bodies, from who may do it.
-    wrong = {(method, path): [] if isinstance(body, dict) else {} for method, path, body, _ in asked(made) if body}
+    wrong: dict[tuple[str, str], object] = {
+        (method, path): [] if isinstance(body, dict) else {} for method, path, body, _ in asked(made) if body
+    }
     with client("root") as asking:
         for (method, path), body in wrong.items():
             answer = send(asking, method, path, body)

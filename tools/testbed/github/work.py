@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from testbed.github import pulls, shapes_pulls
+from testbed.github import payloads, pulls, shapes_pulls
 from testbed.github.access import Actor
 from testbed.github.bare import NOTHING, git_person
 from testbed.github.store import Record, Store
@@ -45,6 +46,12 @@ class Work:
                 "fetch", "--quiet", str(self.store.bare(parent).path), "+refs/heads/*:refs/heads/*"
             )
             return name
+
+    def delete_repository(self, repository: str) -> None:
+        """Delete it, as a contributor deletes a fork; pull requests from it stay."""
+        with self.store.changing():
+            record = self.store.state["repositories"].pop(repository.lower())
+            shutil.rmtree(self.store.bare(record).path)
 
     def remote(self, repository: str) -> str:
         """The address for git, without a credential."""
@@ -177,7 +184,10 @@ class Work:
         """A new issue; its number."""
         with self.store.changing():
             record = self.store.repository(repository)
-            return int(pulls.new_issue(self.store, record, self._person(by), title, body)["number"])
+            actor = self._person(by)
+            issue = pulls.new_issue(self.store, record, actor, title, body)
+            payloads.issue_happened(self.store, record, issue, "opened", actor)
+            return int(issue["number"])
 
     def say(self, repository: str, number: int, body: str, *, by: str) -> int:
         """A comment on an issue or a pull request; its number."""
