@@ -83,7 +83,7 @@ print("trained on", len(numbers), "numbers")
 
 
 @cache
-def _empty_workspace() -> Path:
+def empty_workspace() -> Path:
     """A fresh MLflow store, made once a process: its migrations take seconds."""
     folder = Path(tempfile.mkdtemp(prefix="edgetrain-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -121,7 +121,7 @@ class SmallSite:
         self.write(".gitignore", ".edgetrain/\n")
         self.push("Start")
         self.state.mkdir()
-        shutil.copy2(_empty_workspace(), self.state / "mlflow.db")
+        shutil.copy2(empty_workspace(), self.state / "mlflow.db")
         return self
 
     def second_clone(self, folder: Path) -> Path:
