@@ -43,6 +43,10 @@ class World(ABC):
         """Somebody opens a pull request, of a branch here or in a fork."""
 
     @abstractmethod
+    def open_changing(self, added: str, old: str, new: str) -> int:
+        """Somebody opens a pull request that adds a file and renames another."""
+
+    @abstractmethod
     def review(self, number: int, by: str, state: ReviewState = "approved") -> None:
         """Somebody reviews the head of now."""
 
@@ -169,6 +173,12 @@ class ForgeContract:
         counted = approvals(world.forge.pull_request(number), found)
         assert [(one.account.login, one.counts) for one in counted] == [("grace", True)]
 
+    def test_changed_files_are_told_with_their_earlier_names(self, world: World) -> None:
+        number = world.open_changing(".github/a b.yml", "README.md", "docs/größe.md")
+        assert world.forge.changed_files(number) == (".github/a b.yml", "README.md", "docs/größe.md")
+        with pytest.raises(NotFound):
+            world.forge.changed_files(4711)
+
     def test_a_commit_has_the_newest_result_of_each_check(self, world: World) -> None:
         commit = world.push("change")
         assert world.forge.checks(commit) == ()
@@ -270,9 +280,7 @@ class ForgeContract:
     def test_text_stands_as_it_was_given(self, world: World) -> None:
         world.push("change")
         number = world.open("change", "ada")
-        text = (
-            'Größe ≥ 1 "quoted" \\ $(id) ${{ github.token }} %0A\n\n|a|\n|---|\n\U0001f9ea <!-- edgetrain:x -->'
-        )
+        text = 'Größe ≥ 1 "quoted" \\ $(id) ${{ github.token }} %0A\n\n|a|\n|---|\n\U0001f9ea <!-- edgetrain:x -->'
         world.forge.comment(number, "plan", [text])
         assert world.comments(number)[0].partition("-->\n")[2] == text
 

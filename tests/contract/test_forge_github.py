@@ -71,6 +71,10 @@ class GithubWorld(World):
         self.server.commit(forked, branch, {"forked.txt": "1"}, by=by)
         return self.server.open_pull(self.name, f"{by}:{branch}", by=by, title=title)
 
+    def open_changing(self, added: str, old: str, new: str) -> int:
+        self.server.commit(self.name, "changing", {added: "new: 1", old: None, new: "# Models"}, by="ada")
+        return self.server.open_pull(self.name, "changing", by="ada")
+
     def review(self, number: int, by: str, state: ReviewState = "approved") -> None:
         given = cast(Literal["approved", "changes_requested", "commented"], state)
         self.server.review(self.name, number, by=by, state=given, body="Looked at.")

@@ -30,6 +30,12 @@ class MemoryWorld(World):
         of = {"repository": f"{by}/models", "head": "f" * 40} if fork else {}
         return self.memory.open(branch, by, title, **of)
 
+    def open_changing(self, added: str, old: str, new: str) -> int:
+        self.memory.push("changing")
+        number = self.memory.open("changing")
+        self.memory.files[number] = {added, old, new}
+        return number
+
     def review(self, number: int, by: str, state: ReviewState = "approved") -> None:
         self.memory.review(number, by, state)
 

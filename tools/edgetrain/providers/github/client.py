@@ -81,13 +81,13 @@ class Client:
         return found
 
     def pages(
-        self, where: str, what: str, key: str = "", most: int = PAGES, **query: object
+        self, where: str, what: str, key: str = "", most: int = PAGES, size: int = PAGE, **query: object
     ) -> Iterator[dict[str, Any]]:
-        """The entries of all pages (`key` holds them where a page is an object), at most `most` pages.
+        """The entries of all pages (`key` holds them where a page is an object), at most `most` pages of `size`.
 
         Raises Rejected if there are more, and for a page that is not the API's own.
         """
-        url = self._url(where, {**query, "per_page": PAGE})
+        url = self._url(where, {**query, "per_page": size})
         for _ in range(most):
             answer = self._get(url, what)
             page = answer.json(self.host)
@@ -102,7 +102,7 @@ class Client:
             if not self.transport.own(url):
                 raise not_understood(self.host)
         raise Rejected(
-            f"{self.host}: could not {what}: more than {most * PAGE} entries",
+            f"{self.host}: could not {what}: more than {most * size} entries",
             reason="TooMany",
             fix="remove or close what is no longer needed there",
         )

@@ -165,9 +165,12 @@ class GithubForge:
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.time))
 
     def changed_files(self, number: int) -> Sequence[str]:
-        listed = self.client.pages(self.where("pulls", number, "files"), f"see the files of {number}")
-        found = [reading.read(self.client.host, reading.changed, one) for one in islice(listed, MOST_FILES)]
-        return tuple(sorted({name for names in found for name in names}))
+        # Each file comes with its changes: more on a page could be too large an answer.
+        listed = self.client.pages(
+            self.where("pulls", number, "files"), f"see the files of {number}", most=MOST_FILES // 30 + 1, size=30
+        )
+        found = (reading.read(self.client.host, reading.changed, one) for one in islice(listed, MOST_FILES))
+        return tuple(sorted({path for paths in found for path in paths}))
 
     def checks(self, commit: str) -> Sequence[CheckResult]:
         listed = self.client.pages(
