@@ -214,23 +214,26 @@ def _server(configuration: Configuration) -> str:
 
 
 def _remote(url: str, configuration: Configuration) -> Check:
-    """Whether the remote is the repository that the configuration names."""
     repository = configuration.forge.block["repository"] if configuration.forge else ""
+    server = _server(configuration)
+    if is_remote_of(url, server, repository):
+        return _good("remote", f"{REMOTE} is {repository}")
+    told = without_credentials(url, 200)
+    fix = f"git remote set-url {REMOTE} {server}/{repository}.git, or mend spec.forge"
+    return _doubt("remote", f"{REMOTE} is {told}, not {repository}", "OtherRemote", fix)
+
+
+def is_remote_of(url: str, server: str, repository: str) -> bool:
+    """Whether a remote's address, in any form that git takes, is that of the repository on the server."""
     if url.startswith(("http://", "https://")):
         parts = urlsplit(url)
         host, path = parts.hostname or "", parts.path
     else:
         linked = _LINKED.fullmatch(url)
         host, path = (linked[1], linked[2]) if linked else ("", url)
-    wanted = urlsplit(_server(configuration)).hostname
-    if path.strip("/").removesuffix(".git").lower() == repository.lower() and host.lower() in (
-        wanted,
-        f"ssh.{wanted}",
-    ):
-        return _good("remote", f"{REMOTE} is {repository}")
-    told = without_credentials(url, 200)
-    fix = f"git remote set-url {REMOTE} {_server(configuration)}/{repository}.git, or mend spec.forge"
-    return _doubt("remote", f"{REMOTE} is {told}, not {repository}", "OtherRemote", fix)
+    wanted = urlsplit(server).hostname
+    same = path.strip("/").removesuffix(".git").lower() == repository.lower()
+    return same and host.lower() in (wanted, f"ssh.{wanted}")
 
 
 def _forge(configuration: Configuration, name: str, root: Path) -> Iterator[Check]:

@@ -161,7 +161,9 @@ def with_answer(answers: Answers, field: str, value: str) -> Answers:
     holder, _, name = field.rpartition(".")
     if holder:
         return replace(answers, azure=replace(answers.azure, **{name: value}))
-    return replace(answers, **{name: tuple(listed(value)) if name in ("owners", "platform") else value})
+    several = name in ("owners", "platform")
+    values: dict[str, Any] = {name: tuple(listed(value)) if several else value}
+    return replace(answers, **values)
 
 
 def listed(text: str) -> list[str]:
