@@ -123,6 +123,8 @@ def settings_environment(settings: Mapping[str, str]) -> dict[str, str]:
     found = {"GIT_CONFIG_COUNT": str(len(pairs))} if pairs else {}
     for number, (key, value) in enumerate(pairs):
         found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        if key.lower().endswith(".sslcainfo"):
+            found["GIT_SSL_CAINFO"] = value  # of the machine's own environment it would win over the setting
     return found
 
 
