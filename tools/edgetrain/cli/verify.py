@@ -14,20 +14,23 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @click.option(
     "--deep", is_flag=True, help="Also ask workspace, registries and artifact store, on the site's runner."
 )
+@click.option("--forge", is_flag=True, help="Also compare recorded reviews with the forge's pull requests.")
 @click.option("--site", metavar="NAME", help="The site to ask with --deep; needed if there are several.")
 @format_option("text", "markdown", "json")
 @pass_session
 @click.pass_context
-def verify(context: click.Context, session: Session, what: str | None, deep: bool, site: str | None) -> None:
+def verify(
+    context: click.Context, session: Session, what: str | None, deep: bool, forge: bool, site: str | None
+) -> None:
     """Recompute what main says of models: digests, references, identities, and who wrote the records.
 
     Made from git as it was last fetched: of everything, or of one model or version. What does not hold is named;
-    exit code 1 if anything does not. What a shallow clone can't tell is a warning.
+    exit code 1 if anything does not. What a shallow clone, or the forge, can't tell is a warning.
     """
     from edgetrain.reconcile.verify import verify as find
     from edgetrain.render.verify import verify_json, verify_markdown, verify_text
 
-    found = find(session.root, what, deep, site)
+    found = find(session.root, what, deep, site, forge)
     forms = {"json": verify_json, "markdown": verify_markdown}
     session.show(forms.get(session.format, verify_text)(found))
     context.exit(0 if found.holds else EXIT_PROBLEMS)

@@ -60,11 +60,11 @@ class Reviews:
 
     def _read(self, pull: PullRequest) -> Mapping[str, Any]:
         forge = self.forge
-        checks = _bounded(forge.checks(pull.head))
+        checks = bounded(forge.checks(pull.head))
         return review_json(forge.host, forge.repository, pull, forge.reviews(pull.number), checks)
 
 
-def _bounded(checks: Sequence[CheckResult]) -> list[CheckResult]:
+def bounded(checks: Sequence[CheckResult]) -> list[CheckResult]:
     """The checks with names fit for a record; of too many, those that did not end well come first."""
     first = sorted(checks, key=lambda one: one.conclusion in _GOOD)[:MAX_CHECKS]
     return [CheckResult(one_line(one.name, MAX_NAME) or "check", one_line(one.conclusion, 40)) for one in first]

@@ -18,6 +18,7 @@ from edgetrain.reconcile.lookup import model_named, read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
 from edgetrain.reconcile.verify_deep import deep_parts
+from edgetrain.reconcile.verify_forge import forge_parts
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import Verification
 from edgetrain.repo import reader, schema
@@ -42,10 +43,14 @@ class Trees:
         return self._known[commit]
 
 
-def verify(root: Path, text: str | None, deep: bool = False, site: str | None = None) -> Verification:
-    """Verify all of main as last fetched, or `MODEL`, or `MODEL@N`; `deep` also asks the site's providers.
+def verify(
+    root: Path, text: str | None, deep: bool = False, site: str | None = None, forge: bool = False
+) -> Verification:
+    """Verify all of main as last fetched, or `MODEL`, or `MODEL@N`; `deep` also asks the site's providers, `forge`
+    what it knows of the pull requests that records keep.
 
-    Raises UsageError for an unknown name, RepositoryError, and with `deep` ProviderError if one can't be asked.
+    Raises UsageError for an unknown name, or no forge; RepositoryError; with `deep` ProviderError if one can't be
+    asked.
     """
     state = read_main(root)
     versions, trees = versions_of(state.desired, text), Trees(state)
@@ -56,7 +61,10 @@ def verify(root: Path, text: str | None, deep: bool = False, site: str | None = 
     parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in models]
     if deep:
         parts += deep_parts(state, versions, site)
-    return Verification(text or "everything", state.commit, deep, tuple(part for part in parts if part.checks))
+    if forge:
+        parts += forge_parts(state, versions if text else None)
+    told = tuple(part for part in parts if part.checks)
+    return Verification(text or "everything", state.commit, deep, told, forge)
 
 
 def versions_of(desired: Desired, text: str | None) -> list[ModelVersion]:

@@ -15,12 +15,14 @@ from edgetrain.render.words import plural
 
 @dataclass(frozen=True)
 class Verification:
-    """What was recomputed at a commit: `scope` is `everything`, `mean` or `mean@2`; `deep`: outside as well."""
+    """What was recomputed at a commit: `scope` is `everything`, `mean` or `mean@2`; `deep`: outside as well, and
+    `forge`: pull requests too."""
 
     scope: str
     commit: str
     deep: bool
     parts: tuple[Part, ...]
+    forge: bool = False
 
     def count(self, status: CheckStatus) -> int:
         """How many checks went so."""
@@ -42,9 +44,11 @@ def summary(found: Verification) -> str:
 
 def asked(found: Verification) -> str:
     """How far it looked."""
-    if found.deep:
-        return "Recomputed from git, and compared with workspace, registries and artifact store."
-    return "Recomputed from git alone; --deep also asks workspace, registries and artifact store."
+    outside = "workspace, registries and artifact store"
+    compared = [outside] * found.deep + ["the forge's pull requests"] * found.forge
+    if compared:
+        return f"Recomputed from git, and compared with {' and with '.join(compared)}."
+    return f"Recomputed from git alone; --deep also asks {outside}, --forge what it knows of approvals."
 
 
 def verify_text(found: Verification) -> str:
@@ -67,6 +71,7 @@ def verify_json(found: Verification) -> str:
             "scope": found.scope,
             "commit": found.commit,
             "deep": found.deep,
+            "forge": found.forge,
             "holds": found.holds,
             "parts": parts_json(found.parts),
         }
