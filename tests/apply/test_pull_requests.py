@@ -10,6 +10,8 @@ import pytest
 
 from edgetrain.core.errors import Transient
 from edgetrain.core.review import read_review
+from edgetrain.reconcile.due import due
+from edgetrain.reconcile.lanes import Lane
 from edgetrain.reconcile.report import Event, Status
 from edgetrain.reconcile.state import read_commit, stopping
 from edgetrain.reconcile.validate import problems_of
@@ -200,6 +202,32 @@ def test_a_comment_that_could_not_be_made_is_made_by_the_next_apply(site: ForgeS
     calls = site.forge.calls.count("comment")
     site.apply()
     assert site.forge.calls.count("comment") == calls  # nothing is owed any more
+
+
+def test_a_run_that_goes_on_is_told_and_then_how_it_ended(site: ForgeSite) -> None:
+    wait = "import select; select.select([], [], [], 6)\n"
+    site.write("experiments/mean/train.py", wait + (site.clone / "experiments/mean/train.py").read_text())
+    number = site.request("ada/slow", "Train slowly")
+    site.merge(number, "grace")
+    site.apply(wait=False)
+    (comment,) = site.forge.texts(number, "outcome")
+    assert "under way" in comment
+    site.sync()
+    assert site.apply().good
+    (comment,) = site.forge.texts(number, "outcome")
+    assert "under way" not in comment and "candidate" in comment
+
+
+def test_a_comment_that_is_owed_is_due(site: ForgeSite) -> None:
+    asked = trained(site)
+    site.forge.fail("comment", Transient("the forge does not answer"))
+    assert site.apply().good
+    assert [name.partition("/")[0] for name in due(site.clone).train] == ["outcomes"]
+    assert site.apply(lane=Lane.RELEASE).good
+    assert not site.forge.texts(asked, "outcome")  # it is the other lane's
+    assert site.apply(lane=Lane.TRAIN).good
+    assert site.forge.texts(asked, "outcome")
+    assert not due(site.clone).train
 
 
 def test_a_refused_change_is_told_on_its_pull_request(site: ForgeSite) -> None:

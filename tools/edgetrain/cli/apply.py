@@ -96,7 +96,7 @@ def apply(
     progress = Progress(session)
     with stopping_cleanly(session, options.stop) as caught, progress.shown_live():
         result = reconcile(session.root, options, progress)
-    steps = next_steps(session.root, result, progress.proposals)
+    steps = next_steps(session.root, result, list(progress.proposals.values()))
     if summary is not None:
         _append_summary(summary, session.root, result, steps)
     _show(session, result, steps)
@@ -157,7 +157,10 @@ def next_steps(root: Path, result: ApplyResult, proposals: list[str]) -> list[st
     from edgetrain.repo.git import REMOTE, Git
 
     remote = f"{REMOTE}/" if Git.find(root).has_remote() else ""
-    steps = [f"git merge --no-ff {remote}{name}" for name in proposals]
+    steps = [
+        f"review {name}" if name.startswith("https://") else f"git merge --no-ff {remote}{name}"
+        for name in proposals
+    ]
     for row in result.results:
         if row.outcome in (Outcome.FAILED, Outcome.REJECTED, Outcome.LOST):
             steps.append(f"edgetrain logs {row.message.partition(':')[0]}")

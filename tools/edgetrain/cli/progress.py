@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from edgetrain.reconcile.report import Event
 
 LIMIT = 500
-COLOURS = {"Applied": "green", "Proposed": "green", "Failed": "red", "Note": "yellow"}
+COLOURS = {"Applied": "green", "Proposed": "green", "Opened": "green", "Failed": "red", "Note": "yellow"}
 
 
 class Progress:
-    """Takes events from any thread. `proposals` are the branches that were proposed meanwhile."""
+    """Takes events from any thread. `proposals` is what was proposed meanwhile, by version: the branch, or the
+    address of its pull request."""
 
     def __init__(self, session: Session) -> None:
-        self.proposals: list[str] = []
+        self.proposals: dict[str, str] = {}
         self._session = session
         self._guard = threading.Lock()
         self._live: tuple[LiveProgress, TaskID] | None = None
@@ -38,8 +39,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         with self._guard:
-            if event.kind == "Proposed":
-                self.proposals.append(event.message.removeprefix("branch "))
+            if event.kind in ("Proposed", "Opened"):
+                self.proposals[event.subject] = event.message.removeprefix("branch ")
             self._ended += event.kind in ("Applied", "Failed")
             self._line(event.kind, f"{shown(event.subject, LIMIT)}  {shown(event.message, LIMIT)}".rstrip())
             if self._live is not None:

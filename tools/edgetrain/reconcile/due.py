@@ -74,5 +74,6 @@ def _at_the_site(state: State, place: Site, artifacts: ArtifactStore) -> list[tu
         for change in planned
         if change.operation is Operation.TRAIN and change.reason == "RetryRequested"
     ]
-    owed = [(lane, name) for lane in Lane.ALL.parts for name, _ in artifacts.claims(f"{OUTCOMES}{lane.value}/")]
+    tells = Lane.ALL.parts if place.configuration.forge is not None else ()
+    owed = [(lane, name) for lane in tells for name, _ in artifacts.claims(f"{OUTCOMES}{lane.value}/")]
     return [*under_way, *ended, *asked, *owed]
