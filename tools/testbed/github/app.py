@@ -75,6 +75,8 @@ class App:
         self._note(asking, 0 if fault.reset else fault.status, actor, body)
         if fault.reset:
             scope["state"]["transport"].abort()
+            while (await receive())["type"] != "http.disconnect":
+                pass
             return
         headers = {"content-type": "application/json; charset=utf-8", **fault.headers}
         await Response(fault.content(), fault.status, headers)(scope, receive, send)

@@ -36,6 +36,17 @@ def _login(call: Call, account: int) -> str:
     return login.lower()
 
 
+def _issue(call: Call, level: str = "write") -> Record:
+    """The issue that the path names. The right to pull requests is for those that are one. Raises Refused."""
+    return _reached(call, call.issue(), level)
+
+
+def _reached(call: Call, issue: Record, level: str) -> Record:
+    if not issue["pull"] and not call.may("issues", level, "read"):
+        raise Refused(403, "Resource not accessible by integration")
+    return issue
+
+
 def _text(value: object, resource: str, field: str) -> None:
     if isinstance(value, str) and len(value) > LONGEST:
         told = f"{field} is too long (maximum is {LONGEST} characters)"
@@ -82,16 +93,14 @@ def _assignees(call: Call, body: Record) -> list[str]:
 @route("GET", ISSUE, "issues|pull_requests:read")
 def get(call: Call) -> Answer:
     """One."""
-    return Answer(200, shapes_pulls.issue(call.store, call.repository, call.issue()))
+    return Answer(200, shapes_pulls.issue(call.store, call.repository, _issue(call, "read")))
 
 
 @route("PATCH", ISSUE, "issues|pull_requests:write", role="read")
 def update(call: Call) -> Answer:
     """Change title, body, state or labels."""
-    issue, body = call.issue(), dict(call.body)
+    issue, body = _issue(call), dict(call.body)
     _own_or_privileged(call, issue["account"])
-    if not issue["pull"] and not call.may("issues", "write", "read"):
-        raise Refused(403, "Resource not accessible by integration")
     _text(body.get("body"), "Issue", "body")
     issue |= {name: body[name] for name in ("title", "body") if name in body}
     if "labels" in body and _privileged(call):
@@ -132,13 +141,13 @@ def _label(call: Call, issue: Record, names: list[str]) -> None:
 @route("GET", f"{ISSUE}/labels", "issues|pull_requests:read")
 def labels(call: Call) -> Answer:
     """Its labels."""
-    return call.page(call.issue()["labels"], lambda name: shapes.label(call.store, call.repository, name))
+    return call.page(_issue(call, "read")["labels"], lambda name: shapes.label(call.store, call.repository, name))
 
 
 @route("POST", f"{ISSUE}/labels", "issues|pull_requests:write", role="triage")
 def add_labels(call: Call) -> Answer:
     """More of them."""
-    issue = call.issue()
+    issue = _issue(call)
     _label(call, issue, [*issue["labels"], *_named(call)])
     return labels(call)
 
@@ -146,7 +155,7 @@ def add_labels(call: Call) -> Answer:
 @route("PUT", f"{ISSUE}/labels", "issues|pull_requests:write", role="triage")
 def set_labels(call: Call) -> Answer:
     """These and no others."""
-    _label(call, call.issue(), _named(call))
+    _label(call, _issue(call), _named(call))
     return labels(call)
 
 
@@ -158,7 +167,7 @@ def _named(call: Call) -> list[str]:
 @route("GET", f"{ISSUE}/comments", "issues|pull_requests:read")
 def comments(call: Call) -> Answer:
     """Its comments, oldest first."""
-    number, since = call.issue()["number"], call.query.get("since", "")
+    number, since = _issue(call, "read")["number"], call.query.get("since", "")
     found = [
         one for one in call.repository["comments"].values() if one["issue"] == number and since <= one["updated_at"]
     ]
@@ -168,7 +177,7 @@ def comments(call: Call) -> Answer:
 @route("POST", f"{ISSUE}/comments", "issues|pull_requests:write", role="read")
 def comment(call: Call) -> Answer:
     """A new comment."""
-    issue = call.issue()
+    issue = _issue(call)
     if not call.body.get("body"):
         raise Invalid(wrong("IssueComment", "body", "missing_field"))
     _text(call.body["body"], "IssueComment", "body")
@@ -176,17 +185,18 @@ def comment(call: Call) -> Answer:
     return Answer(201, shapes_pulls.comment(call.store, call.repository, made))
 
 
-def _comment(call: Call) -> Record:
+def _comment(call: Call, level: str = "write") -> Record:
     found: Record | None = call.repository["comments"].get(call.path["comment_id"])
     if found is None:
         raise Refused(404, "Not Found")
+    _reached(call, call.repository["issues"][str(found["issue"])], level)
     return found
 
 
 @route("GET", f"{REPO}/issues/comments/{{comment_id}}", "issues|pull_requests:read")
 def get_comment(call: Call) -> Answer:
     """One."""
-    return Answer(200, shapes_pulls.comment(call.store, call.repository, _comment(call)))
+    return Answer(200, shapes_pulls.comment(call.store, call.repository, _comment(call, "read")))
 
 
 @route("PATCH", f"{REPO}/issues/comments/{{comment_id}}", "issues|pull_requests:write", role="read")
