@@ -29,7 +29,7 @@ def test_our_own_manifests_are_valid() -> None:
 
 def test_the_top_level_holds_what_was_agreed() -> None:
     folders = {name.split("/")[0] for name in tracked() if "/" in name}
-    assert folders == {".ci", ".github", "compute", "docs", "experiments", "models", "tests", "tools"}
+    assert folders == {".ci", ".github", ".vscode", "compute", "docs", "experiments", "models", "tests", "tools"}
 
 
 def test_every_dependency_has_its_reason() -> None:

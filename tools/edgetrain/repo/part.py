@@ -1,0 +1,43 @@
+"""Some files of a tree as if it had no others, so that a check of a few need not read all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from edgetrain.repo.tree import MANIFEST_LIMIT, Entry, Tree
+
+
+class PartOfTree:
+    """The files that are, or lie below, one of the paths. Reading is the whole tree's."""
+
+    def __init__(self, whole: Tree, paths: Iterable[str]) -> None:
+        self._whole = whole
+        self._paths = tuple(paths)
+
+    def holds(self, path: str) -> bool:
+        """Whether the path belongs to this part."""
+        return any(path == one or path.startswith(f"{one}/") for one in self._paths)
+
+    def files(self, prefix: str = "") -> list[Entry]:
+        """All files of this part; with `prefix` only that file, or those in that folder."""
+        return [entry for entry in self._whole.files(prefix) if self.holds(entry.path)]
+
+    def exists(self, path: str) -> bool:
+        """Whether the whole tree has it: what is left out here is not missing."""
+        return self._whole.exists(path)
+
+    def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
+        """The file's bytes, at most `limit`."""
+        return self._whole.read(path, limit)
+
+    def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
+        """Give the file's bytes to `sink` piece by piece; answer how many."""
+        return self._whole.copy(path, sink)
+
+    def content_digest(self, path: str) -> str:
+        """`sha256:<hex>` of the file's bytes."""
+        return self._whole.content_digest(path)
+
+    def size(self, path: str) -> int:
+        """The file's bytes, counted."""
+        return self._whole.size(path)
