@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgetrain.core.errors import Transient
+from edgetrain.core.errors import Rejected, Transient
+from edgetrain.core.plan import Change, Effect, Operation
 from edgetrain.core.review import read_review
+from edgetrain.reconcile import outcomes
 from edgetrain.reconcile.due import due
 from edgetrain.reconcile.lanes import Lane
 from edgetrain.reconcile.report import Event, Status
@@ -237,3 +240,29 @@ def test_a_refused_change_is_told_on_its_pull_request(site: ForgeSite) -> None:
     assert not site.apply().good
     (comment,) = site.forge.texts(number, "outcome")
     assert "failed" in comment and "exit code 7" in comment
+
+
+def test_a_comment_that_is_refused_for_good_is_owed_no_more(site: ForgeSite) -> None:
+    trained(site)
+    site.forge.fail("comment", Rejected("the conversation is locked"))
+    seen: list[Event] = []
+    assert site.apply(report=seen.append).good
+    assert any("the conversation is locked" in event.message for event in seen)
+    assert not due(site.clone).train
+
+
+def test_a_sweep_asks_git_once_where_it_comes_from(site: ForgeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = outcomes.last_change
+
+    def counted(git: Git, tip: str, folder: str, exclude: Sequence[str] = ()) -> Any:
+        asked.append(folder)
+        return real(git, tip, folder, exclude)
+
+    monkeypatch.setattr(outcomes, "last_change", counted)
+    change = Change("run/mean", Operation.TRAIN, Effect.CREATE, "NewTrial", subject={"experiment": "mean"})
+    state = read_commit(Git(site.clone), Git(site.clone).tip("main"))
+    places: dict[str, str | None] = {}
+    found = {outcomes.source_of(state, change, places) for _ in range(50)}
+    assert asked == ["experiments/mean"]
+    assert len(found) == 1 and None not in found

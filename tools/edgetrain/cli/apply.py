@@ -54,7 +54,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 @click.option(
     "--summary",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Append what was done, with metrics and charts, to this Markdown file.",
 )
 @format_option("text", "markdown", "json", "github")

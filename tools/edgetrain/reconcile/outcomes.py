@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgetrain.core.errors import EdgetrainError
+from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Rejected, RepositoryError
 from edgetrain.core.plan import Change, Operation
+from edgetrain.core.ports import PullRequest
 from edgetrain.core.record import Record
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.lanes import Lane, lane_of
@@ -34,59 +35,81 @@ class Outcomes:
         """Note whose pull requests these changes come from, before any is made."""
         if context.site.configuration.forge is None:
             return
+        places: dict[str, str | None] = {}  # a sweep's trials all come from one
         for change in changes:
-            commit = source_of(context.state, change)
+            commit = source_of(context.state, change, places)
             if commit is None:
                 continue
             with self._guard:
                 known = commit in self._sources
                 self._sources[commit].add(change.id)
             if not known:
-                context.site.artifacts.claim(_claim(lane_of(change.operation), commit), b"")
+                context.site.artifacts.claim(f"{OUTCOMES}{lane_of(change.operation).value}/{commit}", b"owed")
 
-    def tell(self, context: Context, results: Mapping[str, Result]) -> None:
-        """Make the comments that are owed, from main's records and what was not done now. What fails stays owed."""
-        forge, reviews, store = context.site.forge, context.site.reviews, context.site.artifacts
-        if forge is None or reviews is None:
-            return
-        claims = [name for lane in self._lane.parts for name, _ in store.claims(f"{OUTCOMES}{lane.value}/")]
-        owed: defaultdict[str, list[str]] = defaultdict(list)
-        for name in claims:
-            owed[name.rpartition("/")[2]].append(name)
-        by_pull: defaultdict[int, list[str]] = defaultdict(list)
-        git = context.state.git
-        for commit in sorted({*owed, *self._sources}):
-            hint = provenance(git, commit, trailers=False).pull_request
-            pull = reviews.pull_of(commit, hint)
+    def tell(self, context: Context, results: Mapping[str, Result]) -> list[str]:
+        """Make the comments that are owed, from main's records and what was not done now; answer what stays owed,
+        and why. What the forge refuses for good is owed no more."""
+        forge = context.site.forge
+        if forge is None:
+            return []
+        store, faults = context.site.artifacts, []
+        claims: defaultdict[str, list[str]] = defaultdict(list)
+        for lane in self._lane.parts:
+            for name, _ in store.claims(f"{OUTCOMES}{lane.value}/"):
+                claims[name.rpartition("/")[2]].append(name)
+        owed: defaultdict[int, list[str]] = defaultdict(list)
+        for commit in sorted({*claims, *self._sources}):
+            try:
+                pull = _pull_of(context, commit)
+            except ProviderError as error:
+                faults.append(error.message)
+                continue
             if pull is not None:
-                by_pull[pull.number].append(commit)
+                owed[pull.number].append(commit)
             else:
-                _paid(context, owed[commit])
-        if not by_pull:
-            return
-        tip = git.tip(context.site.configuration.branch, refresh=False)
-        state = context.state if tip == context.state.commit else read_commit(git, tip)
-        for number, commits in sorted(by_pull.items()):
+                _paid(context, claims[commit])
+        state = _tip(context) if owed else context.state
+        for number, commits in sorted(owed.items()):
             ids = {name for commit in commits for name in self._sources.get(commit, ())}
             now = [result for name, result in sorted(results.items()) if name in ids]
             text = outcome_markdown(merged(state, forge.repository, number, now))
             context.step("comment")
-            forge.comment(number, MARK, [text])
-            context.tell("Commented", f"#{number}", "what became of it")
-            _paid(context, [name for commit in commits for name in owed[commit]])
+            try:
+                forge.comment(number, MARK, [text])
+                context.tell("Commented", f"#{number}", "what became of it")
+            except (NotFound, Rejected) as error:
+                context.tell("Note", f"#{number}", f"no comment can be made there: {error.message}")
+            except ProviderError as error:
+                faults.append(error.message)
+                continue
+            _paid(context, [name for commit in commits for name in claims[commit]])
+        return faults
+
+
+def _pull_of(context: Context, commit: str) -> PullRequest | None:
+    """The pull request behind a commit of main; None if there is none, or main has no such commit any more."""
+    try:
+        hint = provenance(context.state.git, commit, trailers=False).pull_request
+    except RepositoryError:
+        return None
+    return context.site.reviews.pull_of(commit, hint) if context.site.reviews is not None else None
+
+
+def _tip(context: Context) -> State:
+    """Main with all that was recorded since it was read."""
+    git = context.state.git
+    tip = git.tip(context.site.configuration.branch, refresh=False)
+    return context.state if tip == context.state.commit else read_commit(git, tip)
 
 
 def tell_outcomes(outcomes: Outcomes, context: Context, results: Mapping[str, Result]) -> None:
     """Make the comments; a fault is told and left to the next apply, for all the rest is done and recorded."""
     try:
-        outcomes.tell(context, results)
+        faults = outcomes.tell(context, results)
     except (EdgetrainError, OSError) as error:
-        told = error.message if isinstance(error, EdgetrainError) else str(error.strerror)
-        context.report(Event("Note", "comments", f"{told}; the next apply makes them"))
-
-
-def _claim(lane: Lane, commit: str) -> str:
-    return f"{OUTCOMES}{lane.value}/{commit}"
+        faults = [error.message if isinstance(error, EdgetrainError) else str(error.strerror)]
+    for fault in dict.fromkeys(faults):
+        context.report(Event("Note", "comments", f"{fault}; the next apply makes them"))
 
 
 def _paid(context: Context, claims: Sequence[str]) -> None:
@@ -94,22 +117,23 @@ def _paid(context: Context, claims: Sequence[str]) -> None:
         context.site.artifacts.release_claim(name)
 
 
-def source_of(state: State, change: Change) -> str | None:
-    """The commit of main that a change comes from; None if git does not tell."""
+def source_of(state: State, change: Change, places: dict[str, str | None]) -> str | None:
+    """The commit of main that a change comes from; None if git does not tell. `places` keeps what git was asked."""
     subject = change.subject
     if change.operation in (Operation.PROPOSE, Operation.EVALUATE):
         run = state.recorded.run(str(subject.get("record")))
         return _merge_commit(run.data if run else {})
     if change.operation is Operation.CANCEL:
         return _merge_commit(subject)
-    if "version" in subject:
+    if "version" in subject and change.operation is not Operation.WITHDRAW:
         version = state.desired.versions.get((subject["model"], subject["version"]))
         added = state.added.get(version.document.path) if version is not None else None
-        if change.operation is not Operation.WITHDRAW:
-            return added.commit if added is not None else None
+        return added.commit if added is not None else None
     path, left_out = _place(change)
-    found = last_change(state.git, state.commit, path, exclude=left_out) if path else None
-    return found.commit if found is not None else None
+    if path and path not in places:
+        found = last_change(state.git, state.commit, path, exclude=left_out)
+        places[path] = found.commit if found is not None else None
+    return places.get(path)
 
 
 def _place(change: Change) -> tuple[str, list[str]]:
