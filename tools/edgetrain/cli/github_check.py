@@ -74,13 +74,28 @@ def _files(checked: Checked, out: Path | None, plan_out: Path | None) -> None:
 
 
 def _show(session: Session, checked: Checked) -> None:
-    from edgetrain.render.github import problem_annotations
-    from edgetrain.render.jsons import as_json
-
     if session.format == "json":
+        from edgetrain.render.jsons import as_json
+
         session.show(as_json(checked.report))
+    elif session.format == "markdown":
+        from edgetrain.render.pull_request import comment_parts
+
+        session.show("\n".join(comment_parts(checked.report)))
     else:
-        session.show(problem_annotations(checked.problems))
+        from edgetrain.render.attention_words import attention_annotations
+        from edgetrain.render.github import problem_annotations
+
+        session.show(problem_annotations(checked.problems) + attention_annotations(checked.report["attention"]))
+        if checked.report["merge"] == "conflict":
+            session.show(annotation_of_conflict())
+
+
+def annotation_of_conflict() -> str:
+    """GitHub makes no merge commit then, and says so only on the page."""
+    from edgetrain.render.github import annotation
+
+    return annotation("error", "merge or rebase the base branch", title="It conflicts with its base branch") + "\n"
 
 
 def _write(path: Path, text: str) -> None:

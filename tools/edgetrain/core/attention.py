@@ -142,13 +142,11 @@ ORDER = (
 
 
 def _differences(pointer: str, before: Any, after: Any) -> Iterator[Difference]:
-    """The innermost values that differ; lists are told whole."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
+    """The innermost values that differ; lists are told whole. What takes a mapping's place counts as none of it."""
+    if isinstance(before, Mapping) or isinstance(after, Mapping):
+        old, new = (side if isinstance(side, Mapping) else _ABSENT for side in (before, after))
+        for key in sorted({*old, *new}, key=str):
             below = f"{pointer}.{key}" if pointer else str(key)
-            yield from _differences(below, before.get(key), after.get(key))
-    elif isinstance(before or after, Mapping) and not (before and after):
-        # All of it came, or went: each of its values did.
-        yield from _differences(pointer, before or _ABSENT, after or _ABSENT)
+            yield from _differences(below, old.get(key), new.get(key))
     elif before != after or isinstance(before, bool) is not isinstance(after, bool):
         yield Difference(pointer, before, after)

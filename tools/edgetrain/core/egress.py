@@ -92,7 +92,8 @@ def summary(experiment: Experiment, snapshot: Snapshot, verdict: Verdict) -> dic
 
     `list` holds path, bytes and digest of the first `MAX_LISTED` files.
     """
-    listed = [[file.path, file.size, file.digest] for file in snapshot.files[:MAX_LISTED]]
+    # A name that is no text in UTF-8 has no place in a plan's digest.
+    listed = [[shown(file.path, 4096), file.size, file.digest] for file in snapshot.files[:MAX_LISTED]]
     return {
         "experiment": experiment.name,
         "code": {**code_json(snapshot), "list": listed},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetrain.render.comment_parts import MOST_LISTED, bold, listed
+from edgetrain.render.github import annotation
 from edgetrain.render.markdown import code, prose
 
 # What it is, and why to look.
@@ -39,8 +40,14 @@ def attention_line(one: Mapping[str, Any]) -> str:
     return line + "".join(f"<br>{each}" for each in told)
 
 
-def attention_text(one: Mapping[str, Any]) -> str:
-    """The same in plain words, for an annotation."""
-    title, reason = WORDS.get(one["reason"], (one["reason"], ""))
-    found = [f"{d['path']}: {d['actual']} → {d['desired']}" for d in one["differences"][:MOST_LISTED]]
-    return "\n".join([f"{title}: {reason}" if reason else title, *found])
+def attention_annotations(found: Sequence[Mapping[str, Any]]) -> str:
+    """The same as warnings of a workflow, each at the first of its files."""
+    lines = []
+    for one in found:
+        title, reason = WORDS.get(one["reason"], (one["reason"], ""))
+        told = [f"{d['path']}: {d['actual']} → {d['desired']}" for d in one["differences"][:MOST_LISTED]]
+        message = "\n".join([reason, *told])
+        lines.append(
+            annotation("warning", message, title=f"for the reviewer: {title}", file=one["paths"][0], line=1)
+        )
+    return "".join(f"{line}\n" for line in lines)

@@ -17,10 +17,6 @@ Report = Mapping[str, Any]
 
 MOST_LISTED = 10
 FEW = 3
-_STATES = {
-    "conflict": "this pull request conflicts with its base branch",
-    "unmerged": "read without its base branch",
-}
 
 
 def comment_parts(report: Report, *, own_workflows: bool = False) -> list[str]:
@@ -51,7 +47,7 @@ def _sum(report: Report) -> str:
     """The heading's words."""
     stopping = _stopping(report)
     if report["merge"] == "conflict":
-        return _STATES["conflict"]
+        return "this pull request conflicts with its base branch"
     if stopping:
         return f"{plural(stopping, 'problem')} to mend before this can be merged"
     plan = report["plan"]
@@ -96,9 +92,10 @@ def _conflict(report: Report) -> Iterator[Block]:
     if report["merge"] != "conflict":
         return
     paths = report["conflicts"]
-    which = listed(paths) if paths else "which files can't be told here"
+    which = f"in {listed(paths)}" if paths else "in files that can't be told here"
     yield Block(
-        f"> [!IMPORTANT]\n> There is no merge commit: {which}.\n> What follows is read from the head alone."
+        f"> [!IMPORTANT]\n> It conflicts with its base branch {which}, so there is no merge commit.\n"
+        "> What follows is read from the head alone."
     )
 
 
