@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from testbed.github.access import ROLES, Actor, role
 from testbed.github.store import Record, Store
 
 ASKED = "Changes must be made through a pull request."
+NO_DELETION, NO_FORCE = "Cannot delete this branch", "Cannot force-push to this branch"
+CLASSIC, RULESET = "protected branch hook declined", "push declined due to repository rule violations"
 KINDS = ("classic", "ruleset")
 
 
@@ -38,38 +41,38 @@ def bypasses(protection: Mapping[str, Any], actor: Actor) -> bool:
 
 
 def push_rules(store: Store, repository: Record, actor: Actor, url: str) -> dict[str, dict[str, Any]]:
-    """What is refused to the actor, for each protected ref: by the kind of change, the lines that GitHub prints."""
+    """What is refused to the actor, for each protected ref: by the kind of change, the lines that GitHub prints;
+    and those it prints when it lets the actor pass."""
     rules: dict[str, dict[str, Any]] = {}
     for branch, protection in repository["protections"].items():
         ref = f"refs/heads/{branch}"
-        passes = bypasses(protection, actor)
-        refused = {} if passes else {"update": ASKED}
+        passes, classic = bypasses(protection, actor), protection["kind"] == "classic"
+        asked = [] if passes else [ASKED]
         # A classic protection lets actors by the pull request only; a ruleset's bypass is for all of it.
-        if protection["kind"] == "classic":
-            refused |= {"delete": "Cannot delete this branch", "force": "Cannot force-push to this branch"}
-            rules[ref] = {
-                "reason": "protected branch hook declined",
-                **{
-                    kind: [f"error: GH006: Protected branch update failed for {ref}.", f"error: {why}"]
-                    for kind, why in refused.items()
-                },
-            }
-        elif not passes:
-            refused |= {"delete": "Cannot delete this branch", "force": "Cannot force-push to this branch"}
-            rules[ref] = {
-                "reason": "push declined due to repository rule violations",
-                **{
-                    kind: [
-                        f"error: GH013: Repository rule violations found for {ref}.",
-                        f"Review all repository rules at {url}/{repository['full_name']}/rules?ref={ref}",
-                        "",
-                        f"- {why}",
-                        "",
-                    ]
-                    for kind, why in refused.items()
-                },
-            }
+        refused = {"update": asked}
+        if classic or not passes:
+            refused |= {"delete": [NO_DELETION], "force": [NO_FORCE, *asked]}
+        if classic:
+            reason, first = CLASSIC, [f"error: GH006: Protected branch update failed for {ref}."]
+        else:
+            page = f"{url}/{repository['full_name']}/rules?ref={quote(ref, safe='')}"
+            reason = RULESET
+            first = [
+                f"error: GH013: Repository rule violations found for {ref}.",
+                f"Review all repository rules at {page}",
+            ]
+        rules[ref] = {
+            "reason": reason,
+            "bypassed": [f"Bypassed rule violations for {ref}:", "", f"- {ASKED}", ""] if passes else [],
+            **{kind: [*first, *_listed(whys)] for kind, whys in refused.items() if whys},
+        }
     return rules
+
+
+def _listed(whys: Iterable[str]) -> Iterator[str]:
+    for why in whys:
+        yield from ("", f"- {why}")
+    yield ""
 
 
 def workflow_refusal(actor: Actor) -> str | None:

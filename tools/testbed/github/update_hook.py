@@ -51,6 +51,7 @@ def main(ref: str, old: str, new: str) -> None:
         files = sorted(name for name in listed.replace("\n", "\0").split("\0") if name)
         if files:
             refuse(rules, ref, rules["workflows"].replace("%s", files[0]))
+    sys.stderr.write("".join(f"{line}\n" for line in mine.get("bypassed", ())))
 
 
 main(*sys.argv[1:])
