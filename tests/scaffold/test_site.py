@@ -127,6 +127,36 @@ def test_a_call_gives_what_the_called_workflow_takes(name: str) -> None:
     assert set(ours["on"]) == set(called[True]) - {"workflow_call"}
 
 
+def _ours(text: object) -> object:
+    """What a called workflow's expression is for this site."""
+    told = re.sub(r"\$\{\{ inputs\.site \|\| vars\.EDGETRAIN_SITE \}\}", "st-anna", str(text))
+    return told.replace("${{ vars.EDGETRAIN_EXTRAS }}", "azureml").replace(
+        "${{ vars.EDGETRAIN_ENVIRONMENT }}", "st-anna"
+    )
+
+
+@pytest.mark.parametrize("name", ["apply", "cancel", "doctor", "drift", "retry"])
+def test_what_signs_in_to_azure_is_written_out_alike_with_that_right_more(name: str) -> None:
+    called = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+    ours = workflow(ALL["github-azureml"], name)
+    assert set(ours["jobs"]) == set(called["jobs"])
+    for job, theirs in called["jobs"].items():
+        mine = ours["jobs"][job]
+        assert mine["permissions"] == {**theirs["permissions"], "id-token": "write"}
+        assert mine["runs-on"] == """${{ fromJSON(vars.EDGETRAIN_RUNNER || '["self-hosted", "st-anna"]') }}"""
+        for key in ("env", "if", "needs", "outputs", "concurrency", "timeout-minutes", "environment", "name"):
+            wanted = theirs.get(key)
+            assert str(mine.get(key)) == _ours(wanted), key
+        assert mine["steps"][0]["with"]["ref"] == SHA
+        assert mine["steps"][0]["with"]["repository"] == "acme/edgetrain"
+        assert [_told(step) for step in mine["steps"][1:]] == [_told(step, _ours) for step in theirs["steps"][1:]]
+
+
+def _told(step: dict[str, Any], change: Any = str) -> dict[str, str]:
+    told = {key: value for key, value in step.items() if key != "with"} | step.get("with", {})
+    return {key: str(change(value)) for key, value in told.items()}
+
+
 @pytest.mark.parametrize("name", ["pull-request", "comment"])
 def test_what_github_enterprise_server_can_not_call_is_written_out_alike(name: str) -> None:
     called = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
@@ -174,6 +204,7 @@ def test_github_enterprise_server_is_named_everywhere() -> None:
     ids = [step.id for step in site.steps(ALL["ghes-azureml"])]
     assert {"pull-request-runner", "certificate", "actions"} <= set(ids)
     assert "federated-credential" not in ids
+    assert "id-token" not in "".join(files.values())
     assert "federated-credential" in [step.id for step in site.steps(ALL["github-azureml"])]
     assert yaml.safe_load(files[".pre-commit-config.yaml"])["repos"][0]["repo"].startswith(
         "https://git.hosp.example/"

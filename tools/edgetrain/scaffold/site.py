@@ -31,6 +31,15 @@ SITE_WORKFLOWS = (
     ("retry", "Starts another attempt of a run that has ended, for a reason that is put on record.", ""),
     ("cancel", "Stops a run that is under way, for a reason that is put on record.", ""),
 )
+# What these do where they are written out, and the minutes that they may take: jobs that sign in to Azure.
+_REASONED = '--reason="$REASON" -- "$RUN"'
+_APPLY = 'edgetrain -C main apply --lane train --no-wait --format github --summary "$GITHUB_STEP_SUMMARY"'
+COMMANDS = {
+    "drift": (60, ("edgetrain -C main drift --issue",)),
+    "doctor": (30, ("edgetrain -C main doctor --format github",)),
+    "retry": (60, (f"edgetrain -C main retry {_REASONED}", _APPLY)),
+    "cancel": (60, (f"edgetrain -C main cancel {_REASONED}", _APPLY)),
+}
 TEMPLATES = ("experiment", "model", "release", "compute", "rules")
 FORMS = ("config", "run", "data", "model")
 # By commit, as their tags stood: what GitHub Enterprise Server runs is looked up in the actions' own README files.
@@ -116,7 +125,8 @@ def _forge(answers: Answers, values: dict[str, Any]) -> Iterator[tuple[str, str]
     for name, template in WORKFLOWS.items():
         yield f".github/workflows/{name}.yml", new.render(f"init/{template}", values)
     for name, about, cron in SITE_WORKFLOWS:
-        more = {**values, "job": name, "about": about, "cron": cron}
+        minutes, commands = COMMANDS.get(name, (0, ())) if values["oidc"] else (0, ())
+        more = {**values, "job": name, "about": about, "cron": cron, "minutes": minutes, "commands": commands}
         yield f".github/workflows/{name}.yml", new.render("init/workflows/site.yml", more)
 
 
@@ -129,6 +139,7 @@ def _values(answers: Answers, vendored: bool) -> dict[str, Any]:
         "name": name if new.NAME.fullmatch(name) else answers.site,
         "schemas": new.SCHEMAS if vendored else new.SITE_SCHEMAS,
         "vendored": vendored,
+        "oidc": answers.forge == "github" and answers.workspace == "azureml",
         "pin": (repository, sha) if on_forge else None,
         "calls": f"{repository}/.github/workflows",
         "home": f"{answers.server}/{repository}" if on_forge else "docs",
