@@ -141,6 +141,15 @@ def test_one_label_may_stand_alone(site: Site) -> None:
     assert "runners" not in amiss(forge.settings())
 
 
+def test_runners_of_the_organization_are_to_be_looked_for_by_hand() -> None:
+    with GithubServer() as server:
+        server.create_repository(NAME, files={"README.md": "# Models"})
+        site = Site.__new__(Site)
+        site.server = server
+        site.app, site.key = server.app(permissions={**CALLS, **PUSH, **LOOKS}, repositories=[NAME])
+        assert amiss(site.forge().settings())["runners"] == (WARN, "NotTold")
+
+
 def test_a_public_repository_is_warned_of() -> None:
     with GithubServer() as server:
         server.create_repository(NAME, files={"README.md": "# Models"}, private=False)

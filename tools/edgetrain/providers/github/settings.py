@@ -158,6 +158,16 @@ def _runners(look: Look) -> Iterator[Check]:
     listed = list(look.client.pages(look.forge.where("actions", "runners"), "see the runners", "runners"))
     fit = [one for one in listed if wanted <= reading.read(look.client.host, reading.runner_labels, one)]
     said = ", ".join(sorted(wanted))
+    if not listed:
+        yield Check(
+            "runners",
+            WARN,
+            "the repository has no runner of its own; those of the organization are not told here",
+            "NotTold",
+            f"look at the organization's settings, Actions, Runners: one with the labels {said} must be there, in a "
+            "group that serves this repository",
+        )
+        return
     if not fit:
         yield Check(
             "runners",
