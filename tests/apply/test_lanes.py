@@ -146,6 +146,20 @@ def test_a_run_that_nobody_wants_is_cancelled_in_the_lane_of_releases(site: Smal
     assert [row.outcome for row in site.apply(lane=Lane.TRAIN).results if row.outcome] == [Outcome.CANDIDATE]
 
 
+def test_a_rollback_is_well_though_an_experiment_is_refused(site: SmallSite) -> None:
+    site.release()
+    site.write("experiments/mean/train.py", SCRIPT + "import socket\nsocket.create_connection(('x', 1))\n")
+    site.push("Call home")
+    refused = site.apply(lane=Lane.TRAIN)
+    assert refused.plan.problems and not refused.good
+    site.sync()
+    site.edit("models/mean/model.yaml", "channels: {production: 1}", "channels: {production: 1, canary: 1}")
+    site.push("A canary")
+    result = site.apply(lane=Lane.RELEASE)
+    assert result.good
+    assert [row.operation for row in result.results] == ["move"]
+
+
 # --- github due ----------------------------------------------------------------------------------------
 
 

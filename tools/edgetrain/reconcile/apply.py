@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def one_round(git: Git, options: Options, report: Report, done: Done) -> bool:
     offline, plan = plans(state, observed)
     if done.first is None:
         check_reviewed(options.reviewed, offline, plan)
-        done.first = plan
+    plan = of_lane(plan, options)
+    done.first = done.first or plan
     check_limits(plan, state.desired, options.max_updates, options.max_deletions)
     context.plan_digest = plan.digest
     unreviewed = surprises(offline, plan) - seen_by_people(options.reviewed)
@@ -197,6 +198,14 @@ def release_aside(git: Git, options: Options, report: Report, context: Context, 
 def plans(state: State, observed: Observation) -> tuple[Plan, Plan]:
     """The offline and the refreshed plan of one state."""
     return plan_of(state), plan_of(state, observed)
+
+
+def of_lane(plan: Plan, options: Options) -> Plan:
+    """The plan without what is refused in the other lane: a rollback is well though an experiment is not."""
+    if options.lane is not Lane.RELEASE or options.reviewed is not None:
+        return plan
+    problems = (found for found in plan.problems if not found.path.startswith(("experiments/", "compute/")))
+    return replace(plan, problems=tuple(problems))
 
 
 def check_reviewed(reviewed: Plan | None, offline: Plan, refreshed: Plan) -> None:
