@@ -164,8 +164,8 @@ def _runners(look: Look) -> Iterator[Check]:
             WARN,
             "the repository has no runner of its own; those of the organization are not told here",
             "NotTold",
-            f"look at the organization's settings, Actions, Runners: one with the labels {said} must be there, in a "
-            "group that serves this repository",
+            f"look at the organization's settings, Actions, Runners: one with the labels {said} must be there, "
+            "in a group that serves this repository",
         )
         return
     if not fit:
