@@ -19,7 +19,10 @@ from edgetrain.render.init import check_json, check_markdown, check_text
 from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.memory_forge import MemoryForge, serve
-from tests.scaffold.samples import GITHUB, KEY, LONE, below
+from tests.scaffold.samples import GITHUB, GUID, KEY, LONE, below
+
+# Its remote is a folder here, and its secrets are on no machine.
+HERE = {"OtherRemote", "SecretMissing"}
 
 
 @dataclass
@@ -65,9 +68,8 @@ def test_a_whole_repository_passes(made: Made) -> None:
     before = git(made.root, "status", "--porcelain", "--ignored")
     found = made.looked()
     assert found.good, check_text(found)
-    # Its remote is a folder here, so only that is a doubt.
-    assert set(checks(found, CheckStatus.WARN)) == {"OtherRemote"}
-    assert {part.kind for part in found.parts} == {"files", "git", "forge"}
+    assert set(checks(found, CheckStatus.WARN)) == HERE
+    assert {part.kind for part in found.parts} == {"files", "git", "forge", "machine"}
     assert "branch-protection" in checks(found, CheckStatus.PASS)
     assert git(made.root, "status", "--porcelain", "--ignored") == before
 
@@ -227,7 +229,31 @@ def test_what_can_be_lived_without_is_a_doubt(made: Made, spoil: Callable[[Made]
     spoil(made)
     found = made.looked()
     assert found.good, check_text(found)
-    assert set(checks(found, CheckStatus.WARN)) == {reason, "OtherRemote"}
+    assert set(checks(found, CheckStatus.WARN)) == {reason, *HERE}
+
+
+def test_secrets_are_looked_for_by_name_and_not_read(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = checks(made.looked(), CheckStatus.WARN)["SecretMissing"]
+    assert told.message == "not on this machine: app-key, github-token, machine-key"
+    text = (made.root / "edgetrain.yaml").read_text()
+    (made.root / "edgetrain.yaml").write_text(text.replace("/etc/edgetrain/secrets", str(tmp_path)))
+    for name in ("app-key", "machine-key"):
+        (tmp_path / name).write_text("hidden\n")
+    monkeypatch.setenv("GITHUB_TOKEN", "hidden")
+    found = made.looked()
+    assert "SecretMissing" not in checks(found, CheckStatus.WARN)
+    assert "secrets" in checks(found, CheckStatus.PASS)
+    assert "hidden" not in check_text(found)
+
+
+def test_what_only_azure_knows_is_said_to_be_unknown(made: Made) -> None:
+    block = f"{{type: azureml, subscription: {GUID}, resourceGroup: rg, name: ws, "
+    block += f"auth: {{type: oidc, tenant: {GUID}, clientId: {GUID}}}}}"
+    made.edit("edgetrain.yaml", "{type: mlflow}", block)
+    told = checks(made.looked(), CheckStatus.WARN)["NotSeenHere"]
+    assert GUID in told.fix
 
 
 def test_an_alias_bomb_costs_nothing(made: Made) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -268,6 +269,20 @@ def test_the_checklist_says_where_or_how(name: str) -> None:
     if ALL[name].forge != "none":
         ids = {step.id for step in steps}
         assert {"signing-key", "app", "protection", "environment", "runner", "folders", "check"} <= ids
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_commands_of_the_checklist_are_whole(name: str) -> None:
+    for step in site.steps(ALL[name]):
+        for command in step.commands:
+            filled = re.sub(r"<[^<>]+>", "X", command)
+            done = subprocess.run(
+                ["bash", "-n", "-c", filled], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, ""), command
+            for word in shlex.split(filled):
+                if word.startswith("{"):
+                    json.loads(word.replace("X", "1"))
 
 
 def test_the_app_may_not_change_workflows() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -47,6 +49,7 @@ def look(root: Path, asked: str | None) -> Diagnosis:
         Part("files", "", tuple(guarded("files", lambda: _files(root, configuration)))),
         Part("git", "", tuple(guarded("git", lambda: _git(Git(root), configuration)))),
         Part("forge", "", tuple(guarded("forge", lambda: _forge(configuration, name, root)))),
+        Part("machine", "", tuple(guarded("machine", lambda: _machine(configuration)))),
     ]
     return Diagnosis(name, tuple(parts))
 
@@ -206,6 +209,27 @@ def _git(git: Git, configuration: Configuration) -> Iterator[Check]:
     else:
         fix = "check the remote's address, and your credential for it"
         yield _bad("pushed", without_credentials(done.err, 300), "RemoteUnreachable", fix)
+
+
+def _machine(configuration: Configuration) -> Iterator[Check]:
+    """What lies on the runner host and in Azure, where no forge tells of it. At a desk these are doubts."""
+    absent = [name for name, secret in sorted(configuration.secrets.items()) if not _there(secret["source"])]
+    if absent:
+        fix = "on the runner host put each where spec.secrets says; workflows give what is of the environment"
+        yield _doubt("secrets", f"not on this machine: {', '.join(absent)}", "SecretMissing", fix)
+    elif configuration.secrets:
+        yield _good("secrets", "every declared secret is on this machine, or in a key vault")
+    auth = configuration.workspace.get("auth", {})
+    if auth.get("type") == "oidc":
+        fix = f"start the workflow doctor, or: az ad app federated-credential list --id {auth['clientId']}"
+        what = "whether Entra believes this repository's jobs is seen in a job only"
+        yield _doubt("federated-credential", what, "NotSeenHere", fix)
+
+
+def _there(source: Mapping[str, Any]) -> bool:
+    if "file" in source:
+        return Path(source["file"]).expanduser().is_file()
+    return "environment" not in source or bool(os.environ.get(source["environment"]))
 
 
 def _server(configuration: Configuration) -> str:

@@ -40,6 +40,7 @@ def checklist(answers: Answers) -> tuple[Step, ...]:
         "foreign": answers.edgetrain.partition("/")[0].lower() != owner.lower(),
         "gh": "gh" if answers.server == GITHUB else f"GH_HOST={urlsplit(answers.server).netloc} gh",
         "home": home,
+        "host": urlsplit(answers.server).netloc,
         "keys": KEYS,
         "machine": MACHINE,
         "owner": owner,
