@@ -60,7 +60,7 @@ def branch(look: Look) -> Iterator[Check]:
         "StaleApprovals",
         "switch on “Dismiss stale pull request approvals when new commits are pushed” in the ruleset",
     )
-    types = {one.get("type") for one in rules}
+    types = {str(one.get("type")) for one in rules}
     yield _held(
         {"deletion", "non_fast_forward"} <= types,
         "branch-history",
@@ -117,7 +117,7 @@ def _bypass(look: Look, rules: Sequence[dict[str, Any]]) -> Check:
                 "NotTold",
                 "look at the ruleset's bypass list: the App alone (the forge shows it to whom may edit it)",
             )
-        actors = {_actor(one) for one in found["bypass_actors"] if isinstance(one, dict)}
+        actors = {_actor(one) for one in reading.objects(found["bypass_actors"])}
         everywhere = actors if everywhere is None else everywhere & actors
     passing = everywhere or set()
     ours = _ours(look)

@@ -158,3 +158,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("object")
     return value
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The JSON objects of a list; none of what is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -121,7 +121,7 @@ def _environment(look: Look) -> Iterator[Check]:
             f"make the environment {name} with required reviewers: it guards releases and channels",
         )
         return
-    rules = [one for one in found.get("protection_rules") or [] if isinstance(one, dict)]
+    rules = reading.objects(found.get("protection_rules"))
     reviewers = [one for one in rules if one.get("type") == "required_reviewers" and one.get("reviewers")]
     if not reviewers:
         yield Check(

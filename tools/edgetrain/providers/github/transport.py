@@ -76,7 +76,7 @@ class Transport:
         self.api = api.rstrip("/")
         self.host = urlsplit(self.api).netloc.rpartition("@")[2]
         self._outbound, self._now = outbound, now
-        self._clients: dict[str, httpx.Client] = {}
+        self._clients: dict[tuple[str, bool], httpx.Client] = {}
         self._making = threading.Lock()
         check_secure(self.api)
         check_bundles(outbound.ca_bundle)
@@ -122,19 +122,19 @@ class Transport:
     def _client(self, url: str) -> httpx.Client:
         """The connections to be used; the authorities to trust are read when they are needed."""
         proxy = proxy_for(self._outbound, urlsplit(url).hostname or "")
+        secure = url.startswith("https:") or proxy.startswith("https:")
         with self._making:
-            if proxy not in self._clients:
-                context = trust(self._outbound.ca_bundle)
-                by = (
-                    httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
-                    if proxy
-                    else None
-                )
+            if (proxy, secure) not in self._clients:
+                # Without TLS nobody is trusted: reading the machine's authorities takes its time.
+                context = trust(self._outbound.ca_bundle) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                by = None
+                if proxy:
+                    by = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
                 # Without `trust_env` no netrc adds a credential, and no variable another proxy.
                 client = httpx.Client(verify=context, proxy=by, trust_env=False, timeout=TIMEOUT)
                 client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-                self._clients[proxy] = client
-            return self._clients[proxy]
+                self._clients[proxy, secure] = client
+            return self._clients[proxy, secure]
 
 
 def check_secure(url: str) -> str:
