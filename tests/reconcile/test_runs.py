@@ -33,7 +33,8 @@ threading.Event().wait(300)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> SmallSite:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallSite:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     site = SmallSite(tmp_path / "a site").make()
     site._git("config", "user.name", "Petra Platform")
     site._git("config", "user.email", "petra@example.org")

@@ -68,6 +68,8 @@ class LazyVerbs(LazyGroup):
 def _format_in(args: Sequence[str]) -> str:
     """The format that the arguments ask for, known before they are parsed, so that a wrong one is told in it."""
     for argument, following in zip_longest(args, args[1:], fillvalue=""):
+        if argument == "--":
+            break  # what follows are names, whatever they look like
         name, equals, value = argument.partition("=")
         if name == "--format" and (value if equals else following) in FORMATS:
             return value if equals else following

@@ -19,6 +19,7 @@ from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
 from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS, read_claims
+from edgetrain.reconcile.person import person
 from edgetrain.reconcile.planning import checked, plan_of
 from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.report import Report, Status
@@ -26,7 +27,6 @@ from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.slots import Slots
 from edgetrain.reconcile.state import State, open_ledger
 from edgetrain.render.runs import RunRow, Runs
-from edgetrain.repo.git import Git
 from edgetrain.repo.message import one_line
 
 CACHES = ".edgetrain"
@@ -278,12 +278,6 @@ def _site_of(state: State, run: RunRecord) -> Site:
         reason="NotTheRunner",
         fix=f"run this on the runner of site {name}",
     )
-
-
-def person(git: Git) -> str:
-    """`name <email>` as git knows the user; empty if it does not."""
-    name, email = (git.attempt("config", "--get", key).text() for key in ("user.name", "user.email"))
-    return one_line(f"{name} <{email}>", 200) if name and email else ""
 
 
 def propose_again(root: Path, text: str, report: Report) -> tuple[str, str]:
