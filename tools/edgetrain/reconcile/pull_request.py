@@ -9,22 +9,20 @@ from typing import Any
 
 from edgetrain.core.attention import Attention, of_manifest, of_paths, together
 from edgetrain.core.egress import is_guard
-from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import kind_at
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build
 from edgetrain.core.problem import Problem
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.pull_request_merge import CONFLICT, Merge, find_merge
-from edgetrain.reconcile.pull_request_report import Facts, effect_key, report_of
+from edgetrain.reconcile.pull_request_report import Facts, effect_key, manifest_at, report_of
 from edgetrain.reconcile.site import served
 from edgetrain.reconcile.state import RECORD_FOLDERS, State, stopping
 from edgetrain.reconcile.validate import problems_of, validate
-from edgetrain.repo import reader
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import added, changed_since
 from edgetrain.repo.load import read_repository
-from edgetrain.repo.tree import CommitTree
+from edgetrain.repo.tree import CommitTree, Tree
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,17 @@ def check_pull_request(start: Path, asked: Asked) -> Checked:
     """
     git = Git.find(start)
     merge = find_merge(git, asked.head, asked.base)
+    day = asked.day or today()
     # Without the cache of digests that lies in a checkout: a pull request can bring a file, or a link, there.
-    with CommitTree(git, merge.commit) as tree:
+    with CommitTree(git, merge.commit) as tree, CommitTree(git, merge.base) as before:
         state = _read(git, tree)
-        problems = validate(git.root, on=tree, tip=merge.tip, day=asked.day or today())
-        plan = _plan(state, problems, asked.day or today())
+        problems = validate(git.root, on=tree, tip=merge.tip, day=day)
+        plan = _plan(state, problems, day)
         every = _all(problems, plan.problems if plan else ())
         changed = changed_since(git, merge.base, tree)
-        attention = together([*of_paths(changed), *_manifests(git, merge, tree, changed)])
+        attention = together([*of_paths(changed), *_manifests(before, tree, changed)])
         due = _due(git, merge) if plan else frozenset()
-        facts = Facts(asked.number, asked.head, merge, state, every, plan, changed, attention, due)
+        facts = Facts(asked.number, asked.head, merge, before, state, every, plan, changed, attention, due)
         report = report_of(facts)
     return Checked(report, every, attention, plan)
 
@@ -105,25 +104,8 @@ def _all(problems: Iterable[Problem], refused: Iterable[Problem]) -> list[Proble
     return sorted(found.values())
 
 
-def _manifests(git: Git, merge: Merge, tree: CommitTree, changed: Iterable[tuple[str, str]]) -> Iterator[Attention]:
+def _manifests(before: Tree, after: Tree, changed: Iterable[tuple[str, str]]) -> Iterator[Attention]:
     """What the changed manifests say that they did not say before."""
-    for status, path in changed:
+    for _, path in changed:
         if kind_at(path) is not None:
-            before = None if status == "A" else _manifest(_bytes(git, merge.base, path), path)
-            after = None if status == "D" else _manifest(_bytes(git, tree.sha, path), path)
-            yield from of_manifest(path, before, after)
-
-
-def _bytes(git: Git, commit: str, path: str) -> bytes | None:
-    try:
-        return git.show(commit, path, reader.MAX_BYTES)
-    except RepositoryError as error:
-        if error.reason == "FileTooLarge":
-            return None
-        raise
-
-
-def _manifest(data: bytes | None, path: str) -> Mapping[str, Any] | None:
-    """A manifest as it reads, be it sound or not."""
-    document = reader.read(data, path)[0] if data is not None else None
-    return document.data if document else None
+            yield from of_manifest(path, manifest_at(before, path), manifest_at(after, path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from edgetrain.render.words import azure_lines, condition, sends, summary, trial
 from edgetrain.render.words import differences as told_differences
 from edgetrain.repo import reader
 from edgetrain.repo.git import Git
+from edgetrain.repo.tree import Tree
 
 KIND = "PullRequestReport"
 # What a reader can take in, and more; what is left out is counted.
@@ -56,12 +57,13 @@ _STATUSES = {"added": "A", "modified": "M", "deleted": "D"}
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is known of the pull request. `changed` are `(status, path)` against the merge's base, `due` the
-    keys of changes that the base branch asks for already."""
+    """All that is known of the pull request. `before` are the files of the merge's base, `changed` the
+    `(status, path)` against it, `due` the keys of changes that the base branch asks for already."""
 
     number: int
     head: str
     merge: Merge
+    before: Tree
     state: State
     problems: Sequence[Problem]
     plan: Plan | None
@@ -92,7 +94,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
         "images": list(_images(state.desired, mine)) if plan else [],
         "waivers": list(_waivers(desired, facts, mine)) if desired else [],
         "codeowners": list(_codeowners(state.git, merge, touched)),
-        "owners": list(_owners(state.git, merge, touched)),
+        "owners": list(_owners(facts.before, state.tree, touched)),
     }
     left = {name: len(found) - MOST[name] for name, found in lists.items()}
     kept = {name: found[: MOST[name]] for name, found in lists.items()}
@@ -209,27 +211,28 @@ def _waivers(desired: Desired, facts: Facts, mine: Iterable[Change]) -> Iterator
     trained = {change.subject.get("experiment") for change in mine}
     for name, experiment in sorted(desired.experiments.items()):
         if experiment.waivers and (name in trained or experiment.document.path in touched):
-            before = _waived(facts.state.git, facts.merge.base, experiment)
+            before = _waived(facts.before, experiment)
             for waiver in experiment.waivers:
                 told = to_json(waiver)
                 yield {"experiment": name, "path": "", **told, "new": told not in before}
 
 
-def _waived(git: Git, commit: str, experiment: Experiment) -> list[dict[str, Any]]:
-    """The waivers of the experiment as the commit has them, as `to_json` tells them."""
-    found = _manifest(git, commit, experiment.document.path)
+def _waived(tree: Tree, experiment: Experiment) -> list[dict[str, Any]]:
+    """The waivers that the experiment has there, as `to_json` tells them."""
+    found = manifest_at(tree, experiment.document.path)
     spec = found.get("spec") if isinstance(found, dict) else None
     egress = spec.get("egress") if isinstance(spec, dict) else None
     waivers = egress.get("waivers") if isinstance(egress, dict) else None
     return [waiver for waiver in waivers if isinstance(waiver, dict)] if isinstance(waivers, list) else []
 
 
-def _manifest(git: Git, commit: str, path: str) -> Any:
+def manifest_at(tree: Tree, path: str) -> Mapping[str, Any] | None:
+    """A manifest as it reads, be it sound or not; None if it is not there, or no mapping."""
     try:
-        data = git.show(commit, path, reader.MAX_BYTES)
+        data = tree.read(path, reader.MAX_BYTES)
     except RepositoryError:
-        return None  # larger than any manifest
-    document = reader.read(data, path)[0] if data is not None else None
+        return None  # not there, a link, or larger than any manifest
+    document = reader.read(data, path)[0]
     return document.data if document else None
 
 
@@ -244,10 +247,10 @@ def _codeowners(git: Git, merge: Merge, touched: Iterable[str]) -> Iterator[dict
         yield {"owners": list(owners[:MOST_OF_ONE]), "paths": list(paths[:MOST_OF_ONE]), "count": len(paths)}
 
 
-def _owners(git: Git, merge: Merge, touched: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _owners(before: Tree, after: Tree, touched: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The owners that manifests name for what is touched: as merged, or of what is new, as proposed."""
     for path in sorted({place for each in touched if (place := _manifest_of(each))}):
-        found = _manifest(git, merge.base, path) or _manifest(git, merge.commit, path)
+        found = manifest_at(before, path) or manifest_at(after, path)
         metadata = found.get("metadata") if isinstance(found, dict) else None
         owners = metadata.get("owners") if isinstance(metadata, dict) else None
         if isinstance(owners, list) and owners:

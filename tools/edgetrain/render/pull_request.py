@@ -215,6 +215,8 @@ def _needs(report: Report) -> Iterator[Block]:
     if not report["codeowners"]:
         lines.append("- no CODEOWNERS on the base branch: any reviewer's approval")
     lines += [f"- owners by {code(one['path'])}: {_people(one['owners'])}" for one in report["owners"]]
+    more = report["leftOut"].get("owners", 0)
+    lines += [f"- owners by {more} more manifests"] if more else []
     if report["environment"]:
         environment = code(report["environment"])
         lines.append(f"- after the merge, for releases and channels: a reviewer of the environment {environment}")

@@ -28,6 +28,8 @@ def reading(report: Report) -> Iterator[Block]:
         for one in report["experiments"]
         for each in one["inputs"]
     ]
+    more = report["leftOut"].get("experiments", 0)
+    rows += [row(f"and {more} more experiments", "", "", "", "")] if more else []
     head = ("experiment", "input", "where", "content", "how much")
     yield from table("#### What it reads", head, rows, "more inputs")
 
