@@ -15,7 +15,7 @@ Clients are told `server.url` (pages, git), `server.api` (REST) and trust `serve
 `Authorization` or, for git, are the password of `x-access-token`. `server.events(since)` tells what would wake
 workflows.
 
-What it does not do: GraphQL, code owners at a merge, rebase merges, signatures of its own commits.
+What it does not do: GraphQL, rebase merges, approval of the last push, signatures of its own commits.
 """
 
 from testbed.github.bare import GitFailed

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from testbed.github import owners
 from testbed.github.access import ROLES, Actor, role
 from testbed.github.store import Record, Store
 
@@ -101,6 +102,14 @@ def missing_for_merge(store: Store, repository: Record, pull: Mapping[str, Any],
         needed = protection["approvals"]
         reviews = "approving review is" if needed == 1 else "approving reviews are"
         yield f"At least {needed} {reviews} required by reviewers with write access."
+    if protection["code_owners"]:
+        logins = {
+            store.account_of(reviewer)["login"].lower()
+            for reviewer, review in verdicts.items()
+            if review["state"] == "APPROVED"
+        }
+        for group in owners.without_approval(store, repository, pull, logins):
+            yield f"Waiting on code owner review from {group}."
     ended = {
         check["name"]
         for check in sorted(repository["checks"].values(), key=lambda one: int(one["id"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from testbed.github import payloads, protection
+from testbed.github import owners, payloads, protection
 from testbed.github.access import ROLES, Actor, role
 from testbed.github.bare import NOTHING, Person, git_person
 from testbed.github.store import Record, Store
@@ -137,6 +137,8 @@ def open_pull(
         "requested_teams": [],
     }
     show(store, repository, issue["pull"])
+    if not draft:
+        owners.ask(store, repository, issue)
     payloads.pull_happened(store, repository, issue, "opened", actor, wakes=wakes)
     return issue
 

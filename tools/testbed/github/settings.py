@@ -33,7 +33,7 @@ class Settings:
         `classic` is a branch protection rule (git is told GH006; the API tells that it is there and its checks),
         `ruleset` a ruleset (GH013; the API tells its rules). A bypass of a classic one is for the pull
         request alone.
-        `code_owners` and `last_push` are told by the API, but not asked for at a merge.
+        `last_push` is told by the API, but not asked for at a merge.
         """
         rules = {
             "approvals": approvals,
