@@ -30,7 +30,8 @@ from edgetrain.core.problem import Problem
 from tests.cli.command import edgetrain, environment
 from tests.core.test_planner_attachments import files as azure_files
 
-SDKS = ("azure", "azureml", "mlflow", "sqlalchemy", "alembic", "sklearn", "onnxruntime", "numpy")
+FORGE = ("cryptography", "httpx", "jwt")
+SDKS = ("azure", "azureml", "mlflow", "sqlalchemy", "alembic", "sklearn", "onnxruntime", "numpy", *FORGE)
 HEAVY = (*SDKS, "yaml", "jsonschema", "rich", "jinja2", "filelock", "tenacity", "rfc8785")
 
 
@@ -63,6 +64,15 @@ def test_validate_imports_no_sdk(repository: Path) -> None:
     imported = imported_by("validate", cwd=repository)
     assert "yaml" in imported
     assert not imported & set(SDKS)
+
+
+def test_a_forge_is_validated_and_planned_without_its_packages(repository: Path) -> None:
+    settings = repository / "edgetrain.yaml"
+    declared = "  forge: {type: github, repository: hosp/models, app: {id: '1', privateKey: {secret: app-key}}}\n"
+    secret = "  secrets: {app-key: {source: {file: /etc/edgetrain/app.pem}}}\n"
+    settings.write_text(settings.read_text().replace("spec:\n", "spec:\n" + declared + secret, 1))
+    for verb in ("validate", "plan"):
+        assert not imported_by(verb, cwd=repository) & set(FORGE), verb
 
 
 def test_an_azure_workspace_is_validated_and_planned_without_an_azure_package(repository: Path) -> None:
