@@ -212,6 +212,16 @@ def test_a_broken_configuration_leaves_problems_and_no_plan(site: Hub) -> None:
     assert reasons(report) == ["ConfigurationChanged"]
 
 
+def test_a_proposal_that_removes_everything_is_reported(site: Hub) -> None:
+    every: dict[str, Any] = dict.fromkeys(site.git("ls-files").splitlines())
+    checked = site.propose(every).check()
+    report = sound(checked)
+    assert not checked.good and report["plan"] is None
+    assert report["changed"]["deleted"] == len(every)
+    assert {"RecordsTouched", "CodeownersChanged", "ManifestRemoved"} <= set(reasons(report))
+    assert report["codeowners"]  # the base branch's still count
+
+
 def test_a_bad_manifest_is_a_problem_on_its_line(site: Hub) -> None:
     checked = site.propose(site.edit(EXPERIMENT, "metrics: [auroc]", "metric: [auroc]")).check()
     assert not checked.good

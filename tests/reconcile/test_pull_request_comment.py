@@ -6,7 +6,7 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,20 @@ def _fix(desk: Desk, artifact: bytes) -> str:
     with pytest.raises(Rejected) as caught:
         desk.write(artifact)
     return caught.value.fix
+
+
+def test_a_head_that_is_pushed_over_while_its_files_are_asked_for_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a report of workflows that were changed, and put back at once, would be believed."""
+    told = desk.forge.changed_files
+
+    def pushed(number: int) -> Sequence[str]:
+        desk.forge.push("change", "4f" * 20)
+        return told(number)
+
+    monkeypatch.setattr(desk.forge, "changed_files", pushed)
+    desk.refused(packed(desk.report()), "OtherPullRequest")
 
 
 @pytest.mark.parametrize("event", ["push", "workflow_dispatch", "pull_request_target", "schedule", ""])

@@ -51,6 +51,7 @@ def comment(root: Path, run: int) -> PullRequest:
     report = read_report(forge.artifact(run, ARTIFACT, MOST_ZIPPED))
     pull = _pull_request(forge, found, report)
     changed = forge.changed_files(pull.number)
+    _pull_request(forge, found, report)  # pushed to meanwhile, its files would be those of another head
     parts = comment_parts(
         {**report, "attention": attention(report["attention"], changed), "notes": _notes(report, changed)},
         own_workflows=any(path.startswith(WORKFLOWS) for path in changed),
