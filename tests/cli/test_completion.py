@@ -120,6 +120,8 @@ def test_the_other_shells_get_their_scripts(tmp_path: Path, shell: str, holds: s
     assert ended.code == 0
     assert holds in ended.out
     assert "_EDGETRAIN_COMPLETE" in ended.out
+    told = edgetrain("completion", shell, "--format", "json", cwd=tmp_path)
+    assert told.json == {"shell": shell, "script": ended.out.removesuffix("\n")}
 
 
 def test_an_unknown_shell_is_wrong_usage(tmp_path: Path) -> None:

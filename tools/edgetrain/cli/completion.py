@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgetrain.cli.session import Session, pass_session
+from edgetrain.cli.session import Session, format_option, pass_session
 
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM, VARIABLE = "edgetrain", "_EDGETRAIN_COMPLETE"
@@ -12,6 +12,7 @@ PROGRAM, VARIABLE = "edgetrain", "_EDGETRAIN_COMPLETE"
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
+@format_option("text", "json")
 @pass_session
 @click.pass_context
 def completion(context: click.Context, session: Session, /, shell: str) -> None:
@@ -29,5 +30,11 @@ def completion(context: click.Context, session: Session, /, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise click.BadParameter(f"no completion for {shell}")
+    script = made(context.find_root().command, {}, PROGRAM, VARIABLE).source()
+    if session.format == "json":
+        from edgetrain.render.jsons import as_json
+
+        session.show(as_json({"shell": shell, "script": script}))
+        return
     # Not session.show: it is a program, every character of it is meant.
-    click.echo(made(context.find_root().command, {}, PROGRAM, VARIABLE).source())
+    click.echo(script)
