@@ -117,7 +117,13 @@ def test_a_candidate_becomes_a_pull_request_and_then_a_version(site: ForgeSite) 
     # Grace approved the experiment, not the version.
     assert [one.split()[0] for one in told["approvers"]] == ["mary"]
     assert read_review(told["review"]).proposer.login == "edgetrain-app[bot]"
-    assert site.trailers(path)["Pull-Request"] == [f"#{number}"]
+    trailers = site.trailers(path)
+    assert trailers["Pull-Request"] == [f"#{number}"]
+    assert trailers["Approved-by"] == told["approvers"]
+    assert trailers["Model"] == ["mean@1"]
+    assert {key: len(found) for key, found in trailers.items()} == dict.fromkeys(
+        ("Plan", "Run", "Model", "Pull-Request", "Approved-by"), 1
+    )
     (comment,) = site.forge.texts(number, "outcome")
     assert "is released" in comment
     before = {one: list(site.forge.texts(one, "outcome")) for one in (asked, number)}

@@ -285,4 +285,6 @@ def _release_data(context: Context, model: str, version: ModelVersion, event: st
 
 def _commit(context: Context, data: dict[str, Any], subject: str) -> None:
     path = f"models/{data['model']}/versions/{data['version']}.release-{data['number']}.json"
-    context.commit_record(path, data, subject, [("Model", f"{data['model']}@{data['version']}")])
+    run = context.state.recorded.run(data["run"])
+    of = [("Run", run.run_id)] if run is not None else []
+    context.commit_record(path, data, subject, [*of, ("Model", f"{data['model']}@{data['version']}")])
