@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from edgetrain.core.decide import version_manifest
 from edgetrain.core.errors import RepositoryError, UsageError
+from edgetrain.core.record import Recorded
 from edgetrain.providers import table
 from edgetrain.reconcile.pull_request import Asked, Checked, check_pull_request
 from edgetrain.reconcile.pull_request_report import MOST
@@ -109,9 +111,43 @@ def test_what_is_due_without_the_merge_is_told_apart(tmp_path: Path) -> None:
     assert report["experiments"] == []
 
 
-def test_a_release_needs_the_environment_of_the_base_branch(site: Hub) -> None:
-    moved = site.edit("models/triage/model.yaml", "  gates:", "  channels: {}\n  gates:")
-    assert sound(site.propose(moved).check())["environment"] is None
+def test_a_version_is_told_as_a_release_with_what_it_brings_out_and_who_guards_it(tmp_path: Path) -> None:
+    made = hub(tmp_path)
+    run = made.record()
+    manifest = version_manifest(run, 1, Recorded.of([run]), ["@hosp/radiology-ai"])
+    files: dict[str, Any] = {"models/triage/versions/1.yaml": json.dumps(manifest)}
+    files |= made.edit("models/triage/model.yaml", "  gates:", "  channels: {production: 1}\n  gates:")
+    checked = made.propose(files).check()
+    report = sound(checked)
+    assert checked.problems == []
+    assert [one["operation"] for one in report["changes"]] == ["register", "push", "tag", "release", "move"]
+    assert report["images"] == [
+        {
+            "version": "triage@1",
+            "bytes": 2_000_000,
+            "registry": "local",
+            "host": "",
+            "repository": "triage",
+            "workspace": "mlflow",
+        }
+    ]
+    assert report["environment"] == "edgetrain-release"
+    assert {tuple(one["owners"]) for one in report["codeowners"]} == {("@hosp/radiology-ai", "@grace")}
+    assert reasons(report) == []
+
+
+def test_a_sweep_differs_by_what_all_of_its_trials_share(tmp_path: Path) -> None:
+    made = hub(tmp_path)
+    made.record()
+    sweep = "searchSpace: {lr: {type: choice, values: [0.5, 0.6]}}\n  samplingAlgorithm: {type: grid}\n"
+    sweep += "  objective: {goal: maximize, primaryMetric: auroc}\n  seed: 43\n"
+    text = (made.root / EXPERIMENT).read_text().replace("    lr: 0.1\n", "").replace("seed: 42\n", sweep)
+    report = sound(made.propose({EXPERIMENT: text}).check())
+    assert report["problems"] == []
+    (experiment,) = report["experiments"]
+    assert experiment["runs"] == 2
+    assert [one["path"] for one in experiment["differences"]] == ["seed"]
+    assert sorted(one["trial"] for one in report["changes"] if one["trial"]) == ["lr=0.5", "lr=0.6"]
 
 
 def test_locked_packages_are_compared_with_those_of_the_last_run(tmp_path: Path) -> None:

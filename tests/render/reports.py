@@ -251,7 +251,15 @@ GOOD = report(
             "host": "acr.example",
             "repository": "cxr-triage",
             "workspace": "azureml",
-        }
+        },
+        {
+            "version": "mean@1",
+            "bytes": 1_200,
+            "registry": "local",
+            "host": "",
+            "repository": "mean",
+            "workspace": "mlflow",
+        },
     ],
     waivers=WAIVERS,
     codeowners=[

@@ -77,7 +77,8 @@ def leaving(report: Report) -> Iterator[Block]:
 
 def _image(one: Mapping[str, Any]) -> str:
     place = f"{one['host']}/{one['repository']}" if one["host"] else f"{one['registry']}: {one['repository']}"
-    where = f"image {code(place)}, registered in {code(one['workspace'])}"
+    kept = "" if one["host"] else " (kept at the site)"
+    where = f"image {code(place)}{kept}, registered in {code(one['workspace'])}"
     return row(code(one["version"]), where, human_bytes(one["bytes"]), "")
 
 
