@@ -56,6 +56,8 @@ class GithubWorld(World):
         self.server = hub.server
         self.name = f"hosp/models-{next(_names)}"
         self.server.create_repository(self.name, files={"README.md": "# Models"})
+        # Else a job's own token opens no pull requests.
+        self.server.actions(self.name, can_approve_pull_request_reviews=True)
         for login in PEOPLE:
             self.server.grant(self.name, login, "write")
         self.forge = make(hub, self.name)

@@ -249,3 +249,19 @@ def test_a_commit_tells_its_open_ones_until_it_is_in_main(server: GithubServer, 
     pushed = server.commit(REPOSITORY, "main", {"x": "x"}, by="ada")
     assert (numbers(head), numbers(pushed)) == ([number], [])
     assert ada.get(f"/repos/{REPOSITORY}/commits/{'f' * 40}/pulls").status_code == 422
+
+
+def test_a_job_opens_and_approves_none_unless_the_repository_lets_it(server: GithubServer, client: Client) -> None:
+    number = proposed(server)
+    server.commit(REPOSITORY, "other", {"o": "o"}, by="ada")
+    job = client(server.job_token(REPOSITORY, {"contents": "write", "pull_requests": "write"}))
+    body = {"title": "Own", "head": "other", "base": "main"}
+    refused = job.post(PULLS, json=body)
+    assert (refused.status_code, refused.json()["message"]) == (
+        403,
+        "GitHub Actions is not permitted to create or approve pull requests.",
+    )
+    assert job.post(f"{PULLS}/{number}/reviews", json={"event": "APPROVE"}).status_code == 422
+    server.actions(REPOSITORY, can_approve_pull_request_reviews=True)
+    assert job.post(PULLS, json=body).json()["user"]["login"] == "github-actions[bot]"
+    assert job.post(f"{PULLS}/{number}/reviews", json={"event": "APPROVE"}).json()["state"] == "APPROVED"

@@ -36,6 +36,8 @@ def listed(call: Call) -> Answer:
 def create(call: Call) -> Answer:
     """A new one."""
     body = call.body
+    if call.actor.kind == "job" and not call.repository["actions"]["can_approve_pull_request_reviews"]:
+        raise Refused(403, "GitHub Actions is not permitted to create or approve pull requests.")
     if not isinstance(body.get("title"), str) or not body["title"].strip():
         raise Invalid(wrong("PullRequest", "title", "missing_field"))
     issue = pulls.open_pull(
@@ -196,6 +198,9 @@ def review(call: Call) -> Answer:
     body = call.body.get("body", "")
     if state in ("CHANGES_REQUESTED", "COMMENTED") and not body:
         raise Invalid(message="Unprocessable Entity")
+    approves = state == "APPROVED" and call.actor.kind == "job"
+    if approves and not call.repository["actions"]["can_approve_pull_request_reviews"]:
+        raise Invalid(message="GitHub Actions is not permitted to approve pull requests.")
     issue = call.issue("pull_number", pull=True)
     commit = call.body.get("commit_id")
     made = pulls.review(call.store, call.repository, issue, call.actor, state, body, commit, call.wakes)
