@@ -7,9 +7,11 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 
 from edgetrain.cli.app import app
 from edgetrain.core import record
@@ -162,6 +164,34 @@ def test_commands_are_found_and_judged() -> None:
     assert fault(["no-such-verb"])
     assert fault(["audit", "a@1", "too-many"])
     assert fault(["plan", "--format", "yaml"])
+
+
+def called(page: Path) -> Iterator[tuple[str, dict[str, Any], Path]]:
+    """What of this repository the page's workflows use: the words, what is given, and the file that takes it."""
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "yaml" and "uses:" in block:
+            for job in yaml.safe_load(block.replace("<commit>", "0" * 40))["jobs"].values():
+                for user in [job, *job.get("steps", [])]:
+                    uses = str(user.get("uses", ""))
+                    if found := re.search(r"/(\.github/(?:workflows/.+\.yml|actions/[\w-]+))@", uses):
+                        place = ROOT / found[1]
+                        yield uses, user, place / "action.yml" if place.is_dir() else place
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_workflows_to_copy_call_what_is_there(page: Path) -> None:
+    for uses, user, file in called(page):
+        assert file.is_file(), uses
+        whole = yaml.safe_load(file.read_text(encoding="utf-8"))
+        taken = whole.get("inputs") or (whole.get(True) or {}).get("workflow_call", {}).get("inputs", {})
+        assert set(user.get("with", {})) <= set(taken), uses
+        for job in whole.get("jobs", {}).values():
+            # A called job may have no right that the caller has not.
+            assert job["permissions"].items() <= user["permissions"].items(), uses
+
+
+def test_workflows_to_copy_are_found() -> None:
+    assert len([one for page in PAGES for one in called(page)]) >= 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
