@@ -16,12 +16,6 @@ from .hub import NAME, Site
 pytestmark = pytest.mark.needs("git>=2.34")
 
 
-@pytest.fixture(autouse=True)
-def _no_authorities_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable would win over git's settings."""
-    monkeypatch.delenv("GIT_SSL_CAINFO", raising=False)
-
-
 @pytest.fixture
 def site() -> Iterator[Site]:
     with GithubServer() as server:

@@ -30,7 +30,7 @@ ATTEMPTS = 6
 PATIENCE = 300.0  # seconds of pauses for one call
 PAGES, PAGE = 50, 100
 REDIRECTS = 3
-KEPT, KEPT_SIZE = 256, 512 * 1024
+KEPT, KEPT_SIZE = 128, 256 * 1024
 _NEXT = re.compile(r"<([^<>]{1,4096})>\s*;[^,<]*?rel=\"?next\"?")
 _backoff = wait_exponential(multiplier=1, max=30) + wait_random(0, 1)
 T = TypeVar("T")
