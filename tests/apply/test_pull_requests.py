@@ -162,6 +162,7 @@ def test_a_newer_candidate_takes_over_the_same_pull_request(site: ForgeSite) -> 
 
 def test_no_pull_request_for_a_model_that_releases_by_itself(site: ForgeSite) -> None:
     site.edit("models/mean/model.yaml", "release: review", "release: automatic")
+    site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
     number = site.request("ada/automatic")
     site.merge(number, "grace")
     assert site.apply().good
@@ -169,6 +170,8 @@ def test_no_pull_request_for_a_model_that_releases_by_itself(site: ForgeSite) ->
     _, record = site.only("ReleaseRecord")
     told: Any = record["provenance"]
     assert told["approvers"] == [] and "review" not in told
+    (comment,) = site.forge.texts(number, "outcome")
+    assert "1 run recorded, 1 version proposed, 1 version released" in comment
 
 
 def test_without_its_review_nothing_is_recorded_and_the_next_apply_does_it(site: ForgeSite) -> None:

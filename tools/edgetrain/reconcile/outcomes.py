@@ -10,7 +10,7 @@ from typing import Any
 from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Rejected, RepositoryError
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import PullRequest
-from edgetrain.core.record import Record
+from edgetrain.core.record import Record, ReleaseRecord
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.lanes import Lane, lane_of
 from edgetrain.reconcile.report import Event, Result
@@ -127,7 +127,12 @@ def source_of(state: State, change: Change, places: dict[str, str | None]) -> st
         return _merge_commit(subject)
     if "version" in subject and change.operation is not Operation.WITHDRAW:
         version = state.desired.versions.get((subject["model"], subject["version"]))
-        added = state.added.get(version.document.path) if version is not None else None
+        if version is None:
+            return None
+        if state.desired.models[version.model].release == "automatic":  # the machine itself brought it to main
+            run = state.recorded.run(version.record)
+            return _merge_commit(run.data if run else {})
+        added = state.added.get(version.document.path)
         return added.commit if added is not None else None
     path, left_out = _place(change)
     if path and path not in places:
@@ -162,9 +167,18 @@ def merged(state: State, repository: str, number: int, now: Sequence[Result]) ->
     return Merged(
         runs=tuple((run, recorded.outcome(run).value) for run in runs),
         proposals=tuple(one for one in recorded.proposals if one.run in digests),
-        releases=tuple(one for one in recorded.releases if _of(one, repository, number)),
+        releases=tuple(
+            one
+            for one in recorded.releases
+            if _of(one, repository, number) or (one.data["run"] in digests and _by_itself(one))
+        ),
         now=tuple(now),
     )
+
+
+def _by_itself(release: ReleaseRecord) -> bool:
+    """Whether the version was released because its run passed the gates, with no pull request of its own."""
+    return release.event == "released" and not (release.data.get("provenance") or {}).get("review")
 
 
 def _of(record: Record, repository: str, number: int) -> bool:
