@@ -52,26 +52,21 @@ class Log:
 
 
 class Machine:
-    """A runner's host: its home, tool cache and temporary files. Jobs that run on it leave nothing else behind.
+    """A runner's host: its home, the tool cache, temporary files. Jobs that run on it leave nothing else behind."""
 
-    `packages` are virtual environments that are ready there, by the name that the setup action looks for.
-    """
-
-    def __init__(self, folder: Path, *, ca: Path, packages: Mapping[str, Path], **environment: str) -> None:
+    def __init__(self, folder: Path, *, ca: Path, tools: Path, **environment: str) -> None:
         self.home, self.cache = folder / "home", folder / "act"
-        self._tools, self._bin = self.cache / "tool_cache", folder / "bin"
-        for made in (self.home, self._tools / "edgetrain", self._bin):
+        programs = folder / "bin"
+        for made in (self.home, self.cache, programs):
             made.mkdir(parents=True)
-        for name, target in packages.items():
-            (self._tools / "edgetrain" / name).symlink_to(target)
-            (self._tools / "edgetrain" / f"{name}.ready").touch()
+        (self.cache / "tool_cache").symlink_to(tools)
         # The machine's own Python, in the version that the packages are for.
-        (self._bin / "python3").symlink_to(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+        (programs / "python3").symlink_to(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
         self._environment = {
             **{name: value for name, value in os.environ.items() if name.startswith(PASSED)},
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
-            "PATH": os.pathsep.join([str(self._bin), os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)]),
             # What the system's own list of authorities is elsewhere.
             "GIT_SSL_CAINFO": str(ca),
             "SSL_CERT_FILE": str(ca),
@@ -81,6 +76,15 @@ class Machine:
     def environment(self) -> dict[str, str]:
         """What every process there has."""
         return dict(self._environment)
+
+
+def tool_cache(folder: Path, packages: Mapping[str, Path]) -> Path:
+    """A tool cache with virtual environments that the setup action finds ready, by the names it looks for."""
+    (folder / "edgetrain").mkdir(parents=True)
+    for name, target in packages.items():
+        (folder / "edgetrain" / name).symlink_to(target)
+        (folder / "edgetrain" / f"{name}.ready").touch()
+    return folder
 
 
 class Job:
@@ -195,8 +199,12 @@ class Job:
             where = {name: str(value) for name, value in (said.get("kvPairs") or {}).items()}
             self.log.annotations.append(Annotation(said["command"], said.get("arg", ""), where))
         elif said.get("command") == "summary":
-            self.log.summary += said.get("content", "")
-        self.log.lines.append(said["msg"] if said.get("raw_output") else f"{said.get('msg', '')}\n")
+            # A composite action's last step and the action itself tell the same.
+            self.log.summary = self.log.summary.removesuffix(said["content"]) + said["content"]
+        if said.get("raw_output"):
+            self.log.lines.append(said["msg"])
+        elif not said.get("msg", "").startswith("LocalRepositoryCache"):
+            self.log.lines.append(f"{said.get('msg', '')}\n")
 
     def outputs(self) -> dict[str, str]:
         """The job's outputs."""

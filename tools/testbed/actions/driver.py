@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from testbed.actions import expressions
-from testbed.actions.act import STEPS, Job, Machine
+from testbed.actions.act import STEPS, Job, Machine, tool_cache
 from testbed.actions.groups import Groups
 from testbed.actions.run import Payload, Run, conclude, forked, head
 from testbed.actions.workflow import FOLDER, SITE_LABEL, Ended, Workflow, changed, needs, workflows
@@ -47,12 +47,15 @@ class Actions:
         self.server, self.repository = server, repository
         self.variables = dict(variables or {})
         self.runs: list[Run] = []
+        # Files of workflows that somebody turned off.
+        self.disabled: set[str] = set()
         # Jobs in these environments wait until somebody lets them go on, as for a required reviewer.
         self.held: dict[str, threading.Event] = {}
         self._actions = dict(actions or {})
-        self._folder = scratch_folder("actions")
-        self._packages = packages
-        self._site = Machine(self._folder / "site", ca=server.ca, packages=packages, **(site or {}))
+        self.folder = scratch_folder("actions")
+        # One for all machines: what is in it is named by its content.
+        self._tools = tool_cache(self.folder / "tools", packages)
+        self._site = Machine(self.folder / "site", ca=server.ca, tools=self._tools, **(site or {}))
         self._runners = threading.BoundedSemaphore(runners)
         self._groups = Groups()
         self._seen = len(server.events())
@@ -61,6 +64,11 @@ class Actions:
         self._under_way = 0
         self.faults: list[str] = []
         self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def home(self) -> Path:
+        """The home of the site's runner."""
+        return self._site.home
 
     @property
     def bare(self) -> Bare:
@@ -86,7 +94,7 @@ class Actions:
         for run in self.runs:
             for job in run.jobs.values():
                 job.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # What people do on the page of Actions
 
@@ -179,7 +187,7 @@ class Actions:
         else:
             return
         for workflow in workflows(self.bare, commit):
-            if workflow.woken(event.name, payload, touched):
+            if workflow.file not in self.disabled and workflow.woken(event.name, payload, touched):
                 self._begin(workflow, event.name, payload, commit, ref, actor)
 
     def _begin_one(self, file: str, event: str, payload: Payload, branch: str, actor: str) -> Run:
@@ -302,8 +310,7 @@ class Actions:
         environment = expressions.value(asked.get("environment", ""), contexts)
         if environment in self.held:
             self.held[environment].wait(ENOUGH)
-        labels = expressions.value(asked.get("runs-on", ""), contexts)
-        on_site = SITE_LABEL in ([labels] if isinstance(labels, str) else labels)
+        on_site = any(SITE_LABEL in labels for labels in self._labels(asked, contexts))
         with self._runners if on_site else contextlib.nullcontext():
             if run.stopped:
                 return Ended("cancelled")
@@ -319,10 +326,21 @@ class Actions:
             self.server.upload_artifact(self.repository, run.id, artifact, data)
         return Ended(result, job.outputs())
 
+    def _labels(self, asked: Mapping[str, Any], contexts: Mapping[str, Any]) -> list[Any]:
+        """The labels of the runner that a job asks for; those of all its jobs, if it calls a workflow."""
+        if "uses" not in asked:
+            return [expressions.value(asked["runs-on"], contexts)]
+        name, _, ref = asked["uses"].partition("@")
+        owner, repository, path = name.split("/", 2)
+        file = self._actions[f"{owner}/{repository}@{ref}"] / path
+        called = Workflow(file.name, file.read_text(encoding="utf-8"))
+        inputs = {**contexts, "inputs": asked.get("with", {})}
+        return [label for job in called.jobs.values() for label in self._labels(job, inputs)]
+
     def _fresh(self, run: Run, name: str) -> Machine:
         """A machine of GitHub's: nobody had it before."""
-        folder = self._folder / f"hosted-{run.id}-{run.attempt}-{name}"
-        return Machine(folder, ca=self.server.ca, packages=self._packages)
+        folder = self.folder / f"hosted-{run.id}-{run.attempt}-{name}"
+        return Machine(folder, ca=self.server.ca, tools=self._tools)
 
     def _made(self, run: Run, name: str, machine: Machine, before: Mapping[str, Ended]) -> Job:
         asked = run.workflow.jobs[name]
@@ -358,8 +376,10 @@ class Actions:
 
     def _stand_ins(self, commit: str) -> dict[str, Path]:
         """A folder of ours for each action of GitHub's that a workflow or an action names."""
-        text = self.bare.git("grep", "-h", "-E", "uses: actions/", commit, "--", ".github")
-        found = {match["name"]: STEPS / match["action"] for match in USES.finditer(text)}
+        texts = [self.bare.git("grep", "-h", "uses: actions/", at, "--", ".github") for at in (commit, "main")]
+        for folder in self._actions.values():
+            texts += [file.read_text(encoding="utf-8") for file in folder.glob(".github/*/**/*.yml")]
+        found = {match["name"]: STEPS / match["action"] for text in texts for match in USES.finditer(text)}
         return {name: folder for name, folder in found.items() if folder.is_dir()}
 
     def _stop(self, run: Run, how: str, at_once: bool = False) -> None:

@@ -62,3 +62,9 @@ class Groups:
                 if group.waiting is not None and group.waiting.owner is owner:
                     group.waiting.replaced, group.waiting = True, None
             self._changed.notify_all()
+
+    def waiting(self, name: str) -> object:
+        """Who waits for a place; None if nobody does."""
+        with self._changed:
+            waiting = self._groups[name].waiting
+            return waiting.owner if waiting else None

@@ -38,13 +38,13 @@ def main() -> None:
     specs = [f"+{source}:{local}" if local else source]
     depth = os.environ["DEPTH"]
     if depth == "0":
-        specs = ["+refs/heads/*:refs/remotes/origin/*", *(specs if commit or "/pull/" in local else [])]
+        specs = ["+refs/heads/*:refs/remotes/origin/*", *([] if "/origin/" in local else specs)]
     how = ["--no-tags", "--quiet", *([] if depth == "0" else [f"--depth={depth}"])]
     git("fetch", *how, "origin", *specs)
     if ref.startswith("refs/heads/"):
-        git("checkout", "--quiet", "--force", "-B", ref.removeprefix("refs/heads/"), local)
+        git("checkout", "--quiet", "--force", "-B", ref.removeprefix("refs/heads/"), commit or local)
     else:
-        git("checkout", "--quiet", "--force", local or commit)
+        git("checkout", "--quiet", "--force", commit or local)
     if os.environ["KEEP"] == "true":
         git("config", *git.credential)
     print(git("log", "-1", "--format=%H %s").strip())
