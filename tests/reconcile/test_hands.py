@@ -15,7 +15,7 @@ from edgetrain.core.ports.forge import ReviewState
 from edgetrain.core.record import Record, parse_record, serialise
 from edgetrain.core.review import review_json
 from edgetrain.reconcile.audit import tell
-from edgetrain.reconcile.hands import recorded_hand
+from edgetrain.reconcile.hands import hand_doubts, recorded_hand
 from edgetrain.reconcile.models import _release as told_release
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
 from edgetrain.render.models import Overview, Version, log_text, models_json, models_text
@@ -113,6 +113,32 @@ def test_each_change_is_doubted_by_what_its_own_record_keeps(name: str) -> None:
         found = doubts(story(*kinds))
         assert [name for name, _ in found] == expected
         assert all(what in words for _, words in found)
+
+
+def test_who_proposed_the_experiment_is_no_second_pair_of_eyes_on_its_version() -> None:
+    by_dana = review([seen(DANA)], proposer=APP)
+    assert doubts(story(review(), by_dana, review())) == [
+        ("SelfApproved", "the version was approved alone by dana, who proposed its experiment")
+    ]
+    both = review([seen(DANA), seen(RAVI, at=2)], proposer=APP)
+    assert doubts(story(review(), both, review())) == []
+
+
+@pytest.mark.parametrize(
+    ("writer", "expected"),
+    [
+        ("Dana <101+dana@users.noreply.github.com>", ["SelfApproved"]),
+        ("Dana <101+old-name@users.noreply.forge.example>", ["SelfApproved"]),
+        ("Dana <102+dana@users.noreply.github.com>", []),
+        ("Dana <dana@example.org>", []),
+        ("Dana <101+dana@users.noreply.github.com> ", []),
+    ],
+)
+def test_who_added_commits_to_a_machines_pull_request_and_approved_it(writer: str, expected: list[str]) -> None:
+    hand = recorded_hand({**provenance(review([seen(DANA)], proposer=APP)), "proposer": writer})
+    assert [doubt.name for doubt in hand_doubts("version", hand)] == expected
+    other = recorded_hand({**provenance(review([seen(DANA), seen(RAVI)], proposer=APP)), "proposer": writer})
+    assert list(hand_doubts("version", other)) == []
 
 
 def test_an_approval_that_a_forged_record_calls_good_does_not_count() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from edgetrain.core.digest import parse_canonical
 from edgetrain.core.errors import Denied, Rejected, Transient, UsageError
 from edgetrain.core.ports import Account, CheckStatus
+from edgetrain.core.record import serialise
 from edgetrain.reconcile.verify import verify
 from edgetrain.render.verify import Verification, verify_json, verify_text
 from tests import memory_forge
@@ -169,6 +171,21 @@ def test_what_came_after_the_merge_decides_nothing(reviewed: Reviewed) -> None:
     found = look(reviewed)
     assert told(found, CheckStatus.FAIL) == []
     assert found.holds
+
+
+def test_a_record_that_counts_what_does_not_count(reviewed: Reviewed, tmp_path: Path) -> None:
+    copied = SmallSite(reviewed.site.second_clone(tmp_path / "copy"))
+    (path,) = (copied.clone / "experiments/mean/runs").glob("*.json")
+    record = parse_canonical(path.read_bytes())
+    kept = record["provenance"]["review"]
+    kept["proposer"]["id"] = kept["approvals"][0]["id"]
+    path.write_bytes(serialise(record))
+    copied._git("commit", "--quiet", "--all", "--amend", "--no-edit")
+    copied._git("remote", "remove", "origin")
+    found = verify(copied.clone, None)
+    failed = [check for part in found.parts for check in part.checks if check.status is CheckStatus.FAIL]
+    assert "review" in {check.name for check in failed}
+    assert any("counts and names the approvals that count" in check.message for check in failed)
 
 
 def test_what_is_not_visible_is_a_warning(reviewed: Reviewed) -> None:

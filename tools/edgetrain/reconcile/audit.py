@@ -14,7 +14,7 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.ports import EgressLevel
 from edgetrain.core.record import Record, Recorded, ReleaseRecord, RunRecord
-from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand
+from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand, release_doubts
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.render.story import (
@@ -337,6 +337,7 @@ def _doubts(
         yield Doubt("SelfReported", "the training script measured its own metrics; no evaluation was run apart")
     yield from hand_doubts("experiment", story.source.proposed)
     yield from hand_doubts("version", story.approved)
+    yield from release_doubts(story.source.proposed, story.approved)
     for move in story.moves:
         if move.hand.review is not None:
             moved = f"{move.channel} from {point(move.before)} to {point(move.after)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
 from edgetrain.repo.history import provenance
 
 PASSING = frozenset({"success", "neutral", "skipped"})
+_NUMBERED = re.compile(r"<([0-9]{1,20})\+[^@>]+@users\.noreply\.[^@>]+>$")
 
 
 def hand_of(state: State, commit: str, machine: str) -> Hand:
@@ -56,6 +58,7 @@ def hand_doubts(what: str, hand: Hand) -> Iterator[Doubt]:
     record has them: a name in git is what its writer says."""
     if hand.review is not None:
         yield from _review_doubts(what, hand.review)
+        yield from _writer_doubts(what, hand.review, hand.proposer or "")
     elif not hand.approvers:
         yield Doubt("ApproverUnknown", f"nothing in git says who approved the {what}")
     elif hand.proposer and {_address(hand.proposer)} == {_address(name) for name in hand.approvers}:
@@ -82,6 +85,26 @@ def _review_doubts(what: str, review: Review) -> Iterator[Doubt]:
     if failed:
         told = f"the {what} was merged with checks that had not passed: {', '.join(failed)}"
         yield Doubt("ChecksNotPassed", told)
+
+
+def _writer_doubts(what: str, review: Review, writer: str) -> Iterator[Doubt]:
+    """Whether its only approver wrote it: people may add commits to a pull request that a machine opened. Told
+    where the address in git is the forge's own, with the account's number."""
+    known = _NUMBERED.search(writer)
+    if known and {str(one.id) for one in review.approvals if one.counts} == {known[1]}:
+        wrote = f"{writer.partition(' <')[0]}, who wrote a commit of pull request {review.pull_request}"
+        yield Doubt("SelfApproved", f"the {what} was approved alone by {wrote}")
+
+
+def release_doubts(experiment: Hand, version: Hand) -> Iterator[Doubt]:
+    """Whether those who approved a version are none but who proposed the experiment: the machine in between is no
+    second pair of eyes."""
+    if experiment.review is None or version.review is None:
+        return
+    proposer = experiment.review.proposer
+    if {one.id for one in version.review.approvals if one.counts} == {proposer.id}:
+        what = f"the version was approved alone by {proposer.login}, who proposed its experiment"
+        yield Doubt("SelfApproved", what)
 
 
 def _address(person: str) -> str:

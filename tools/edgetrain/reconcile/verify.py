@@ -12,9 +12,11 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Experiment, ModelVersion, kind_at, parse
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.core.problem import Problem, Severity
-from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.core.record import Record, Recorded, RunRecord
+from edgetrain.core.review import read_review
 from edgetrain.reconcile.judge import judge_tip
 from edgetrain.reconcile.lookup import model_named, read_main, version_named
+from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
 from edgetrain.reconcile.verify_deep import deep_parts
@@ -107,6 +109,7 @@ def _version(state: State, version: ModelVersion, trees: Trees) -> Part:
     checks: list[Check] = [held("run-record", f"the run record {version.run_path} is there", run is not None)]
     if run is not None:
         checks += _run(run, trees)
+        checks += _review(run)
     release = state.recorded.release(version.model, version.number)
     if release is None:
         checks.append(Check("release", CheckStatus.PASS, "it is not released yet"))
@@ -120,13 +123,14 @@ def _version(state: State, version: ModelVersion, trees: Trees) -> Part:
         if record is not release and "release" in record.data:
             right = record.data["release"] in (release.digest, None)
             checks.append(held(name, "it follows from the version's release", right))
+        checks += _review(record)
     return Part("version", version.id, tuple(checks))
 
 
 def _runs(state: State, cited: set[str], trees: Trees) -> Part:
     """The runs that no version cites: told only where something is wrong."""
     runs = [run for run in state.recorded.runs if run.digest not in cited]
-    checks = [check for run in runs for check in _run(run, trees)]
+    checks = [check for run in runs for check in (*_run(run, trees), *_review(run))]
     bad = [check for check in checks if check.status is not CheckStatus.PASS]
     if runs and not bad:
         what = f"{len(runs)} more run records follow from the manifests, code and locks of their commits"
@@ -160,6 +164,18 @@ def _run(run: RunRecord, trees: Trees) -> Iterator[Check]:
     path = experiment.lock_path
     lock = None if path is None else _digest(lambda: digest_bytes(tree.read(path)))
     yield held("lock", f"{run.run_id} had the packages of its commit", of["requirements"] == lock)
+
+
+def _review(record: Record) -> Iterator[Check]:
+    """Whether the approvals that a record counts are those that its own numbers and commits let count."""
+    provenance = record.data.get("provenance") or {}
+    kept = provenance.get("review")
+    if kept is None:
+        return
+    right = [(one.counts, one.why) for one in read_review(kept).approvals]
+    told = [(one.get("counts"), one.get("why")) for one in kept["approvals"]]
+    named = provenance.get("approvers") == approvers(kept)
+    yield held("review", f"{record.path} counts and names the approvals that count", right == told and named)
 
 
 def _digest(compute: Callable[[], str]) -> str | None:
