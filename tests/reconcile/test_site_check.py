@@ -19,7 +19,7 @@ from edgetrain.render.init import check_json, check_markdown, check_text
 from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.memory_forge import MemoryForge, serve
-from tests.scaffold.samples import GITHUB, GUID, KEY, LONE, below
+from tests.scaffold.samples import GITHUB, GUID, KEY, LONE, SHA, below
 
 # Its remote is a folder here, and its secrets are on no machine.
 HERE = {"OtherRemote", "SecretMissing"}
@@ -112,6 +112,10 @@ def _unpin_in_action(made: Made) -> None:
     file.write_text("runs:\n  steps:\n    - 'uses': docker://alpine:latest\n")
 
 
+def _two_commits(made: Made) -> None:
+    made.edit(".github/workflows/drift.yml", f"edgetrain-ref: {SHA}", f"edgetrain-ref: {'1' * 40}")
+
+
 def _no_apply(made: Made) -> None:
     (made.root / ".github/workflows/apply.yml").unlink()
 
@@ -174,6 +178,7 @@ def _unreachable_forge(made: Made) -> None:
         (_unpin, "NotPinned"),
         (_unpin_in_flow, "NotPinned"),
         (_unpin_in_action, "NotPinned"),
+        (_two_commits, "PinsDiffer"),
         (_no_apply, "WorkflowMissing"),
         (_no_yaml, "BadWorkflow"),
         (_no_owners, "NoCodeOwners"),
@@ -254,6 +259,13 @@ def test_what_only_azure_knows_is_said_to_be_unknown(made: Made) -> None:
     made.edit("edgetrain.yaml", "{type: mlflow}", block)
     told = checks(made.looked(), CheckStatus.WARN)["NotSeenHere"]
     assert GUID in told.fix
+
+
+def test_commits_of_others_are_no_commits_of_edgetrain(made: Made) -> None:
+    other = f"jobs: {{a: {{uses: other/tools/.github/workflows/apply.yml@{'2' * 40}}}}}\n"
+    other += f"# with:\n#   repository: other/tools\n#   ref: {'3' * 40}\n"
+    (made.root / ".github/workflows/own.yml").write_text(other)
+    assert made.looked().good
 
 
 def test_an_alias_bomb_costs_nothing(made: Made) -> None:

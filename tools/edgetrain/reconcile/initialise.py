@@ -114,7 +114,7 @@ def merged(given: Answers, there: Answers | None) -> Answers:
 def _under(given: Answers, there: Answers) -> Answers:
     fixed = ["site", "workspace"]
     if there.forge != "none":
-        fixed += ["forge", "server", "repository", "app"]
+        fixed += ["forge", "server", "repository", "app", "edgetrain"]
     wrong = [
         f"{name} is {shown(getattr(there, name))} there, not {shown(getattr(given, name))}"
         for name in fixed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -104,6 +104,21 @@ def _workflows(root: Path) -> Iterator[Check]:
         yield _bad("pinned", f"not pinned: {', '.join(loose[:5])}{more}", "NotPinned", fix)
     else:
         yield _good("pinned", "every action and workflow that is used is pinned by its commit")
+    yield from _commits(root, [text_of(file) or "" for file in sorted(folder.glob("*.yml"))])
+
+
+def _commits(root: Path, texts: Sequence[str]) -> Iterator[Check]:
+    """Whether one commit of edgetrain stands in all its places: calls, their input, checkouts of it."""
+    there = known(root)
+    repository = re.escape(there.pin[0]) if there and there.edgetrain else "(?!)"
+    places = (
+        rf"{repository}/\.github/workflows/[a-z-]+\.yml@|edgetrain-ref:\s*|\srepository:\s*{repository}\s+ref:\s*"
+    )
+    commits = {commit for text in texts for commit in re.findall(rf"(?:{places})([0-9a-f]{{40}})\b", text)}
+    if len(commits) > 1:
+        told = ", ".join(sorted(commit[:12] for commit in commits))
+        fix = "name one in all `uses`, `edgetrain-ref` and `ref` of edgetrain: README.md says how"
+        yield _bad("edgetrain", f"several commits of edgetrain are used: {told}", "PinsDiffer", fix)
 
 
 def _used(text: str) -> Iterator[str]:

@@ -81,9 +81,7 @@ def place(folder: Path, files: Mapping[str, str]) -> list[str]:
                 partial, file = Path(scratch) / "partial", folder / path
                 partial.write_text(files[path], encoding="utf-8", newline="\n")
                 file.parent.mkdir(parents=True, exist_ok=True)
-                # A link fails where a file has come meanwhile; a rename would take its place.
-                os.link(partial, file)
-                partial.unlink()
+                _bring(partial, file)
     except OSError as error:
         raise UsageError(
             f"{error.filename2 or error.filename} can't be written: {error.strerror}",
@@ -91,6 +89,18 @@ def place(folder: Path, files: Mapping[str, str]) -> list[str]:
             fix="give this user the right to write there, and run it again: what is missing is added",
         ) from None
     return absent
+
+
+def _bring(partial: Path, file: Path) -> None:
+    """Let the whole file be there. One that has come meanwhile stays: a rename would take its place, not a link."""
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: not whole if we are killed, but nobody's place is taken
+        with file.open("xb") as opened:
+            opened.write(partial.read_bytes())
+    partial.unlink()
 
 
 def _check_ways(folder: Path, paths: list[str]) -> None:
