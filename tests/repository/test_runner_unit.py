@@ -36,9 +36,11 @@ def test_each_job_gets_a_clean_runner_of_an_unprivileged_user() -> None:
     unit = settings(UNIT)
     assert unit["User"] == ["edgetrain-runner"]
     assert unit["Restart"] == ["always"]
-    assert any("-delete" in line for line in unit["ExecStartPre"])
     as_root = [line for line in [*unit["ExecStartPre"], *unit["ExecStart"]] if line.startswith("+")]
-    assert as_root == ["+/usr/local/lib/edgetrain/register-runner %i"]
+    assert as_root == [
+        "+/usr/bin/find %S/edgetrain-runner/%i -mindepth 1 -delete",
+        "+/usr/local/lib/edgetrain/register-runner %i",
+    ]
     for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateUsers", "RestrictNamespaces"):
         assert unit[name] == ["yes"], name
     assert unit["ProtectSystem"] == ["strict"]
