@@ -23,12 +23,13 @@ def drift(context: click.Context, session: Session, site: str | None, exit_code:
     Nothing of it is changed. What others made beside ours is told as well; it is left alone.
     """
     from edgetrain.reconcile.drift import drift as find
-    from edgetrain.reconcile.drift import drift_with_issue
+    from edgetrain.reconcile.drift import drift_of_main, keep_issue
     from edgetrain.render.drift import drift_json, drift_markdown, drift_text
 
-    found, number = drift_with_issue(session.root, site) if issue else (find(session.root, site), None)
+    found, forge = drift_of_main(session.root, site) if issue else (find(session.root, site), None)
     forms = {"json": drift_json, "markdown": drift_markdown}
     session.show(forms.get(session.format, drift_text)(found))
-    if issue:
+    if forge is not None:
+        number = keep_issue(forge, found)
         session.say(f"issue {number} tells of it" if number else "no issue is open: nothing drifted")
     context.exit(EXIT_PENDING if exit_code and found.any else 0)

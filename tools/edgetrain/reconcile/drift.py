@@ -11,6 +11,7 @@ from edgetrain.core.errors import UsageError
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Plan
 from edgetrain.core.planner.releases import FOREIGN
+from edgetrain.core.ports import Forge
 from edgetrain.core.record import Recorded
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.planning import checked, observe_site, open_site, plan_of
@@ -35,17 +36,19 @@ def drift(root: Path, site: str | None = None) -> Drift:
     return _look(state, open_site(state, site))
 
 
-def drift_with_issue(root: Path, site: str | None = None) -> tuple[Drift, int | None]:
-    """What differs from main as the remote has it, and one issue kept on the forge for as long: its number, None if
-    it is closed. Raises besides UsageError without a forge.
-    """
+def drift_of_main(root: Path, site: str | None = None) -> tuple[Drift, Forge]:
+    """What differs from main as the remote has it, and the forge to keep an issue on. Raises besides UsageError
+    without a forge."""
     state = checked(read_main(root, refresh=True))
     place = open_site(state, site)
-    forge = place.forge
-    if forge is None:
+    if place.forge is None:
         raise UsageError("there is no forge to keep an issue on", fix="declare one in edgetrain.yaml: spec.forge")
-    found = _look(state, place)
-    return found, forge.issue(issue_mark(place.name), issue_title(found), issue_body(found), [LABEL])
+    return _look(state, place), place.forge
+
+
+def keep_issue(forge: Forge, found: Drift) -> int | None:
+    """Ensure one open issue while something differs, and none else; its number. Raises ProviderError."""
+    return forge.issue(issue_mark(found.site), issue_title(found), issue_body(found), [LABEL])
 
 
 def issue_mark(site: str) -> str:
