@@ -26,6 +26,11 @@ from tests.github.files import GITHUB, ROOT
 REPOSITORY = "hosp/models"
 DANA, RITA, PAT = "dana", "rita", "pat"  # a data scientist, her reviewer, a platform engineer
 SETUP = GITHUB / "actions" / "setup"
+# What the site's runner has in its unit's environment.
+RUNNER = {
+    "ACTIONS_RUNNER_HOOK_JOB_STARTED": str(ROOT / "docs" / "runner" / "job-started.sh"),
+    "EDGETRAIN_REPOSITORY": REPOSITORY,
+}
 
 
 def prepared() -> dict[str, Path]:
@@ -54,7 +59,7 @@ class GithubSite:
         self.state, self.data = folder / "state", folder / "data"
         self.secrets: dict[str, str] = {}
         self.server = GithubServer()
-        self.driver: dict[str, Any] = actions
+        self.driver: dict[str, Any] = {"site": RUNNER, **actions}
         self.actions: Actions
         self.app = 0
 

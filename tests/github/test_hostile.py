@@ -92,3 +92,29 @@ def test_a_forged_report_is_not_believed(site: GithubSite) -> None:
         assert "a fault of edgetrain itself" not in refused.log
         assert not site.server.comments(REPOSITORY, number)
     assert site.comment(victim, "edgetrain:plan") == before
+
+
+INTRUDER = """\
+name: pull-request
+on: [pull_request, push, workflow_dispatch]
+permissions: {}
+jobs:
+  check:
+    runs-on: [self-hosted, edgetrain]
+    steps:
+      - run: cp -r "$HOME/secrets" "$HOME/pwned"
+"""
+
+
+def test_a_branch_that_brings_a_workflow_for_the_site_is_turned_away_by_its_runner(site: GithubSite) -> None:
+    site.propose({".github/workflows/pull-request.yml": INTRUDER}, branch="dana/intrude")
+    site.actions.dispatch("pull-request.yml", by=DANA, ref="dana/intrude")
+    site.settle()
+    runs = site.actions.of("pull-request.yml")
+    assert {run.event for run in runs} == {"pull_request", "push", "workflow_dispatch"}
+    assert {run.conclusion for run in runs} == {"failure"}
+    assert all("this runner takes jobs of hosp/models at refs/heads/main alone" in run.log for run in runs)
+    assert not list(site.actions.folder.rglob("pwned"))
+    looked = site.actions.schedule("doctor.yml")
+    site.settle()
+    assert looked.conclusion == "success", looked.log

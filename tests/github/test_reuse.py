@@ -62,7 +62,7 @@ class Elsewhere(GithubSite):
             file = self.copy / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-        self.driver = {"actions": {f"{EDGETRAIN}@{self.sha}": self.copy}}
+        self.driver["actions"] = {f"{EDGETRAIN}@{self.sha}": self.copy}
         super().make()
 
     def files(self) -> dict[str, Any]:

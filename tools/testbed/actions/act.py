@@ -22,6 +22,7 @@ from testbed.part import LIFELINE, until
 
 STEPS = Path(__file__).with_name("steps")
 TRACKING = "RUNNER_TRACKING_ID"
+HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
 # Of this machine's environment: how packages are reached. Everything else a runner has of its own.
 PASSED = ("PIP_", "UV_")
 _ADDRESSES = count(1)
@@ -109,7 +110,7 @@ class Job:
         called: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.log, self._before = name, Log(), set(before)
-        self._machine = machine
+        self._machine, self._context = machine, {**context, "GITHUB_EVENT_NAME": event}
         self._folder = Path(tempfile.mkdtemp(prefix="job-", dir=machine.cache.parent))
         self._tracking = f"github_{self._folder.name}"
         self._artifacts = self._folder / "artifacts"
@@ -159,8 +160,27 @@ class Job:
             *(part for name, folder in actions.items() for part in ("--local-repository", f"{name}={folder}")),
         ]
 
+    def _admitted(self) -> bool:
+        """Whether the machine's own hook, if it has one, lets the job begin."""
+        environment = self._machine.environment()
+        if HOOK not in environment:
+            return True
+        done = subprocess.run(
+            [environment[HOOK]],
+            env={**environment, **self._context},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        self.log.lines.append(done.stdout)
+        return done.returncode == 0
+
     def run(self) -> str:
         """Run it to its end; how it ended."""
+        if not self._admitted():
+            self.log.result = "failure"
+            return self.log.result
         with self._lock:
             if self._killed:
                 return self.log.result
