@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetrain.core.errors import RepositoryError
@@ -90,6 +90,7 @@ KEYS = st.from_regex(r"[a-zäö𝄞]{1,6}", fullmatch=True)
 GAPS = st.sampled_from(["", " ", "   "])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, st.integers(0, 99), max_size=4), GAPS, GAPS, st.booleans(), st.sampled_from("'\" "))
 def test_any_layout(others: dict[str, int], before: str, behind: str, block: bool, quote: str) -> None:
     quoted = f"{quote}{OLD}{quote}".strip()
