@@ -104,5 +104,5 @@ def _decimal(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text inside the chart's quotes, in which nothing ends them, the line or the fence."""
-    return _TITLE.sub("_", text)[:60]
+    """Text inside the chart's quotes, in which nothing ends them, the line or the fence; never empty."""
+    return _TITLE.sub("_", text)[:60] or "_"
