@@ -19,7 +19,7 @@ from edgetrain.reconcile.report import ApplyResult, Event
 from tests.apply.site import SCRIPT, SmallSite
 
 # Long enough to be caught under way, on a slow machine too.
-SLOW = SCRIPT.replace("import argparse", "import select; select.select([], [], [], 6)\nimport argparse")
+SECONDS = 12
 
 
 @pytest.fixture
@@ -128,15 +128,16 @@ def test_each_lane_leaves_the_others_work(site: SmallSite) -> None:
     assert not site.apply().results
 
 
-def started(site: SmallSite) -> None:
+def started(site: SmallSite, seconds: int = SECONDS) -> None:
     """A run goes on without an apply."""
-    site.write("experiments/mean/train.py", SLOW)
+    slow = f"import select; select.select([], [], [], {seconds})\n"
+    site.write("experiments/mean/train.py", slow + SCRIPT)
     site.push("Train slowly")
     assert site.apply(wait=False).stopped is False
 
 
 def test_a_run_that_nobody_wants_is_cancelled_in_the_lane_of_releases(site: SmallSite) -> None:
-    started(site)
+    started(site, 10 * SECONDS)
     site.write("experiments/mean/train.py", SCRIPT)
     site.push("Train quickly after all")
     result = site.apply(lane=Lane.RELEASE)
@@ -183,7 +184,7 @@ def test_which_lanes_have_work(site: SmallSite) -> None:
 
 
 def test_a_run_to_be_cancelled_is_due_in_the_lane_of_releases(site: SmallSite) -> None:
-    started(site)
+    started(site, 10 * SECONDS)
     site.write("experiments/mean/train.py", SCRIPT)
     site.push("Train quickly after all")
     assert lanes_due(site) == (True, True)

@@ -217,7 +217,7 @@ def test_a_comment_that_could_not_be_made_is_made_by_the_next_apply(site: ForgeS
 
 
 def test_a_run_that_goes_on_is_told_and_then_how_it_ended(site: ForgeSite) -> None:
-    wait = "import select; select.select([], [], [], 6)\n"
+    wait = "import select; select.select([], [], [], 12)\n"
     site.write("experiments/mean/train.py", wait + (site.clone / "experiments/mean/train.py").read_text())
     number = site.request("ada/slow", "Train slowly")
     site.merge(number, "grace")
