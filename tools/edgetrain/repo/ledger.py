@@ -78,8 +78,8 @@ class Ledger:
 
         With a remote `origin` the fact is pushed before this returns. `replaces` gives the bytes of files that
         are no facts and may change: what the tip has otherwise raises RepositoryError `ChangedMeanwhile`.
-        RecordExists for any other path with other bytes; PushRejected, or RepositoryError `RemoteRefused`, `RemoteUnreachable`, `SigningFailed`,
-        `WorkTreeInTheWay`; the fact is then not on the branch.
+        RecordExists for any other path with other bytes; PushRejected, or RepositoryError `RemoteRefused`,
+        `RemoteUnreachable`, `SigningFailed`, `WorkTreeInTheWay`; the fact is then not on the branch.
         """
         text = message(subject, body, trailers)
         return self._retrying(lambda: self._commit(files, text, replaces or {}))
@@ -126,15 +126,14 @@ class Ledger:
         """Ensure that the machine's branch (`edgetrain/...`) proposes these files; answer its commit.
 
         A branch that has them stays as it is, with what people added; one that has not is replaced by one
-        commit on the current tip. `replaces` is as in `commit`. If the tip already has them all, nothing is done and it is the answer.
+        commit on the current tip. `replaces` is as in `commit`. If the tip already has them all, nothing is
+        done and it is the answer.
         """
         _own(branch)
         text = message(subject, body, trailers)
         return self._retrying(lambda: self._propose(branch, files, text, replaces or {}))
 
-    def _propose(
-        self, branch: str, files: Mapping[str, bytes], text: bytes, replaces: Mapping[str, bytes]
-    ) -> str:
+    def _propose(self, branch: str, files: Mapping[str, bytes], text: bytes, replaces: Mapping[str, bytes]) -> str:
         with self.git.lock():
             existing = self.proposal(branch)
             tip = self.git.tip(self.branch)
@@ -239,9 +238,7 @@ class Ledger:
         parts = decode(self.git.run("diff-tree", "-r", "-z", "--no-renames", "--name-status", old, new)).split("\0")
         return dict(zip(parts[1::2], parts[0::2], strict=False))
 
-    def _build(
-        self, tip: str, blobs: Mapping[str, str], text: bytes, replaces: Mapping[str, bytes]
-    ) -> str | None:
+    def _build(self, tip: str, blobs: Mapping[str, str], text: bytes, replaces: Mapping[str, bytes]) -> str | None:
         """A commit of these files on `tip`; None if the tip has them all."""
         there = self._at(tip, blobs)
         missing = {path: blob for path, blob in blobs.items() if there.get(path) != (FILE, blob)}
