@@ -44,6 +44,8 @@ def test_each_job_gets_a_clean_runner_of_an_unprivileged_user() -> None:
     for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateUsers", "RestrictNamespaces"):
         assert unit[name] == ["yes"], name
     assert unit["ProtectSystem"] == ["strict"]
+    assert "ACTIONS_RUNNER_HOOK_JOB_STARTED=/usr/local/lib/edgetrain/job-started.sh" in unit["Environment"]
+    assert (FOLDER / "job-started.sh").is_file()
     assert unit["CapabilityBoundingSet"] == [""]
     assert "-/etc/edgetrain-runner" in unit["InaccessiblePaths"][0]
 
@@ -75,7 +77,7 @@ def register(tmp_path: Path, answer: str) -> subprocess.CompletedProcess[str]:
     gh.write_text(FAKE_GH)
     gh.chmod(0o755)
     (tmp_path / "token").write_text("github_pat_0123456789\n")
-    (tmp_path / "settings").write_text('ORGANIZATION=hosp\nGROUP=3\nLABELS="st-anna gpu"\n')
+    (tmp_path / "settings").write_text('ORGANIZATION=hosp\nGROUP=3\nLABELS="st-anna gpu"\nREPOSITORY=hosp/models\n')
     environment = {
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "SETTINGS": str(tmp_path / "settings"),
@@ -102,7 +104,11 @@ def test_the_registration_is_for_one_job_and_the_token_is_no_argument(tmp_path: 
     ]
     assert not any("github_pat" in word for word in arguments)
     made = tmp_path / "run/1.env"
-    assert made.read_text() == "ACTIONS_RUNNER_INPUT_JITCONFIG=eyJhIjoxfQ==\n"
+    assert made.read_text().splitlines() == [
+        "ACTIONS_RUNNER_INPUT_JITCONFIG=eyJhIjoxfQ==",
+        "EDGETRAIN_REPOSITORY=hosp/models",
+        "EDGETRAIN_BRANCH=main",
+    ]
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
 
 
