@@ -59,7 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"needs(part): leave the test out where the part is absent; one of {', '.join(PARTS)}"
     )
-    config.addinivalue_line("markers", "long(share): of these tests a run takes a share, another one each day")
+    config.addinivalue_line(
+        "markers", "long(share): of these tests a run takes a share, another one each day (0: none)"
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -76,7 +78,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what today's seed does not choose of suites that are marked as long; each keeps one at least."""
+    """Leave out what today's seed does not choose of suites that are marked as long; each keeps one at least,
+    but those of which the share is 0: they are for `make test-all`."""
     suites: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("long"):
@@ -84,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left: set[pytest.Item] = set()
     for suite in suites.values():
         share = suite[0].get_closest_marker("long").args[0]  # type: ignore[union-attr]
-        kept = sample(len(suite), max(1, round(share * len(suite))))
+        kept = sample(len(suite), max(share > 0, round(share * len(suite))))
         left |= {item for number, item in enumerate(suite) if number not in kept}
     # A test that was asked for by its name is run.
     if left and not any("::" in argument for argument in config.args):

@@ -25,6 +25,7 @@ from tests.github.files import GITHUB, ROOT
 
 REPOSITORY = "hosp/models"
 DANA, RITA, PAT = "dana", "rita", "pat"  # a data scientist, her reviewer, a platform engineer
+BOT = "edgetrain[bot]"
 SETUP = GITHUB / "actions" / "setup"
 # What the site's runner has in its unit's environment.
 RUNNER = {
