@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from collections import defaultdict
@@ -117,3 +118,56 @@ def test_an_answer_that_is_none_is_refused(answer: str, tmp_path: Path) -> None:
     done = register(tmp_path, answer)
     assert done.returncode == 1
     assert not (tmp_path / "run").exists()
+
+
+# What the runner does with a hook: a step that fails does not keep a later one with `if: always()` from its turn.
+WORKER = """#!/bin/sh
+bash -e "$HOOK" > "$LOG" 2>&1
+echo the hook ended with $? >> "$LOG"
+echo a step that always runs >> "$LOG"
+"""
+OURS = {
+    "EDGETRAIN_REPOSITORY": "hosp/models",
+    "GITHUB_REPOSITORY": "hosp/models",
+    "GITHUB_REF": "refs/heads/main",
+    "GITHUB_EVENT_NAME": "schedule",
+    "GITHUB_WORKFLOW_REF": "hosp/models/.github/workflows/apply.yml@refs/heads/main",
+}
+
+
+def job(tmp_path: Path, **other: str) -> tuple[int, str]:
+    """How a worker ends that begins with the hook, and what it and its steps said."""
+    worker = tmp_path / "Runner.Worker"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    log = tmp_path / "log"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOOK": str(FOLDER / "job-started.sh"),
+        "LOG": str(log),
+        "GRACE": "0",
+    }
+    done = subprocess.run([worker], env={**environment, **OURS, **other}, check=False, timeout=60)
+    return done.returncode, log.read_text()
+
+
+def test_a_job_of_main_goes_on(tmp_path: Path) -> None:
+    code, said = job(tmp_path)
+    assert (code, said) == (0, "the hook ended with 0\na step that always runs\n")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"GITHUB_REF": "refs/heads/dana/intrude"},
+        {"GITHUB_REF": "refs/pull/7/merge", "GITHUB_EVENT_NAME": "pull_request"},
+        {"GITHUB_REPOSITORY": "mallory/models"},
+        {"GITHUB_EVENT_NAME": "issue_comment"},
+        {"GITHUB_WORKFLOW_REF": "hosp/models/.github/workflows/apply.yml@refs/heads/dana/intrude"},
+    ],
+)
+def test_of_any_other_job_no_step_runs_not_even_one_that_always_does(other: dict[str, str], tmp_path: Path) -> None:
+    code, said = job(tmp_path, **other)
+    assert code == -signal.SIGKILL
+    assert "this runner takes jobs of hosp/models at refs/heads/main alone" in said
+    assert "a step that always runs" not in said
