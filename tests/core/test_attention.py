@@ -62,6 +62,22 @@ def test_a_value_that_came_or_went_is_told_by_its_leaf() -> None:
     )
 
 
+def test_many_differences_in_one_place_hide_none_in_another() -> None:
+    labels = {f"a{number}": "x" for number in range(99)}
+    limits = {"updates": {"absolute": 9999}, "deletions": {"absolute": 9999}}
+    after = {"metadata": {"labels": labels}, "spec": {"limits": limits, "secrets": {"a": 1, "b": 2}}}
+    (one,) = of_manifest("edgetrain.yaml", {}, after)
+    assert [found.path for found in one.differences[:6]] == [
+        "spec.limits.deletions.absolute",
+        "spec.secrets.a",
+        "metadata.labels.a0",
+        "spec.limits.updates.absolute",
+        "spec.secrets.b",
+        "metadata.labels.a1",
+    ]
+    assert len(one.differences) == 103
+
+
 def test_a_new_model_is_marked_only_if_it_releases_by_itself() -> None:
     spec = {"gates": [{"metric": "a"}], "card": {"riskClass": "high"}}
     owners = {"owners": ["@a"]}

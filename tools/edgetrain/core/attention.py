@@ -47,7 +47,7 @@ def of_manifest(path: str, before: Mapping[str, Any] | None, after: Mapping[str,
         reason = _REASON_OF[kind.type](difference, before is None)
         if reason:
             found.setdefault(reason, []).append(difference)
-    return [Attention(reason, (path,), tuple(found[reason])) for reason in ORDER if reason in found]
+    return [Attention(reason, (path,), _spread(found[reason])) for reason in ORDER if reason in found]
 
 
 def together(found: Iterable[Attention]) -> list[Attention]:
@@ -64,6 +64,18 @@ def together(found: Iterable[Attention]) -> list[Attention]:
         for reason in ORDER
         if reason in by_reason
     ]
+
+
+def _spread(found: Iterable[Difference]) -> tuple[Difference, ...]:
+    """The first of each section (`spec.limits`) before the second of any, and `spec` before what describes it: only
+    some can be shown, and many labels must not hide one limit."""
+    ranked: list[tuple[int, bool, Difference]] = []
+    seen: dict[str, int] = {}
+    for difference in found:
+        section = ".".join(difference.path.split(".")[:2])
+        seen[section] = seen.get(section, -1) + 1
+        ranked.append((seen[section], not section.startswith("spec"), difference))
+    return tuple(difference for *_, difference in sorted(ranked, key=lambda one: one[:2]))
 
 
 def _reasons(status: str, path: str) -> Iterator[str]:
