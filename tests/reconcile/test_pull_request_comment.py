@@ -212,6 +212,8 @@ def test_more_files_than_the_forge_tells_are_said_to_be(desk: Desk) -> None:
     desk.forge.files[desk.number] = {f"models/{n}.txt" for n in range(MOST_FILES)}
     desk.write(packed(desk.report()))
     (text,) = desk.forge.texts(desk.number, "plan")
+    assert text.startswith("### edgetrain: this may change the workflows that check it\n")
+    assert "changes more files than the forge tells, and so perhaps the workflows" in text
     assert "a warning may be missing" in text
 
 
@@ -253,6 +255,7 @@ def scrambled(place: int, value: int) -> bytes:
 
 
 GOOD = json.dumps(reports.report(number=1, head=HEAD)).encode()
+GREAT = json.dumps(reports.GOOD).encode()
 ARTIFACTS: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "no zip": lambda: b"{}",
@@ -285,6 +288,7 @@ ARTIFACTS: dict[str, Callable[[], bytes]] = {
     "infinity": lambda: zipped(("report.json", GOOD.replace(b'"number": 1', b'"number": 1e999'))),
     "a boolean": lambda: zipped(("report.json", GOOD.replace(b'"number": 1', b'"number": true'))),
     "a huge number": lambda: zipped(("report.json", GOOD.replace(b'"number": 1', b'"number": ' + b"9" * 5000))),
+    "a number that is no float": lambda: zipped(("report.json", GREAT.replace(b"45600000000", b"9" * 400))),
     "a negative number": lambda: zipped(("report.json", GOOD.replace(b'"number": 1', b'"number": -1'))),
     "deep lists": lambda: zipped(("report.json", b"[" * 100_000 + b"]" * 100_000)),
     "deep objects": lambda: zipped(("report.json", b'{"a":' * 900 + b"1" + b"}" * 900)),

@@ -32,6 +32,7 @@ MARK = "plan"
 MOST_ZIPPED = 2**20
 MOST_BYTES = 4 * 2**20
 MOST_DEEP = 12
+MOST_DIGITS = 17
 
 _MEMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.json")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -55,6 +56,7 @@ def comment(root: Path, run: int) -> PullRequest:
     parts = comment_parts(
         {**report, "attention": attention(report["attention"], changed), "notes": _notes(report, changed)},
         own_workflows=any(path.startswith(WORKFLOWS) for path in changed),
+        untold=len(changed) >= MOST_FILES,
     )
     forge.comment(pull.number, MARK, parts)
     return pull
@@ -151,7 +153,8 @@ def _member(data: bytes) -> bytes:
 
 def _parsed(content: bytes) -> Any:
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        text = content.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_int=_count)
         _check_depth(value)
     except (ValueError, RecursionError) as error:
         raise _rejected("NotAReport", f"the report is not JSON as it must be: {shown(error, 200)}") from None
@@ -177,6 +180,13 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def _count(digits: str) -> int:
+    """A number that every reader can turn into another sort of number."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError("a number has too many digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> Any:

@@ -19,11 +19,11 @@ MOST_LISTED = 10
 FEW = 3
 
 
-def comment_parts(report: Report, *, own_workflows: bool = False) -> list[str]:
+def comment_parts(report: Report, *, own_workflows: bool = False, untold: bool = False) -> list[str]:
     """The comment, in as many parts as it needs. `report` has passed its schema; `own_workflows` says that the
-    pull request changes the workflows which made it."""
+    pull request changes the workflows which made it, `untold` that it may: not all that it changes can be told."""
     blocks = [
-        *_doubtful(own_workflows),
+        *_doubtful(own_workflows, untold),
         *_attention(report),
         *_conflict(report),
         *_problems(report),
@@ -39,7 +39,9 @@ def comment_parts(report: Report, *, own_workflows: bool = False) -> list[str]:
     ]
     local = f"`edgetrain -C ../pull-{report['number']} plan`"
     rest = f"**There is more, left out here for its length.** {local} shows it, as below."
-    heading = "this changes the workflows that check it" if own_workflows else _sum(report)
+    heading = _sum(report)
+    if own_workflows or untold:
+        heading = f"this {'changes' if own_workflows else 'may change'} the workflows that check it"
     return packed(f"### edgetrain: {heading}", blocks, _footer(report), rest)
 
 
@@ -63,11 +65,12 @@ def _stopping(report: Report) -> int:
     return shown + int(more)
 
 
-def _doubtful(own_workflows: bool) -> Iterator[Block]:
-    if own_workflows:
+def _doubtful(own_workflows: bool, untold: bool) -> Iterator[Block]:
+    if own_workflows or untold:
+        which = "changes" if own_workflows else "changes more files than the forge tells, and so perhaps"
         yield Block(
             "> [!CAUTION]\n"
-            "> **Do not rely on what follows.** This pull request changes the workflows that made this report, so "
+            f"> **Do not rely on what follows.** This pull request {which} the workflows that made this report, so "
             "it may say anything.\n> Read the files that it changes, and make the report yourself, as below."
         )
 
