@@ -17,18 +17,12 @@ refuse() {
   exit 1
 }
 
-# A hook that fails is a step that failed: steps with `if: always()` go on after it. So the process that would run them
-# is ended; the runner then tells that the job failed, and its unit starts anew.
+# A hook that fails is a step that failed: steps with `if: always()` go on after it. So the process that would run them,
+# which has started this one, is ended; the runner then tells that the job failed, and its unit starts anew.
 end_worker() {
-  local pid=$PPID
-  while [ "$pid" -gt 1 ]; do
-    if [ "$(cat "/proc/$pid/comm")" = Runner.Worker ]; then
-      sleep "${GRACE:-5}" # so that the words above reach the job's log
-      kill -KILL "$pid"
-      return
-    fi
-    pid=$(awk '$1 == "PPid:" {print $2}' "/proc/$pid/status")
-  done
+  [ "$(cat "/proc/$PPID/comm")" = Runner.Worker ] || return 0
+  sleep "${GRACE:-5}" # so that the words above reach the job's log
+  kill -KILL "$PPID"
 }
 
 [ "$GITHUB_REPOSITORY" = "$repository" ] || refuse "another repository's"
