@@ -8,21 +8,21 @@
 #   EDGETRAIN_BRANCH=main
 set -euo pipefail
 
+# A hook that fails is a step that failed: steps with `if: always()` go on after it. So the process that would run them,
+# which has started this one, is ended; the runner then tells that the job failed, and its unit starts anew.
+end_worker() {
+  [ "$(cat "/proc/$PPID/comm")" = Runner.Worker ] || return 0
+  sleep "${GRACE:-5}" # so that what was said here reaches the job's log
+  kill -KILL "$PPID"
+}
+trap '[ $? -eq 0 ] || end_worker' EXIT
+
 repository="${EDGETRAIN_REPOSITORY:?the environment of the runner does not name the repository}"
 ref="refs/heads/${EDGETRAIN_BRANCH:-main}"
 
 refuse() {
   echo "::error title=edgetrain::this runner takes jobs of $repository at $ref alone, and this is $1"
-  end_worker
   exit 1
-}
-
-# A hook that fails is a step that failed: steps with `if: always()` go on after it. So the process that would run them,
-# which has started this one, is ended; the runner then tells that the job failed, and its unit starts anew.
-end_worker() {
-  [ "$(cat "/proc/$PPID/comm")" = Runner.Worker ] || return 0
-  sleep "${GRACE:-5}" # so that the words above reach the job's log
-  kill -KILL "$PPID"
 }
 
 [ "$GITHUB_REPOSITORY" = "$repository" ] || refuse "another repository's"

@@ -171,3 +171,9 @@ def test_of_any_other_job_no_step_runs_not_even_one_that_always_does(other: dict
     assert code == -signal.SIGKILL
     assert "this runner takes jobs of hosp/models at refs/heads/main alone" in said
     assert "a step that always runs" not in said
+
+
+def test_a_runner_that_does_not_know_whose_it_is_runs_nothing(tmp_path: Path) -> None:
+    code, said = job(tmp_path, EDGETRAIN_REPOSITORY="")
+    assert code == -signal.SIGKILL
+    assert "a step that always runs" not in said
