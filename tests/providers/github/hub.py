@@ -24,7 +24,13 @@ class Site:
         server.create_repository(NAME, files={"README.md": "# Models"})
         self.app, self.key = server.app(permissions=permissions or {**CALLS, **PUSH, **LOOKS}, repositories=[NAME])
         server.protect(
-            NAME, kind="ruleset", bypass_apps=[self.app], dismiss_stale=True, code_owners=True, checks=["validate"]
+            NAME,
+            kind="ruleset",
+            bypass_apps=[self.app],
+            dismiss_stale=True,
+            code_owners=True,
+            last_push=True,
+            checks=["validate"],
         )
         server.environment(
             NAME, ENVIRONMENT, reviewers=["grace"], prevent_self_review=True, branches="protected", secrets=["KEY"]

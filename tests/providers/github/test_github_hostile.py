@@ -42,6 +42,7 @@ RULE = {
         "required_approving_review_count": 1,
         "require_code_owner_review": True,
         "dismiss_stale_reviews_on_push": True,
+        "require_last_push_approval": True,
     },
 }
 RUNNER = {"labels": [{"name": "self-hosted"}, {"name": "edgetrain"}], "status": "online", "runner_group_id": 3}

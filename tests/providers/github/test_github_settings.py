@@ -28,6 +28,7 @@ def protect(site: Site, **more: object) -> None:
         "kind": "ruleset",
         "bypass_apps": [site.app],
         "dismiss_stale": True,
+        "last_push": True,
         "code_owners": True,
         "checks": ["validate"],
     }
@@ -46,6 +47,7 @@ def test_a_good_repository_has_nothing_amiss(site: Site) -> None:
         "branch-approvals",
         "branch-code-owners",
         "branch-stale-approvals",
+        "branch-last-push",
         "branch-history",
         "branch-checks",
         "environment",
@@ -70,6 +72,7 @@ def test_an_administrator_sees_all(site: Site) -> None:
         (lambda s: protect(s, approvals=0), "branch-approvals", (FAIL, "NoApproval")),
         (lambda s: protect(s, code_owners=False), "branch-code-owners", (FAIL, "NoCodeOwners")),
         (lambda s: protect(s, dismiss_stale=False), "branch-stale-approvals", (FAIL, "StaleApprovals")),
+        (lambda s: protect(s, last_push=False), "branch-last-push", (FAIL, "LastPushApproval")),
         (lambda s: protect(s, checks=()), "branch-checks", (WARN, "NoChecks")),
         (lambda s: protect(s, bypass_users=["ada"]), "branch-bypass", (FAIL, "Bypass")),
         (lambda s: protect(s, bypass_apps=[s.app, 77]), "branch-bypass", (FAIL, "Bypass")),

@@ -60,6 +60,15 @@ def branch(look: Look) -> Iterator[Check]:
         "StaleApprovals",
         "switch on “Dismiss stale pull request approvals when new commits are pushed” in the ruleset",
     )
+    # Without it, who adds commits to a pull request that the App opened may approve them.
+    yield _held(
+        any(one.get("require_last_push_approval") is True for one in asks),
+        "branch-last-push",
+        "somebody else than who pushed last must approve",
+        "who pushed last may approve it: so may who adds to the machine's own pull requests",
+        "LastPushApproval",
+        "switch on “Require approval of the most recent reviewable push” in the ruleset",
+    )
     types = {str(one.get("type")) for one in rules}
     yield _held(
         {"deletion", "non_fast_forward"} <= types,
