@@ -227,7 +227,8 @@ def test_git_gets_the_servers_address_and_proxy() -> None:
     with Scripted() as server:
         outbound = Outbound("http://proxy.hosp.example:3128", ("127.0.0.1",), "")
         found = forge_at(server.url, block=block, outbound=outbound).push_settings()
-    assert set(found) == {f"http.https://git.hosp.example/.{key}" for key in ("extraheader", "proxy")}
+    keys = ("extraheader", "followRedirects", "proxy")
+    assert set(found) == {f"http.https://git.hosp.example/.{key}" for key in keys}
     assert found["http.https://git.hosp.example/.proxy"] == "http://proxy.hosp.example:3128"
 
 

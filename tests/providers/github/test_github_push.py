@@ -12,6 +12,7 @@ from edgetrain.repo.command import environment, settings_environment
 from testbed.github import GithubServer
 
 from .hub import NAME, Site
+from .scripted import APP, Reply, Scripted, forge_at
 
 pytestmark = pytest.mark.needs("git>=2.34")
 
@@ -75,6 +76,18 @@ def test_another_repository_is_out_of_reach(site: Site, clone: Path) -> None:
     site.server.install(site.app, [NAME, "hosp/other"])
     done = git(clone, "ls-remote", site.server.remote("hosp/other"), settings=site.forge().push_settings())
     assert done.returncode != 0
+
+
+def test_a_redirect_takes_the_token_nowhere(tmp_path: Path) -> None:
+    with Scripted() as elsewhere, Scripted() as server:
+        away = f"{elsewhere.url.replace('127.0.0.1', 'localhost')}/hosp/models.git/info/refs"
+        server.rule = lambda one: Reply(302, headers={"Location": away}) if "info/refs" in one.path else None
+        settings = forge_at(server.url, block={**APP, "server": server.url}).push_settings()
+        done = git(tmp_path, "ls-remote", f"{server.url}/hosp/models.git", settings=settings)
+        assert done.returncode != 0
+        (asked,) = server.asked("info/refs")
+        assert asked.headers["authorization"].startswith("basic ")
+        assert elsewhere.requests == []
 
 
 def test_a_token_that_ended_is_no_more_and_the_next_is(site: Site, clone: Path) -> None:

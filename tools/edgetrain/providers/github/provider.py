@@ -120,11 +120,13 @@ class GithubForge:
         if not self.pushes:
             return {}
         token = self.app.mint(PUSH).secret if self.app else self.client.credential.token()
-        found = {f"http.{self._server}/.extraheader": _basic(token)}
+        # Git sends such a header to whatever host it was redirected to, from its second request on.
+        own = f"http.{self._server}/."
+        found = {f"{own}extraheader": _basic(token), f"{own}followRedirects": "false"}
         if proxy := proxy_for(self._outbound, self.host):
-            found[f"http.{self._server}/.proxy"] = proxy
+            found[f"{own}proxy"] = proxy
         if self._outbound.ca_bundle:
-            found[f"http.{self._server}/.sslCAInfo"] = self._outbound.ca_bundle
+            found[f"{own}sslCAInfo"] = self._outbound.ca_bundle
         return found
 
     # --- pull requests -----------------------------------------------------------------------------------
