@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ def everything_once(site: GithubSite) -> None:
     assert all("Plan: " in one or "Data: " in one for one in commits)  # data watch follows from data, not a plan
     tickets = site.state / "artifacts" / "claims" / "tickets"
     assert not tickets.is_dir() or not any(file for file in tickets.rglob("*") if file.is_file())
+    no_secret_was_told(site)
     before = len(site.actions.runs), site.actions.bare.branch("main")
     site.actions.schedule("apply.yml")
     site.settle()
@@ -78,6 +80,19 @@ def everything_once(site: GithubSite) -> None:
     train = "success" if "azuremlVm" in "".join(site.manifests().values()) else "skipped"
     assert results == {"due": "success", "release": "skipped", "train": train}
     assert site.actions.bare.branch("main") == before[1]
+
+
+def no_secret_was_told(site: GithubSite) -> None:
+    """In no log, no summary, no comment, nothing on main: no key and no token."""
+    tokens = [one for one in site.server.store.state["tokens"] if len(one) > 20]
+    lines = [line for value in site.secrets.values() for line in value.splitlines() if "-----" not in line]
+    secrets = [*tokens, *(line for line in lines if len(line) >= 12)]
+    numbers = [one["number"] for one in site.server.issues(REPOSITORY)]
+    told = [run.log + run.summary for run in site.actions.runs]
+    told += [one["body"] for number in numbers for one in site.server.comments(REPOSITORY, number)]
+    told.append(site.actions.bare.git("log", "-p", "main", "--", "experiments", "models", "compute"))
+    for text in told:
+        assert not [secret for secret in secrets if secret in text]
 
 
 def assert_all_good(site: GithubSite, since: int) -> None:
@@ -128,7 +143,13 @@ def test_a_pull_request_becomes_a_model_in_production_and_is_taken_back(site: Gi
     # The version is merged, with production pointed at it by its reviewer: released and promoted.
     site.server.commit(REPOSITORY, "edgetrain/proposal/mean-1", site.pointing(1), "Use it", by=RITA)
     site.settle()
+    # Nothing is released before the environment's reviewer agrees.
+    agreed = site.actions.held["edgetrain-release"] = threading.Event()
+    woken = len(site.actions.of("apply.yml"))
     site.approve_and_merge(proposal["number"], by=PAT)
+    until(lambda: any("due" in run.results for run in site.actions.of("apply.yml")[woken:]), "a release to be due")
+    assert not released(site)
+    agreed.set()
     site.settle()
     assert site.version(1)["metadata"]["name"] == "mean-1"
     assert released(site)
@@ -240,4 +261,35 @@ def test_drift_keeps_one_issue_and_changed_data_one_pull_request(site: GithubSit
     assert len(digests) == 2
     scheduled("data-watch.yml")
     assert not site.pulls()  # scores on other data are not comparable with production's, so there is no candidate
+    everything_once(site)
+
+
+def test_a_run_is_cancelled_and_tried_again_by_dispatch(site: GithubSite) -> None:
+    site.actions.disabled = {"pull-request.yml"}
+    change = site.propose({"experiments/mean/train.py": SLOW})
+    site.approve_and_merge(change)
+    site.settle()
+    [outputs] = (site.state / "runs").glob("*/outputs")
+    reason = '$(touch pwned) "; exit 1 # `id`'
+    asked = site.actions.dispatch("cancel.yml", by=PAT, run=outputs.parent.name, reason=reason)
+    site.settle()
+    assert asked.conclusion == "success", asked.log
+    trained(site, 1)
+    [record] = run_records(site).values()
+    assert (record["outcome"], record["attempt"]) == ("cancelled", 1)
+    assert PAT in record["message"]
+    assert reason in record["message"]
+    assert not site.pulls()
+
+    again = site.actions.dispatch("retry.yml", by=RITA, run=outputs.parent.name, reason=reason)
+    site.settle()
+    assert again.conclusion == "success", again.log
+    [outputs] = (site.state / "runs").glob("*/outputs")
+    (outputs / "leave").touch()
+    trained(site, 2)
+    assert {(one["attempt"], one["outcome"]) for one in run_records(site).values()} == {
+        (1, "cancelled"),
+        (2, "candidate"),
+    }
+    assert not list(site.actions.folder.rglob("pwned"))
     everything_once(site)

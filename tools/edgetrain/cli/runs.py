@@ -208,17 +208,18 @@ def logs(session: Session, run_name: str, follow: bool) -> None:
 
 @click.command()
 @click.argument("run_name", metavar="RUN", shell_complete=recorded)
+@click.option("--reason", default="", metavar="TEXT", help="Why: it goes into the run's record.")
 @click.option("--lost", is_flag=True, help="Give it up without asking its target, which is gone for good.")
 @format_option("text", "json")
 @pass_session
-def cancel(session: Session, run_name: str, lost: bool) -> None:
+def cancel(session: Session, run_name: str, reason: str, lost: bool) -> None:
     """Stop a run that is under way.
 
     RUN is a run's id, or its beginning. The next apply records it as cancelled (or, given up, as lost).
     """
     from edgetrain.reconcile.runs import cancel as end
 
-    answer(session, [("message", end(session.root, run_name, lost))])
+    answer(session, [("message", end(session.root, run_name, lost, reason))])
 
 
 @click.command()

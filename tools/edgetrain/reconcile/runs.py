@@ -183,24 +183,25 @@ def _idle(name: str, experiment: str, model: str, reason: str, message: str = ""
 # --- acting on runs ----------------------------------------------------------------------------------
 
 
-def cancel(root: Path, text: str, lost: bool = False) -> str:
+def cancel(root: Path, text: str, lost: bool = False, reason: str = "") -> str:
     """End a run that is under way; answer what was done. With `lost` its target, which is gone for good, is
-    not asked. Raises UsageError if it is over or unknown."""
+    not asked. Who asks, and the reason, go on record. Raises UsageError if it is over or unknown."""
     state = read_main(root)
     notes: list[str] = []
     started = under_way(state, notes)
     name = one_of(started, text)
     if name is None:
         raise _not_under_way(state, text, started, notes)
+    by = ": ".join(part for part in (person(state.git) or "a person", reason) if part)
     if lost:
-        by = one_line(f"given up by {person(state.git) or 'a person'}")
+        by = one_line(f"given up by {by}")
         started[name].site.artifacts.claim(GIVEN_UP + name, by.encode())
         return f"{name} is given up; the next apply records it as lost"
     compute = started[name].compute(state)
     phase = compute.inspect(name).phase
     if phase in (RunPhase.ENDED, RunPhase.LOST):
         return f"{name} is over already ({phase.value}); the next apply records how it ended"
-    compute.cancel(name, one_line(f"cancelled by {person(state.git) or 'a person'}"))
+    compute.cancel(name, one_line(f"cancelled by {by}"))
     return f"{name} is cancelled; the next apply records it, and nothing starts it again unasked"
 
 

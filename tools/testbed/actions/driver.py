@@ -353,6 +353,7 @@ class Actions:
             "GITHUB_REPOSITORY": self.repository,
             "GITHUB_RUN_ID": str(run.id),
             "GITHUB_RUN_ATTEMPT": str(run.attempt),
+            "GITHUB_ACTOR_ID": str(self.server.account_id(run.actor)) if run.actor else "",
             "GITHUB_REF": run.ref,
             "SHA_REF": run.commit,
             "GITHUB_WORKFLOW_REF": f"{self.repository}/{FOLDER}/{run.file}@{run.ref}",
