@@ -136,6 +136,14 @@ def started(site: SmallSite, seconds: int = SECONDS) -> None:
     assert site.apply(wait=False).stopped is False
 
 
+def test_a_run_that_nobody_wants_is_cancelled_where_there_is_no_consent_to_wait_for(site: SmallSite) -> None:
+    started(site, 10 * SECONDS)
+    site.write("experiments/mean/train.py", SCRIPT)
+    site.push("Train quickly after all")
+    result = site.apply(lane=Lane.TRAIN)
+    assert {row.outcome for row in result.results} == {Outcome.CANCELLED, Outcome.CANDIDATE}
+
+
 def test_a_run_that_nobody_wants_is_cancelled_in_the_lane_of_releases(site: SmallSite) -> None:
     started(site, 10 * SECONDS)
     site.write("experiments/mean/train.py", SCRIPT)
@@ -183,7 +191,7 @@ def test_which_lanes_have_work(site: SmallSite) -> None:
     assert lanes_due(site) == (False, False)
 
 
-def test_a_run_to_be_cancelled_is_due_in_the_lane_of_releases(site: SmallSite) -> None:
+def test_a_run_to_be_cancelled_is_due_in_both_lanes(site: SmallSite) -> None:
     started(site, 10 * SECONDS)
     site.write("experiments/mean/train.py", SCRIPT)
     site.push("Train quickly after all")

@@ -68,7 +68,9 @@ def _at_the_site(state: State, place: Site, artifacts: ArtifactStore) -> list[tu
     glimpse = Observation(tickets=tickets, retries=retries)
     planned = build(state.desired, state.recorded, served(), glimpse, state.commit).changes
     under_way = [(Lane.TRAIN, f"ticket/{name}") for name in tickets]
-    ended = [(Lane.RELEASE, change.id) for change in planned if change.operation is Operation.CANCEL]
+    ended = [
+        (lane, change.id) for change in planned for lane in Lane.ALL.parts if change.operation is Operation.CANCEL
+    ]
     asked = [
         (Lane.TRAIN, change.id)
         for change in planned

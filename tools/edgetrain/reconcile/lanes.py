@@ -31,11 +31,11 @@ class Lane(StrEnum):
 
     @property
     def operations(self) -> frozenset[Operation]:
-        """What is done in this lane."""
-        quick = RELEASING | {Operation.CANCEL}
+        """What is done in this lane. Runs that nobody wants any more are cancelled in either: the one may stand
+        at a long digest, the other wait for the consent of people."""
         if self is Lane.RELEASE:
-            return quick
-        return frozenset(Operation) - quick if self is Lane.TRAIN else frozenset(Operation)
+            return RELEASING | {Operation.CANCEL}
+        return frozenset(Operation) - RELEASING if self is Lane.TRAIN else frozenset(Operation)
 
     @property
     def parts(self) -> tuple[Lane, ...]:
@@ -44,5 +44,5 @@ class Lane(StrEnum):
 
 
 def lane_of(operation: Operation) -> Lane:
-    """TRAIN or RELEASE: the narrow lane that does it."""
-    return Lane.RELEASE if operation in Lane.RELEASE.operations else Lane.TRAIN
+    """TRAIN or RELEASE: the narrow lane that tells people of it."""
+    return Lane.RELEASE if operation in RELEASING else Lane.TRAIN
