@@ -160,6 +160,26 @@ def test_a_newer_candidate_takes_over_the_same_pull_request(site: ForgeSite) -> 
     assert "| <code>score</code> | 0.8 |" in after
 
 
+def test_what_people_push_to_the_machines_branches_holds_up_nothing(site: ForgeSite) -> None:
+    digest = "sha256:" + "a" * 64
+    hostile = [
+        "spec: text",
+        "- a",
+        f"spec: {{run: [{digest}]}}",
+        "spec: {run: {record: 7}}",
+        "#" * 2**21,
+        "a: &a [*a]",
+    ]
+    for number, text in enumerate(hostile, 1):
+        site.write(f"models/mean/versions/{number}.yaml", text)
+        site.request(f"edgetrain/proposal/mean-{number}")
+    trained(site)
+    assert site.apply().good
+    pull = next(one for one in site.forge.open_pull_requests("edgetrain/") if one.branch.endswith("/mean-1"))
+    assert pull.title.startswith("Release mean@1 from run mean-")
+    assert "spec: text" not in site._git("show", f"{pull.head}:models/mean/versions/1.yaml")
+
+
 def test_no_pull_request_for_a_model_that_releases_by_itself(site: ForgeSite) -> None:
     site.edit("models/mean/model.yaml", "release: review", "release: automatic")
     site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")

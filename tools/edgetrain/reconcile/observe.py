@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgetrain.core.desired import Desired
-from edgetrain.core.document import Document
-from edgetrain.core.errors import ProviderError
+from edgetrain.core.digest import SHA256
+from edgetrain.core.errors import ProviderError, RepositoryError
 from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.kinds.experiment import LATEST
 from edgetrain.core.observation import Attached, Observation
@@ -180,11 +180,24 @@ def open_proposals(git: Git, ledger: Ledger, site: Site) -> dict[str, str]:
     found = {}
     for branch, sha in branches.items():
         model, _, number = branch.removeprefix(BRANCH_PREFIX).rpartition("-")
-        data = git.show(sha, f"models/{model}/versions/{number}.yaml")
-        document: Document | None = read(data, branch)[0] if data is not None else None
-        run = document.data.get("spec", {}).get("run", {}) if document else {}
-        found[branch] = str(run.get("record", "")) if isinstance(run, dict) else ""
+        found[branch] = _cited(git, sha, f"models/{model}/versions/{number}.yaml")
     return found
+
+
+def _cited(git: Git, commit: str, path: str) -> str:
+    """The run record that the version there cites; empty for anything else: people may push to these branches, and
+    what they write must not keep the site from its work."""
+    try:
+        data = git.show(commit, path)
+    except RepositoryError as error:
+        if error.reason != "FileTooLarge":
+            raise
+        return ""
+    document = read(data, path)[0] if data is not None else None
+    value: Any = document.data if document else None
+    for key in ("spec", "run", "record"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) and SHA256.fullmatch(value) else ""
 
 
 def _asked_for(site: Site) -> set[str]:
