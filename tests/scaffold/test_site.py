@@ -285,6 +285,23 @@ def test_the_commands_of_the_checklist_are_whole(name: str) -> None:
                     json.loads(word.replace("X", "1"))
 
 
+@pytest.mark.parametrize("name", ON_FORGE)
+def test_the_runners_group_takes_the_sites_workflows_and_no_other(name: str) -> None:
+    answers = ON_FORGE[name]
+    wanted = set()
+    for file in WORKFLOWS:
+        jobs = workflow(answers, file)["jobs"].values()
+        if file not in ("comment", "pull-request"):
+            own = f"{answers.repository}/.github/workflows/{file}.yml@refs/heads/{answers.branch}"
+            wanted |= {job.get("uses", own) for job in jobs}
+    (step,) = [step for step in site.steps(answers) if step.id == "runner"]
+    (group,) = [word for word in shlex.split(step.commands[0].replace("<", "").replace(">", "")) if "{" in word]
+    found = json.loads(group.replace("repository id", "1"))
+    assert found["restricted_to_workflows"] is True
+    assert set(found["selected_workflows"]) == wanted
+    assert f"REPOSITORY={answers.repository} BRANCH={answers.branch}" in step.commands[1]
+
+
 def test_the_app_may_not_change_workflows() -> None:
     (app,) = [step for step in site.steps(GITHUB) if step.id == "app"]
     assert "contents=write" in app.where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode, urlsplit
 
 import yaml
@@ -13,6 +14,9 @@ from edgetrain.scaffold.new import render
 KEYS = "/etc/edgetrain/secrets"
 ENVIRONMENT = "edgetrain-release"
 MACHINE = "edgetrain@localhost"
+# What runs at the site: of all these, only data watch is never written out in the repository.
+AT_THE_SITE = ("apply", "cancel", "data-watch", "doctor", "drift", "retry")
+NEVER_OWN = ("data-watch",)
 # What the App may do: push records, open proposals, read checks and settings. Not: change workflows.
 APP_RIGHTS = {
     "contents": "write",
@@ -45,6 +49,18 @@ def checklist(answers: Answers) -> tuple[Step, ...]:
         "machine": MACHINE,
         "owner": owner,
         "pin": answers.pin,
+        "selected": json.dumps(selected_workflows(answers)),
     }
     steps = yaml.safe_load(render("init/checklist.yaml", values))
     return tuple(Step(**{**step, "commands": tuple(step.get("commands", ()))}) for step in steps)
+
+
+def selected_workflows(answers: Answers) -> list[str]:
+    """The workflows whose jobs the site's runner takes: where they are defined, called or written out."""
+    oidc = answers.forge == "github" and answers.workspace == "azureml"
+    repository, sha = answers.pin
+    own, called = f"{answers.repository}/{{}}@refs/heads/{answers.branch}", f"{repository}/{{}}@{sha}"
+    return [
+        (own if oidc and name not in NEVER_OWN else called).format(f".github/workflows/{name}.yml")
+        for name in AT_THE_SITE
+    ]
