@@ -179,6 +179,7 @@ def test_a_pull_request_becomes_a_model_in_production_and_is_taken_back(site: Gi
     assert_all_good(site, 2)
 
 
+@pytest.mark.long(0.5)
 def test_queued_merges_and_a_killed_runner_leave_everything_done_once(site: GithubSite) -> None:
     site.actions.disabled = {"pull-request.yml"}
     more = {
@@ -212,6 +213,7 @@ def test_queued_merges_and_a_killed_runner_leave_everything_done_once(site: Gith
     everything_once(site)
 
 
+@pytest.mark.long(0.5)
 def test_drift_keeps_one_issue_and_changed_data_one_pull_request(site: GithubSite) -> None:
     site.actions.disabled = {"pull-request.yml"}
     trained(site, 1)
@@ -264,6 +266,7 @@ def test_drift_keeps_one_issue_and_changed_data_one_pull_request(site: GithubSit
     everything_once(site)
 
 
+@pytest.mark.long(0.5)
 def test_a_run_is_cancelled_and_tried_again_by_dispatch(site: GithubSite) -> None:
     site.actions.disabled = {"pull-request.yml"}
     change = site.propose({"experiments/mean/train.py": SLOW})
