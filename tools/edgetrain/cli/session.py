@@ -49,17 +49,17 @@ class Session:
         """Data, to standard output; nothing at all for an empty text."""
         if not text:
             return
-        click.echo(self._harmless(text), nl=not text.endswith("\n"), color=self.color)
+        meant = self.format == "github"  # its lines are commands to the runner
+        click.echo(text if meant else _harmless(text), nl=not text.endswith("\n"), color=self.color)
 
     def say(self, text: str) -> None:
         """Talk and progress, to standard error."""
-        click.echo(self._harmless(text), nl=not text.endswith("\n"), err=True, color=self.color)
+        click.echo(_harmless(text), nl=not text.endswith("\n"), err=True, color=self.color)
 
-    def _harmless(self, text: str) -> str:
-        """In an Actions log no line but a meant annotation is a command to the runner."""
-        if self.format == "github" or not os.environ.get("GITHUB_ACTIONS"):
-            return text
-        return _RUNNER_COMMAND.sub(r"\1 ", text)
+
+def _harmless(text: str) -> str:
+    """In an Actions log no line but a meant annotation is a command to the runner: it reads both streams."""
+    return _RUNNER_COMMAND.sub(r"\1 ", text) if os.environ.get("GITHUB_ACTIONS") else text
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
