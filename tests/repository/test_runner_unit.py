@@ -45,6 +45,7 @@ def test_each_job_gets_a_clean_runner_of_an_unprivileged_user() -> None:
     for name in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateUsers", "RestrictNamespaces"):
         assert unit[name] == ["yes"], name
     assert unit["ProtectSystem"] == ["strict"]
+    assert unit["LimitCORE"] == ["0"]
     assert "ACTIONS_RUNNER_HOOK_JOB_STARTED=/usr/local/lib/edgetrain/job-started.sh" in unit["Environment"]
     assert (FOLDER / "job-started.sh").is_file()
     assert unit["CapabilityBoundingSet"] == [""]
