@@ -99,6 +99,8 @@ def test_a_new_model_is_marked_only_if_it_releases_by_itself() -> None:
         (EXPERIMENT, {"spec": {"egress": {"logs": "forge"}}}, {"spec": {"egress": {"logs": "site"}}}, []),
         (EXPERIMENT, {"spec": {"egress": {"logs": "forge"}}}, {"spec": {}}, []),
         (EXPERIMENT, None, {"spec": {"egress": {"logs": "forge"}}}, ["LogsLeave"]),
+        (EXPERIMENT, {"spec": {}}, {"spec": {"inputs": {"a": {"onChange": "train"}}}}, ["TrainsUnasked"]),
+        (EXPERIMENT, None, {"spec": {"inputs": {"a": {"onChange": "propose"}}}}, []),
         (TARGET, {"spec": {"ssh": {"hostKeys": ["a"]}}}, {"spec": {"ssh": {"hostKeys": ["b"]}}}, ["TargetChanged"]),
         (TARGET, {"spec": {"capacity": {"slots": 1}}}, {"spec": {"capacity": {"slots": 2}}}, []),
         (TARGET, {"spec": {}}, None, []),

@@ -113,6 +113,8 @@ def _target(difference: Difference, new: bool) -> str:
 def _experiment(difference: Difference, new: bool) -> str:
     if difference.path == "spec.egress.logs" and difference.desired not in ("site", None):
         return "LogsLeave"
+    if difference.path.startswith("spec.inputs.") and difference.path.endswith(".onChange"):
+        return "TrainsUnasked" if difference.desired == "train" else ""
     return _owners(difference, new)
 
 
@@ -148,6 +150,7 @@ ORDER = (
     "GatesChanged",
     "WithdrawalTakenBack",
     "LogsLeave",
+    "TrainsUnasked",
     "OwnersChanged",
     "ManifestRemoved",
 )

@@ -27,6 +27,7 @@ WORDS = {
     "GatesChanged": ("Gates", "what a model must hold to become a version"),
     "WithdrawalTakenBack": ("A withdrawal is taken back", "the version may be used again"),
     "LogsLeave": ("Logs leave the site", "what the script prints is stored outside"),
+    "TrainsUnasked": ("Trainings without a review", "data that changes at the site starts them by itself"),
     "OwnersChanged": ("Owners", "who answers for it changes"),
     "ManifestRemoved": ("Manifests are removed", "what they declared is let go"),
 }
