@@ -1,8 +1,8 @@
 # One way to set up, try, test and tidy. Needs Python 3.11 to 3.13, git and make; everything else is fetched.
 PYTHON ?= python3
 BIN := .venv/bin
-# Many tests wait for machines, engines and servers: one worker more than there are processors.
-WORKERS ?= $(shell python3 -c 'import os; print(1 + os.cpu_count())')
+# Many tests wait for machines, engines and servers: two workers more than there are processors.
+WORKERS ?= $(shell python3 -c 'import os; print(2 + os.cpu_count())')
 READY := .venv/.ready
 PIN = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml
 RUNNERS := .github/actions/setup
