@@ -149,7 +149,9 @@ class MemoryForge:
             git(self.remote, "update-ref", f"refs/heads/{self.branch}", commit, old)
             brought = ({*brought, commit} if method == "merge" else {commit}) - {old}
         self.details[number].commits = brought
-        self.pulls[number] = replace(pull, open=False, merged=commit, merged_by=self.account(by))
+        self.pulls[number] = replace(
+            pull, open=False, merged=commit, merged_by=self.account(by), merged_at=self._now()
+        )
         return commit
 
     def shut(self, number: int, by: str = "grace") -> None:

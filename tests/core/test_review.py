@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
 from edgetrain.core.ports.forge import ReviewState
-from edgetrain.core.review import MACHINE, OWN, STALE, approvals, read_review, review_json
+from edgetrain.core.review import LATE, MACHINE, OWN, STALE, approvals, read_review, review_json
 
 HEAD, OLDER = "a" * 40, "b" * 40
 ADA, BEN, BOT = Account(1, "ada"), Account(2, "ben"), Account(3, "ci[bot]", bot=True)
@@ -44,6 +45,25 @@ def test_a_comment_takes_nothing_back_and_a_refusal_does(later: ReviewState, sta
     assert bool(approvals(PULL, told)) is stands
 
 
+MERGED = replace(PULL, merged_at="2026-01-01T00:00:03Z")
+
+
+def test_what_is_said_after_the_merge_counts_for_nothing() -> None:
+    late = review(BEN, "approved", 4)
+    (found,) = approvals(MERGED, [late])
+    assert (found.why, found.counts) == (LATE, False)
+    record = review_json("github.com", "o/r", MERGED, [late], [])
+    assert [one.why for one in read_review(record).approvals] == [LATE]
+    forged = {**record, "approvals": [{**record["approvals"][0], "counts": True, "why": ""}]}
+    assert not read_review(forged).approvals[0].counts
+
+
+@pytest.mark.parametrize("later", ["approved", "changes_requested", "dismissed"])
+def test_what_is_said_after_the_merge_takes_nothing_back(later: ReviewState) -> None:
+    (found,) = approvals(MERGED, [review(BEN, "approved", 3), review(BEN, later, 4)])
+    assert found.counts and found.time == "2026-01-01T00:00:03Z"
+
+
 def test_an_approval_of_the_newest_head_replaces_a_stale_one() -> None:
     told = [review(BEN, "approved", 2), review(BEN, "approved", 1, OLDER)]
     assert [one.counts for one in approvals(PULL, told)] == [True]
@@ -69,6 +89,7 @@ def test_a_record_keeps_numbers_times_and_what_was_reviewed() -> None:
         "head": HEAD,
         "proposer": {"id": 1, "login": "ada"},
         "mergedBy": {"id": 2, "login": "ben"},
+        "mergedAt": None,
         "approvals": [
             {"id": 2, "login": "ben", "time": "2026-01-01T00:00:05Z", "commit": HEAD, "counts": True, "why": ""},
             {"id": 1, "login": "ada", "time": "2026-01-01T00:00:06Z", "commit": HEAD, "counts": False, "why": OWN},

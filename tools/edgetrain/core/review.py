@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
 
-STALE, OWN, MACHINE = "StaleReview", "OwnPullRequest", "Machine"
+STALE, OWN, MACHINE, LATE = "StaleReview", "OwnPullRequest", "Machine", "AfterMerge"
 
 
 @dataclass(frozen=True)
 class Approval:
     """One person's standing approval; `why` is empty if it counts, else STALE (of an older head), OWN (the
-    proposer's) or MACHINE."""
+    proposer's), MACHINE, or LATE (nobody waited for it)."""
 
     account: Account
     time: str
@@ -37,32 +37,41 @@ class Reviewed:
     head: str
     proposer: Account
     merged_by: Account | None
+    merged_at: str | None = None
     approvals: tuple[Approval, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
 
 
 def approvals(pull: PullRequest, reviews: Iterable[Review]) -> tuple[Approval, ...]:
-    """Each reviewer's last word, where it is an approval; in the order of time.
+    """Each reviewer's last word before the merge, where it is an approval; in the order of time.
 
-    A comment does not take back an approval; asking for changes, or a dismissal, does.
+    A comment does not take back an approval; asking for changes, or a dismissal, does. What is said after the merge
+    changes nothing; an approval then is told where it is its author's first word.
     """
     last: dict[int, Review] = {}
     for review in sorted(reviews, key=lambda one: one.time):
-        if review.state != "commented":
+        late = _late(pull.merged_at, review.time)
+        if review.state != "commented" and not (late and review.account.id in last):
             last[review.account.id] = review
     standing = sorted((one for one in last.values() if one.state == "approved"), key=lambda one: one.time)
     return tuple(
-        Approval(one.account, one.time, one.commit, _why(pull.author, pull.head, one.account, one.commit))
+        _judged(pull.author, pull.head, pull.merged_at, Approval(one.account, one.time, one.commit))
         for one in standing
     )
 
 
-def _why(proposer: Account, head: str, account: Account, commit: str) -> str:
-    if account.id == proposer.id:
-        return OWN
-    if account.bot:
-        return MACHINE
-    return "" if commit == head else STALE
+def _judged(proposer: Account, head: str, merged_at: str | None, one: Approval) -> Approval:
+    if one.account.id == proposer.id:
+        return replace(one, why=OWN)
+    if one.account.bot:
+        return replace(one, why=MACHINE)
+    if _late(merged_at, one.time):
+        return replace(one, why=LATE)
+    return one if one.commit == head else replace(one, why=STALE)
+
+
+def _late(merged_at: str | None, time: str) -> bool:
+    return merged_at is not None and time > merged_at
 
 
 def review_json(
@@ -81,6 +90,7 @@ def review_json(
         "head": pull.head,
         "proposer": _who(pull.author),
         "mergedBy": _who(pull.merged_by) if pull.merged_by else None,
+        "mergedAt": pull.merged_at,
         "approvals": [
             {**_who(one.account), "time": one.time, "commit": one.commit, "counts": one.counts, "why": one.why}
             for one in approvals(pull, reviews)
@@ -98,6 +108,7 @@ def read_review(value: Any) -> Reviewed:
     machine is taken from the record. Raises ValueError for another form."""
     try:
         head, proposer = _text(value["head"]), _account(value["proposer"])
+        merged_at = None if value["mergedAt"] is None else _text(value["mergedAt"])
         return Reviewed(
             host=_text(value["host"]),
             repository=_text(value["repository"]),
@@ -105,17 +116,17 @@ def read_review(value: Any) -> Reviewed:
             head=head,
             proposer=proposer,
             merged_by=None if value["mergedBy"] is None else _account(value["mergedBy"]),
-            approvals=tuple(_approval(proposer, head, one) for one in value["approvals"]),
+            merged_at=merged_at,
+            approvals=tuple(_judged(proposer, head, merged_at, _approval(one)) for one in value["approvals"]),
             checks={_text(name): _text(end) for name, end in value["checks"].items()},
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("it is not the form of a review") from error
 
 
-def _approval(proposer: Account, head: str, value: Any) -> Approval:
+def _approval(value: Any) -> Approval:
     account = _account(value, bot=value["why"] == MACHINE)
-    commit = _text(value["commit"])
-    return Approval(account, _text(value["time"]), commit, _why(proposer, head, account, commit))
+    return Approval(account, _text(value["time"]), _text(value["commit"]))
 
 
 def _account(value: Any, bot: bool = False) -> Account:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgetrain.core.review import MACHINE, OWN, STALE, read_review
+from edgetrain.core.review import LATE, MACHINE, OWN, STALE, read_review
 from edgetrain.reconcile.state import State
 from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
 from edgetrain.repo.history import provenance
@@ -77,6 +77,9 @@ def _review_doubts(what: str, review: Review) -> Iterator[Doubt]:
         if logins := by.get(OWN):
             own = f"the {what} was approved by its own proposer, {', '.join(logins)}, in {where}"
             yield Doubt("SelfApproved", own)
+        if logins := by.get(LATE):
+            told = f"{', '.join(logins)} approved {where} after the merge"
+            yield Doubt("LateApproval", f"nobody approved the {what} before it was merged: {told}")
         if logins := by.get(MACHINE):
             yield Doubt("MachineApproved", f"the {what} was approved by a machine, {', '.join(logins)}, in {where}")
         if not review.approvals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgetrain.core.review import MACHINE, OWN, STALE
+from edgetrain.core.review import LATE, MACHINE, OWN, STALE
 from edgetrain.render.story import Account, Approval, Hand, Review
 
 NOBODY = "not known"
@@ -12,6 +12,7 @@ WHY = {
     STALE: "it is of an older head than the one that was merged",
     OWN: "it is the proposer's own",
     MACHINE: "it is a machine's",
+    LATE: "it came after the merge",
 }
 
 

@@ -44,7 +44,8 @@ class CheckResult:
 @dataclass(frozen=True)
 class PullRequest:
     """A pull request. `head` is its newest commit, `repository` where that lies (empty if it is gone), `merged` the
-    commit that brought it to the base branch (None unless merged) and `merged_by` who did."""
+    commit that brought it to the base branch (None unless merged), `merged_by` who did, and `merged_at` when (UTC,
+    RFC 3339)."""
 
     number: int
     url: str
@@ -57,6 +58,7 @@ class PullRequest:
     author: Account
     merged: str | None = None
     merged_by: Account | None = None
+    merged_at: str | None = None
 
 
 @dataclass(frozen=True)

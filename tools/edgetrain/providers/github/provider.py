@@ -149,9 +149,9 @@ class GithubForge:
             self.where("commits", commit, "pulls"), f"see the pull requests of {commit[:12]}"
         )
         values = [one for one in listed if one.get("merged_at")]
-        whole = [self._whole(number) for number in sorted({self._pull(one).number for one in values})]
-        whole.sort(key=lambda one: reading.read(self.client.host, reading.merged_at, one))
-        return tuple(one for one in map(self._pull, whole) if one.base == self.branch)
+        whole = [self.pull_request(number) for number in sorted({self._pull(one).number for one in values})]
+        whole.sort(key=lambda one: one.merged_at or "")
+        return tuple(one for one in whole if one.base == self.branch)
 
     def open_pull_requests(self, prefix: str) -> Sequence[PullRequest]:
         listed = self.client.pages(self.where("pulls"), "see the open pull requests", state="open")

@@ -56,6 +56,7 @@ def pull_request(value: Any) -> PullRequest:
         author=account(value["user"]),
         merged=sha(value["merge_commit_sha"]) if merged else None,
         merged_by=account(value["merged_by"]) if merged and value.get("merged_by") else None,
+        merged_at=moment(value["merged_at"]) if merged else None,
     )
 
 
@@ -92,11 +93,6 @@ def workflow_run(value: Any) -> WorkflowRun:
         repository=text(repository["full_name"]) if repository else "",
         conclusion=text(value["conclusion"], 60) if value.get("conclusion") else "",
     )
-
-
-def merged_at(value: Any) -> str:
-    """When a pull request was merged."""
-    return moment(value["merged_at"])
 
 
 def labels(value: Any) -> set[str]:
