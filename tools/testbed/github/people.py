@@ -45,6 +45,8 @@ class People:
         if role and role not in access.ROLES:
             raise ValueError(f"a role is one of {', '.join(access.ROLES)}")
         with self.store.changing():
+            if not login.startswith("@"):
+                self.store.account(login)
             self.store.repository(repository)["roles"][login.lower()] = role
 
     def team(self, name: str, members: Sequence[str]) -> None:
