@@ -211,6 +211,7 @@ def test_answers_of_another_shape_are_told_as_such(
 
 def test_a_run_of_another_shape_is_told_as_such(there: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     known = Runs(there.target.session)
+    assert there.target.session.endpoints  # asked for before the answers are ours
     for run, experiment in (([1], {}), ({"tags": [1]}, {}), ({"properties": "x"}, {}), ({}, [1])):
         answers = iter([run, experiment])
         monkeypatch.setattr(there.target.session._web, "request", lambda *_, answers=answers: next(answers))
