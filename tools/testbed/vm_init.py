@@ -43,6 +43,7 @@ def mount(settings: dict[str, object]) -> None:
     for hidden in settings["hide"]:  # type: ignore[attr-defined]
         run("mount", "-t", "tmpfs", "-o", "size=4k,ro", "hidden", str(hidden))
     for name, place in KEPT.items():
+        Path(place).mkdir(mode=0o755, parents=True, exist_ok=True)  # no podman was ever run on a fresh machine
         run("mount", "--bind", str(disk / name), place)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
     run("mount", "-t", "tmpfs", "-o", "mode=1777", "shm", "/dev/shm")  # noqa: S108
