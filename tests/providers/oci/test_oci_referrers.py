@@ -89,6 +89,24 @@ def test_another_writer_of_the_fallback_tag_loses_nothing(registry_open: Registr
     assert {one.manifest.digest for one in other.referrers(repository, image)} == {mine, again}
 
 
+def test_a_blob_that_another_writer_is_just_linking_is_waited_for(registry_open: Registry, repository: str) -> None:
+    """Docker distribution says DIGEST_INVALID of a manifest while the link of one of its blobs is half written."""
+    half = [3]
+
+    def rule(one: Request) -> Reply | None:
+        if one.method == "PUT" and "/manifests/sha256:" in one.path and half[0]:
+            half[0] -= 1
+            return Reply(400, body=b'{"errors":[{"code":"DIGEST_INVALID"}]}')
+        return None
+
+    image = reach(registry_open).push(repository, model_image(1000))
+    with Front(registry_open, rule) as front:
+        registry = reach(registry_open, front.host)
+        attached = registry.attach(repository, image, SBOM, [Part(SBOM, b"{}")])
+        assert [one.manifest.digest for one in registry.referrers(repository, image)] == [attached]
+    assert half == [0]
+
+
 def test_several_writers_at_once_converge(registry_open: Registry, repository: str) -> None:
     registry = reach(registry_open)
     image = registry.push(repository, model_image(1000))

@@ -103,17 +103,15 @@ class Client:
         expected: set[int],
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
         follow: bool = False,
     ) -> Answer:
-        """A request that may safely be sent again, until it is answered with one of the `expected` statuses.
+        """A bodiless request that may be sent again, until it is answered with one of the `expected` statuses.
 
         Raises the ProviderError of any other answer; `what` completes "refused to ...".
         """
 
         def attempt() -> Answer:
-            send = None if body is None else lambda: body
-            answer = self.once(method, path, scopes, headers=headers, body=send, follow=follow)
+            answer = self.once(method, path, scopes, headers=headers, follow=follow)
             if answer.status not in expected:
                 raise refusal(answer, self.host, what)
             return answer
@@ -157,15 +155,17 @@ class Client:
 
     def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> Mapping[str, str]:
         """Put exact bytes under a digest or a tag; the answer's headers."""
-        answer = self.ask(
-            f"take a manifest into {repository}",
-            "PUT",
-            f"/v2/{repository}/manifests/{reference}",
-            frozenset({auth.push(repository)}),
-            {201},
-            headers={"Content-Type": media_type},
-            body=data,
-        )
+        path, scopes = f"/v2/{repository}/manifests/{reference}", frozenset({auth.push(repository)})
+
+        def attempt() -> Answer:
+            answer = self.once("PUT", path, scopes, headers={"Content-Type": media_type}, body=lambda: data)
+            if answer.status != 201:
+                # Our reference is of these very bytes. Docker's registry also says DIGEST_INVALID of a blob of the
+                # manifest while another writer is just linking the same blob: it has read that link half written.
+                raise refusal(answer, self.host, f"take a manifest into {repository}", passing={"DIGEST_INVALID"})
+            return answer
+
+        answer = self.retrying()(attempt)
         discard(answer)
         self.check(answer, digest_bytes(data))
         return answer.headers

@@ -9,7 +9,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -203,11 +203,14 @@ def fault(error: Exception, host: str) -> ProviderError:
     return Transient(f"{host}: the connection broke", reason="ConnectionBroke", fix="look at the network")
 
 
-def refusal(answer: Answer, host: str, what: str) -> ProviderError:
-    """The error of an answer that is not what was asked for; reads (a little of) its body, and closes it."""
+def refusal(answer: Answer, host: str, what: str, passing: Collection[str] = ()) -> ProviderError:
+    """The error of an answer that is not what was asked for; reads (a little of) its body, and closes it.
+
+    `passing` are codes of the API that pass by themselves where this was asked.
+    """
     status, code = answer.status, _code(answer)
     message = f"{host} refused to {what}: {status}{f' {code}' if code else ''}"
-    if status in _PASSING or (status >= 500 and status != 501):
+    if code in passing or status in _PASSING or (status >= 500 and status != 501):
         after = _after(answer.headers.get("retry-after", ""))
         if after is None:
             return Transient(message, reason="RegistryBusy", fix="apply again later")
