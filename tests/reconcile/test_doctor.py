@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.errors import Denied, Transient, UsageError
-from edgetrain.core.ports import Check, CheckStatus
+from edgetrain.core.ports import Attachment, Check, CheckStatus
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
-from edgetrain.reconcile.doctor import examine, guarded
+from edgetrain.reconcile.doctor import examine, guarded, registered
 from edgetrain.reconcile.report import Event
 from edgetrain.render.doctor import (
     Diagnosis,
@@ -29,6 +29,7 @@ from tests import memory_forge
 from tests.apply.azure_site import cluster, move_to_azure, place, serve
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.core import test_planner_datastores as stores
 from tests.memory_forge import MemoryForge
 
 KEY = """\
@@ -336,3 +337,20 @@ def test_what_is_attached_is_told_by_target(site: SmallSite, monkeypatch: pytest
     held = place(site).held
     held["hub"] = replace(held["hub"], owner="")
     assert failing(look(site))["attachments", "attached"] == "P513"
+
+
+def test_which_datastores_the_workspace_knows_is_told() -> None:
+    def told(*held: Attachment) -> list[tuple[CheckStatus, str]]:
+        attached = stores.seen(*held).attachments
+        assert attached is not None
+        return [(check.status, check.reason) for check in registered(stores.STATE, attached)]
+
+    ours = stores.HELD
+    drifted = replace(ours, fields={**ours.fields, "credential": "AccountKey"})
+    assert told() == [(CheckStatus.WARN, "NotAttached")]
+    assert told(ours) == [(CheckStatus.PASS, "")]
+    assert told(drifted, replace(ours, name="old")) == [
+        (CheckStatus.WARN, "AttachmentDrifted"),
+        (CheckStatus.WARN, "DatastoreRemoved"),
+    ]
+    assert told(replace(ours, owner="")) == [(CheckStatus.FAIL, "P516")]

@@ -21,10 +21,11 @@ from azureml_emulator import principals
 from azureml_emulator.faults import ALWAYS
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.errors import Denied, NotFound, ProviderError, Rejected, Transient
-from edgetrain.core.ports import Outbound
+from edgetrain.core.ports import CheckStatus, Outbound
 from edgetrain.core.secret import Secret
 from edgetrain.providers.azureml.auth import Source, Token, Tokens
 from edgetrain.providers.azureml.auth.tokens import LEAST, MARGIN
+from edgetrain.providers.azureml.edge import diagnose
 from edgetrain.providers.azureml.errors import Busy
 from edgetrain.providers.azureml.session import Session
 from tests.providers.azureml.support import CLOUD, asked, by_secret, session, settings, sign_ins
@@ -187,6 +188,13 @@ def test_the_edge_is_another_cloud(workspace_emulator: RunningEmulator, tmp_path
     assert claims(one.edge_token("hub", "https://storage.azure.com/"))["aud"] == "https://storage.azure.com/"
     home = claims(one.tokens.get(one.cloud.audience))
     assert home["tid"] == workspace_emulator.emulator.options.tenant
+    assert [(check.name, check.status) for check in diagnose(one, "hub")] == [
+        ("cloud-sign-in", CheckStatus.PASS),
+        ("cloud", CheckStatus.PASS),
+    ]
+    assert [(check.status, check.reason) for check in diagnose(one, "nowhere")] == [
+        (CheckStatus.WARN, "CloudUnknown")
+    ]
     from azure.cli.core._config import GLOBAL_CONFIG_DIR
 
     assert f"endpoint_resource_manager = {workspace_emulator.url}" in (

@@ -12,8 +12,10 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.errors import Denied, EdgetrainError, ProviderError, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.configuration import Configuration
-from edgetrain.core.observation import Observation
+from edgetrain.core.observation import Attached, Observation
+from edgetrain.core.plan import Operation
 from edgetrain.core.planner.attachments import standing
+from edgetrain.core.planner.datastores import plan_datastores, references
 from edgetrain.core.ports import Check, CheckStatus, DataSource
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.providers.durable import storage_error
@@ -119,8 +121,11 @@ def _first(state: State, site: Site, report: Report, quick: bool) -> Iterator[Ca
 def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], Part]]:
     desired, configuration = state.desired, state.desired.configuration
     yield _part("workspace", "", report, lambda: site.workspace.diagnose())  # noqa: PLW0108
-    if any(target.attached and target.site == site.name for target in desired.targets.values()):
+    told = references(configuration, site.name)
+    if told.wanted or any(target.attached and target.site == site.name for target in desired.targets.values()):
         yield _part("attachments", "", report, lambda: _attachments(desired, site))
+    if (cloud := site.settings.cloud) is not None and configuration.attaches:
+        yield _part("cloud", cloud, report, lambda: site.diagnose_cloud(cloud))
     for name in sorted(configuration.registries):
         repositories = sorted(
             {
@@ -145,7 +150,8 @@ def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], P
 
 
 def _attachments(desired: Desired, site: Site) -> Iterator[Check]:
-    """Whether each target that Azure ML must reach is attached as its manifest says."""
+    """Whether each target that Azure ML must reach is attached as its manifest says, and each datastore that it is
+    told of registered so."""
     seen = look_at_attachments(desired, site)
     if seen is None:
         fix = "name an Azure ML workspace in edgetrain.yaml, or use a target of type ssh"
@@ -167,6 +173,30 @@ def _attachments(desired: Desired, site: Site) -> Iterator[Check]:
             )
         else:
             yield Check("attached", CheckStatus.PASS, f"{name} is attached as its manifest says")
+    yield from registered(desired, seen)
+
+
+def registered(desired: Desired, seen: Attached) -> Iterator[Check]:
+    """Whether each datastore that the workspace is to know is there as declared, and none of ours beside them."""
+    changes, problems = plan_datastores(desired, Observation(attachments=seen))
+    for problem in problems:
+        yield Check("registered", CheckStatus.FAIL, problem.what, problem.code, problem.fix)
+    for change in changes:
+        name, differs = change.subject["name"], ", ".join(one.path for one in change.differences)
+        if change.operation is Operation.DETACH:
+            what, fix = f"datastore {name} is registered, and wanted no more", "edgetrain apply unregisters it"
+        else:
+            what, fix = (
+                f"datastore {name} is not registered as declared ({differs})",
+                "edgetrain apply registers it",
+            )
+        if change.reason == "AttachmentDrifted":
+            fix = "edgetrain plan --refresh --out FILE, a review, then edgetrain apply --plan FILE"
+        yield Check("registered", CheckStatus.WARN, what, change.reason, fix)
+    for wanted in references(desired.configuration, seen.site).wanted.values():
+        held = seen.datastores.get(wanted.name)
+        if held is not None and held.owner == seen.owner and not wanted.drift(held):
+            yield Check("registered", CheckStatus.PASS, f"datastore {wanted.name} is registered as declared")
 
 
 def _experiments(desired: Desired, site: Site) -> list[Experiment]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from edgetrain.core.ports import (
     ArtifactStore,
     Attachments,
     BaseImage,
+    Check,
     Compute,
     Datastore,
     Forge,
@@ -79,6 +80,13 @@ class Site:
         from edgetrain.providers.azureml.session import registry_token
 
         return registry_token(self._settings("workspace", self.configuration.workspace), host)
+
+    def diagnose_cloud(self, cloud: str) -> Sequence[Check]:
+        """Whether the workspace's sign-in opens the cloud of this site."""
+        from edgetrain.providers.azureml.edge import diagnose
+        from edgetrain.providers.azureml.session import shared
+
+        return diagnose(shared(self._settings("workspace", self.configuration.workspace)), cloud)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:

@@ -1,4 +1,4 @@
-"""Checks of targets that Azure ML reaches itself: their workspace, and the key that is sent to Azure."""
+"""Checks of targets that Azure ML reaches itself: their workspace, the key that is sent to Azure, the account."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.problem import Problem, problem, shown
 
 SENT = ("spec", "azuremlVm", "privateKey", "secret")
+ACCOUNT = ("spec", "azuremlVm", "username")
 
 
 def check_attached(desired: Desired, target: ComputeTarget) -> Iterator[Problem]:
@@ -22,6 +23,10 @@ def check_attached(desired: Desired, target: ComputeTarget) -> Iterator[Problem]
         has = desired.configuration.workspace["type"]
         what = f"a target of type {target.type} needs a workspace of type azureml, and edgetrain.yaml has {has}"
         yield problem(codes.WORKSPACE_ATTACHES_NOTHING, document.path, document.mark("spec", "type"), what)
+    theirs, ours = target.settings.get("username"), target.ssh.get("username")
+    if theirs is not None and ours is not None and theirs != ours:
+        what = f'Azure ML signs in as "{shown(theirs)}", and the site\'s runner as "{shown(ours)}"'
+        yield problem(codes.ACCOUNT_DIFFERS, document.path, document.mark(*ACCOUNT), what)
     for where, secret in secrets_in(document.data["spec"], ("spec",)):
         if where == SENT:
             for name, place in sorted(set(_uses(desired, secret))):

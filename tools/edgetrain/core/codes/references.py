@@ -299,3 +299,10 @@ WORKSPACE_ATTACHES_NOTHING = Code(
     "Runs on a target of this type are submitted to Azure ML, which knows of it only in a workspace of its own.",
     "Name the workspace in edgetrain.yaml: workspace: {type: azureml, ...}; or use a target of type ssh.",
 )
+ACCOUNT_DIFFERS = Code(
+    "R356",
+    "Azure ML signs in to the machine as another account",
+    "The runner brings each run to the machine into folders of its account, which nobody else may read; Azure ML "
+    "begins the run there. As another account it finds nothing, and every run fails.",
+    "Name one account in azuremlVm.username and ssh.username; the two keys stay two.",
+)

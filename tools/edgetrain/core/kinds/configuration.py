@@ -13,12 +13,13 @@ from edgetrain.core.quantity import bytes_of
 
 @dataclass(frozen=True)
 class Site:
-    """One site: its networks, its durable state location and its datastores (blocks as read)."""
+    """One site: its networks, its durable state location, its datastores (blocks as read), and the cloud there."""
 
     name: str
     networks: tuple[str, ...]
     state: str
     datastores: Mapping[str, Mapping[str, Any]]
+    cloud: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Configuration:
 
 
 def _site(name: str, value: Mapping[str, Any]) -> Site:
-    return Site(name, tuple(value.get("networks", ())), value["state"], value.get("datastores", {}))
+    datastores = value.get("datastores", {})
+    return Site(name, tuple(value.get("networks", ())), value["state"], datastores, value.get("cloud"))
 
 
 def _forge(block: Mapping[str, Any], branch: str) -> Forge:

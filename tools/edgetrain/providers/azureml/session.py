@@ -339,6 +339,13 @@ class Session:
         self._enter()
         return self._retried(lambda: tokens.get(audience or edge.audience))
 
+    def edge_get(self, cloud: str, path: str, params: Mapping[str, str]) -> Any:
+        """The JSON of a GET at the Resource Manager of another cloud."""
+        web = Web(lambda: self.edge_token(cloud), self._secrets)
+        url = f"{self._once(f'cloud {cloud}', lambda: self._edge(cloud)).resource_manager}{path}"
+        what = f"asking the Resource Manager of cloud {cloud}"
+        return self.call(lambda: web.request("GET", url, params, None, what), what)
+
     def _edge(self, name: str) -> Cloud:
         found = self._cloud(name)
         if found.custom and self.settings.block["auth"]["type"] != "cli":
