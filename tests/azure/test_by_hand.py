@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from azureml_emulator.server import RunningEmulator
+from edgetrain.core.ports import CheckStatus
+from edgetrain.reconcile.audit import audit
+from edgetrain.reconcile.doctor import examine
 from edgetrain.reconcile.drift import drift
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import Status
 from edgetrain.reconcile.verify import verify
+from edgetrain.render.audit import audit_text
 from tests.apply.site import SmallSite
 from tests.emulator import support
 from tests.emulator.fixtures import make_emulator  # noqa: F401
@@ -81,6 +85,12 @@ def test_a_released_version_moves_and_is_kept_as_recorded(
     assert len(emulator.requests) - before <= MOST_REQUESTS
     assert verify(site.clone, None, deep=True).holds
     assert not drift(site.clone).any
+    said = audit_text(audit(site.clone, "mean@1"))
+    assert f"azureml {emulator.emulator.options.group}/{emulator.emulator.options.workspace}" in said
+    looked = {part.kind: part for part in examine(site.clone, None, None, [].append, live=True).parts}
+    for part in (looked["workspace"], looked["rehearsal"]):
+        assert part.checks and all(check.status is not CheckStatus.FAIL for check in part.checks), part
+    assert not drift(site.clone).any, "doctor --live leaves nothing behind"
 
     # Somebody changes a tag in the portal, and registers a model of the same name.
     model.update(tags={**model.tags, "edgetrain.record": "sha256:else"})
