@@ -92,7 +92,7 @@ class MemoryRegistry:
     def tags(self, repository: str) -> Mapping[str, str]:
         return dict(self._tags[_named(repository)])
 
-    def has(self, repository: str, digest: str) -> bool:
+    def has(self, repository: str, digest: str, lately: bool = False) -> bool:
         return digest in self._manifests[_named(repository)]
 
     def where(self, repository: str) -> str:

@@ -78,6 +78,8 @@ class RegistryContract:
         assert registry.has(REPOSITORY, digest)
         assert not registry.has(REPOSITORY, digest_bytes(b"absent"))
         assert not registry.has("another", digest)
+        assert registry.has(REPOSITORY, digest, lately=True)
+        assert not registry.has("another", digest, lately=True)
         assert registry.tags(REPOSITORY) == {}
 
     def test_pushing_again_reads_no_layer(self, registry: Registry) -> None:

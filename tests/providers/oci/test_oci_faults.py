@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient
 from edgetrain.core.ports import Image
 from edgetrain.providers.oci.provider import OciRegistry
+from edgetrain.providers.oci.seen import DAY, Seen
 from edgetrain.providers.oci.transport import ATTEMPTS, LONGEST_WAIT
 from testbed.registry import Registry
 
@@ -329,6 +331,32 @@ def test_what_is_there_is_not_sent_again(registry_open: Registry, repository: st
         front.received = front.sent = 0
         registry.tag(repository, "1", registry.push(repository, made))
         assert front.received + front.sent < 10_000
+
+
+def test_what_was_seen_whole_today_costs_no_request_while_a_tag_leads_to_it(
+    registry_open: Registry, repository: str, tmp_path: Path
+) -> None:
+    digest = reach(registry_open).push(repository, model_image(1000))
+    reach(registry_open).tag(repository, "1", digest)
+    with Front(registry_open) as front:
+
+        def asked(lately: bool, told: bool = True) -> int:
+            """The requests of one look, in a process of its own."""
+            registry = reach(registry_open, front.host, state=tmp_path)
+            if told:
+                registry.tags(repository)
+            before = len(front.requests)
+            assert registry.has(repository, digest, lately=lately)
+            return len(front.requests) - before
+
+        first = asked(lately=True)
+        assert first > 1
+        assert asked(lately=True) == 0
+        assert asked(lately=True, told=False) == asked(lately=False) == first
+        with Seen(tmp_path, front.host, time.time() + DAY) as seen:
+            assert not seen.today(repository, digest)
+        reach(registry_open).tag(repository, "1", None)
+        assert asked(lately=True) == first, "only a tag shows that it is still there"
 
 
 PUSH = """

@@ -67,7 +67,7 @@ def observe(
         images=frozenset(
             (image["registry"], image["repository"], image["digest"])
             for image in (release.data["image"] for release in released)
-            if site.registry(image["registry"]).has(image["repository"], image["digest"])
+            if site.registry(image["registry"]).has(image["repository"], image["digest"], lately=True)
         ),
         proposals=open_proposals(git, ledger, site),
         attachments=look_at_attachments(desired, site) if training else None,

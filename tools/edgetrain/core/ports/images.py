@@ -55,8 +55,9 @@ class Registry(Protocol):
     def tags(self, repository: str) -> Mapping[str, str]:
         """All tags and the manifest digests that they point to; empty for an absent repository."""
 
-    def has(self, repository: str, digest: str) -> bool:
-        """Whether the manifest is there with all its blobs."""
+    def has(self, repository: str, digest: str, lately: bool = False) -> bool:
+        """Whether the manifest is there with all its blobs. `lately`: of what `tags` just led to, whether it was
+        seen whole a short while ago is enough."""
 
     def where(self, repository: str) -> str:
         """How a person names the repository, in a line."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from edgetrain.core.digest import SHA256, digest_bytes
@@ -31,6 +32,7 @@ from edgetrain.providers.oci import referrers
 from edgetrain.providers.oci.auth import Credential
 from edgetrain.providers.oci.client import Client, RemoteBlob
 from edgetrain.providers.oci.diagnosis import diagnose
+from edgetrain.providers.oci.seen import Seen
 from edgetrain.providers.oci.transport import Transport
 from edgetrain.providers.oci.upload import CHUNK, Abandoned, ensure_blob
 
@@ -42,7 +44,8 @@ CONFIG_SIZE = 8 * 2**20
 
 
 class OciRegistry:
-    """The repositories of one registry, under `prefix`. `sleep` waits between attempts; `chunk` is in bytes."""
+    """The repositories of one registry, under `prefix`. `sleep` waits between attempts; `chunk` is in bytes; in
+    `state`, the site's folder, it is remembered what was seen whole."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class OciRegistry:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
         chunk: int = CHUNK,
+        state: Path | None = None,
     ) -> None:
         transport = Transport(host, plain_http=plain_http, outbound=outbound or Outbound(), ca_bundle=ca_bundle)
         self._client = Client(transport, credential, sleep=sleep, now=now)
@@ -63,6 +67,8 @@ class OciRegistry:
         self._chunk = chunk
         # What this process pushed: its tags need not fetch the manifest again.
         self._pushed: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._state = state
+        self._tagged: dict[str, frozenset[str]] = {}
 
     def base(self, reference: str) -> BaseImage:
         """The image `repository@sha256:...`, or `host/repository@sha256:...` with the repository's full path.
@@ -150,14 +156,29 @@ class OciRegistry:
         names = [name for name in self._client.tags(path) if not _FALLBACK_TAG.fullmatch(name)]
         with ThreadPoolExecutor(PARALLEL, "tags") as pool:
             digests = pool.map(partial(self._client.digest, path), names)
-            found = zip(names, digests, strict=True)
-            return {name: one for name, one in found if one is not None and one != digest_bytes(_nothing(name))}
+            pairs = zip(names, digests, strict=True)
+            found = {name: one for name, one in pairs if one is not None and one != digest_bytes(_nothing(name))}
+        self._tagged[path] = frozenset(found.values())
+        return found
 
-    def has(self, repository: str, digest: str) -> bool:
-        """Whether the manifest is there with all its blobs, of their sizes."""
+    def has(self, repository: str, digest: str, lately: bool = False) -> bool:
+        """Whether the manifest is there with all its blobs, of their sizes. `lately`: what a tag led to when tags
+        were last asked for, and was seen whole within a day, is not looked at again; a registry removes no blob of
+        an image that it still has."""
         path = self._path(repository)
         if not SHA256.fullmatch(digest):
             return False
+        if self._state is None:
+            return self._whole(path, digest)
+        with Seen(self._state, self._client.host) as seen:
+            if lately and digest in self._tagged.get(path, ()) and seen.today(path, digest):
+                return True
+            whole = self._whole(path, digest)
+            if whole:
+                seen.put(path, digest)
+            return whole
+
+    def _whole(self, path: str, digest: str) -> bool:
         try:
             blobs = blobs_of(parsed(self._client.manifest(path, digest)[0]))
         except NotFound:
@@ -213,6 +234,7 @@ def from_settings(settings: Settings) -> OciRegistry:
         credential=_credential(settings),
         ca_bundle=block.get("caBundle", ""),
         outbound=settings.outbound,
+        state=settings.state,
     )
 
 

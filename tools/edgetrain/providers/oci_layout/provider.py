@@ -90,8 +90,8 @@ class OciLayoutRegistry:
         """All tags and what they point to. Raises Rejected if a tag is there twice."""
         return _tags(self._layout(repository).entries())
 
-    def has(self, repository: str, digest: str) -> bool:
-        """Whether the manifest is in the index and all its blobs are there with their sizes."""
+    def has(self, repository: str, digest: str, lately: bool = False) -> bool:
+        """Whether the manifest is in the index and all its blobs are there with their sizes, now."""
         layout = self._layout(repository)
         if not SHA256.fullmatch(digest) or not _of(layout.entries(), digest):
             return False
