@@ -1,7 +1,8 @@
 """Brings these programs to the machine: a script of its own, which the runner sends ahead of them.
 
 Started as `python3 -I -c 'exec(first bytes of stdin)' SIZE WORK DIGEST`; what follows is a tar file with this
-sha256.
+sha256. Programs of other versions go a day after they were last used (see `Machine.host`), unless a run that is
+held here names them; a runner that still has that version brings them again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import secrets
 import shutil
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 MOST = 16 * 2**20
+DAY = 86400
 UNSAFE, DAMAGED, FORBIDDEN = 95, 94, 93
 
 
@@ -45,6 +48,18 @@ def deploy(work: Path, digest: str) -> None:
                 raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    sweep(work, digest)
+
+
+def sweep(work: Path, digest: str) -> None:
+    """Remove the programs that nothing here uses any more; what can't be looked at stays."""
+    try:
+        named = b"".join(spec.read_bytes() for spec in (work / "runs").glob("*/spec.json"))
+        for old in list((work / "tools").iterdir()):
+            if old.name != digest and old.name.encode() not in named and time.time() - old.stat().st_mtime > DAY:
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError:  # another runner clears up, too
+        return
 
 
 try:

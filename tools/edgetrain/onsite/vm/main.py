@@ -17,6 +17,7 @@ their place in there); `examine`, the command of the content check, which gets `
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -59,7 +60,9 @@ class Machine:
         self.runs = Runs(work / "runs", sys.executable, env)
 
     def host(self) -> dict[str, Any]:
-        """Facts about the machine."""
+        """Facts about the machine; whoever asks goes on to use these programs."""
+        with contextlib.suppress(OSError):
+            os.utime(Path(__file__).parents[2])
         return host.facts(self.work)
 
     def create(
