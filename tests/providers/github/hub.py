@@ -32,16 +32,20 @@ class Site:
             last_push=True,
             checks=["validate"],
         )
-        server.environment(
-            NAME, ENVIRONMENT, reviewers=["grace"], prevent_self_review=True, branches="protected", secrets=["KEY"]
-        )
+        self.environment(secrets=["KEY"])
         server.runner(NAME, "st-anna", ("self-hosted", "edgetrain", "linux"))
+        server.runner(NAME, "reader", ("self-hosted", "edgetrain-pull-requests"))
         server.actions(
             NAME,
             default_workflow_permissions="read",
             can_approve_pull_request_reviews=False,
             allowed_actions="selected",
         )
+
+    def environment(self, name: str = ENVIRONMENT, **other: Any) -> None:
+        """An environment as it should be, but for what is other."""
+        good = {"reviewers": ["grace"], "prevent_self_review": True, "branches": "custom", "named": ["main"]}
+        self.server.environment(NAME, name, **{**good, **other})
 
     def forge(self, **more: Any) -> GithubForge:
         """The provider as the App."""

@@ -78,20 +78,15 @@ def test_an_administrator_sees_all(site: Site) -> None:
         (lambda s: protect(s, bypass_apps=[s.app, 77]), "branch-bypass", (FAIL, "Bypass")),
         (lambda s: protect(s, bypass_apps=[]), "branch-bypass", (FAIL, "NoBypass")),
         (
-            lambda s: s.server.environment(NAME, ENVIRONMENT, branches="protected"),
+            lambda s: s.environment(reviewers=()),
             "environment",
             (FAIL, "NoReviewers"),
         ),
-        (
-            lambda s: s.server.environment(NAME, ENVIRONMENT, reviewers=["grace"], branches="protected"),
-            "environment",
-            (WARN, "SelfReview"),
-        ),
-        (
-            lambda s: s.server.environment(NAME, ENVIRONMENT, reviewers=["ada"], prevent_self_review=True),
-            "environment-branches",
-            (WARN, "AnyBranch"),
-        ),
+        (lambda s: s.environment(prevent_self_review=False), "environment", (WARN, "SelfReview")),
+        (lambda s: s.environment(branches=""), "environment-branches", (WARN, "AnyBranch")),
+        (lambda s: s.environment(named=["main", "try/*"]), "environment-branches", (WARN, "AnyBranch")),
+        # GitHub counts branch protection rules for that, and this branch has a ruleset.
+        (lambda s: s.environment(branches="protected"), "environment-branches", (WARN, "ProtectedBranches")),
         (
             lambda s: s.server.runner(NAME, "st-anna", ("self-hosted", "edgetrain"), online=False),
             "runners",
@@ -144,13 +139,100 @@ def test_one_label_may_stand_alone(site: Site) -> None:
     assert "runners" not in amiss(forge.settings())
 
 
-def test_runners_of_the_organization_are_to_be_looked_for_by_hand() -> None:
+@pytest.fixture
+def grouped() -> Iterator[Site]:
+    """A repository without a runner of its own."""
+    with GithubServer() as server:
+        server.create_repository(NAME, files={"README.md": "# Models"})
+        site = Site.__new__(Site)
+        site.server = server
+        rights = {**CALLS, **PUSH, **LOOKS, "organization_self_hosted_runners": "read"}
+        site.app, site.key = server.app(permissions=rights, repositories=[NAME])
+        yield site
+        assert server.violations == []
+
+
+SITE, READER = ("self-hosted", "st-anna"), ("self-hosted", "edgetrain-pull-requests")
+
+
+def runners_amiss(site: Site, **more: object) -> dict[str, tuple[CheckStatus, str]]:
+    found = amiss(site.forge(runner=list(SITE), **more).settings())
+    return {name: what for name, what in found.items() if "runner" in name}
+
+
+def test_the_runner_is_found_in_the_organizations_groups(grouped: Site) -> None:
+    grouped.server.runner_group(
+        NAME, "st-anna", {"one": SITE, "two": SITE}, workflows=["hosp/models/apply.yml@main"]
+    )
+    grouped.server.runner_group(NAME, "readers", {"three": READER})
+    assert runners_amiss(grouped) == {}
+    checks = {one.name: one.message for one in grouped.forge(runner=list(SITE)).settings()}
+    assert checks["runners"] == "2 of 2 runners with the labels self-hosted, st-anna are online"
+    assert "readers" not in checks["runner-group"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "found"),
+    [
+        ({"public": True}, "runner-group", (FAIL, "OpenRunnerGroup")),
+        ({"selected": False}, "runner-group-repositories", (WARN, "SharedRunnerGroup")),
+        ({"workflows": ()}, "runner-group-workflows", (WARN, "AnyWorkflow")),
+        ({"online": False}, "runners", (WARN, "RunnerOffline")),
+        ({"runners": {"one": SITE[:1]}}, "runners", (FAIL, "NoRunner")),
+        ({"runners": {"one": SITE, "two": READER}}, "pull-request-runner", (FAIL, "ReadsAtTheSite")),
+        ({"runners": {"one": (*SITE, *READER)}}, "pull-request-runner", (FAIL, "ReadsAtTheSite")),
+    ],
+)
+def test_whom_the_runners_group_lets_in_is_told(
+    grouped: Site, settings: dict[str, object], name: str, found: tuple[CheckStatus, str]
+) -> None:
+    whole = {"runners": {"one": SITE}, "workflows": ["hosp/models/apply.yml@main"], **settings}
+    grouped.server.runner_group(NAME, "st-anna", **whole)  # type: ignore[arg-type]
+    grouped.server.runner_group(NAME, "readers", {"three": READER})
+    assert runners_amiss(grouped) == {name: found}
+
+
+def test_groups_of_others_do_not_count(grouped: Site) -> None:
+    grouped.server.create_repository("hosp/other", files={"README.md": "#"})
+    grouped.server.runner_group("hosp/other", "theirs", {"one": SITE, "two": READER})
+    assert runners_amiss(grouped) == {
+        "runners": (FAIL, "NoRunner"),
+        "pull-request-runner": (FAIL, "NoReader"),
+    }
+
+
+def test_labels_that_differ_are_told(site: Site) -> None:
+    site.server.variable(NAME, "EDGETRAIN_RUNNER", '["self-hosted", "other"]')
+    admin = site.server.user("hosp", {NAME: "admin"})
+    forge = site.by_token(admin, runner=["self-hosted", "edgetrain"])
+    assert amiss(forge.settings())["runner-labels"] == (WARN, "LabelsDiffer")
+    site.server.variable(NAME, "EDGETRAIN_RUNNER", '["edgetrain", "Self-Hosted"]')
+    assert "runner-labels" not in amiss(forge.settings())
+
+
+def test_groups_that_are_not_told_are_to_be_looked_for_by_hand() -> None:
     with GithubServer() as server:
         server.create_repository(NAME, files={"README.md": "# Models"})
         site = Site.__new__(Site)
         site.server = server
         site.app, site.key = server.app(permissions={**CALLS, **PUSH, **LOOKS}, repositories=[NAME])
-        assert amiss(site.forge().settings())["runners"] == (WARN, "NotTold")
+        found = {one.name: one for one in site.forge().settings()}
+        assert found["runners"].reason == "NotTold"
+        assert "admin:org" in found["runners"].fix
+        assert "pull-request-runner" not in found
+
+
+def test_what_signs_in_to_azure_is_bound_to_the_branch(site: Site) -> None:
+    forge = site.by_token(site.server.user("hosp", {NAME: "admin"}), signIn="st-anna")
+    assert amiss(forge.settings())["azure-environment"] == (FAIL, "NoEnvironment")
+    site.environment("st-anna", branches="")
+    assert amiss(forge.settings())["azure-environment"] == (FAIL, "AnyBranch")
+    site.environment("st-anna", reviewers=())
+    assert "azure-environment" not in amiss(forge.settings())
+    # Where the workflows are the repository's own, a variable names it.
+    site.server.variable(NAME, "EDGETRAIN_ENVIRONMENT", "elsewhere")
+    assert amiss(forge.settings())["azure-environment"] == (FAIL, "NoEnvironment")
+    assert "azure-environment" not in {one.name for one in site.forge().settings()}
 
 
 def test_a_public_repository_is_warned_of() -> None:

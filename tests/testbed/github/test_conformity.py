@@ -59,6 +59,9 @@ def furnish(server: GithubServer) -> dict[str, int]:
     server.secret(REPOSITORY, "TOKEN")
     server.variable(REPOSITORY, "EDGETRAIN_PR_RUNNER", "ubuntu-latest")
     server.runner(REPOSITORY, "edge-1", ["self-hosted", "edge"])
+    server.runner_group(
+        REPOSITORY, "st-anna", {"edge-2": ["self-hosted", "edge"]}, workflows=["hosp/models/x@main"]
+    )
     server.checks.add(REPOSITORY, head, "validate", run=run, title="3 problems", summary="...")
     server.checks.add(REPOSITORY, head, "scan", None, app=app)
     return {
@@ -69,6 +72,7 @@ def furnish(server: GithubServer) -> dict[str, int]:
         "comment": server.say(REPOSITORY, issue, "Indeed", by="ada"),
         "run": run,
         "artifact": server.upload_artifact(REPOSITORY, run, "edgetrain-report", b"PK"),
+        "group": next(int(number) for number in server.store.state["runner_groups"]["hosp"]),
         "ruleset": server.store.repository(REPOSITORY)["protections"]["main"]["id"],
     }
 
@@ -92,8 +96,13 @@ def asked(made: dict[str, int]) -> Iterator[tuple[str, str, object, int]]:
     yield "GET", f"{REPO}/actions/artifacts/{made['artifact']}/zip", None, 302
     for path in ("secrets", "variables", "runners", "permissions", "permissions/workflow"):
         yield "GET", f"{REPO}/actions/{path}", None, 200
-    for path in ("", "/edgetrain-release", "/edgetrain-release/secrets", "/edgetrain-release/variables"):
+    for path in (
+        "",
+        *(f"/edgetrain-release{part}" for part in ("", "/deployment-branch-policies", "/secrets", "/variables")),
+    ):
         yield "GET", f"{REPO}/environments{path}", None, 200
+    for path in ("", f"/{made['group']}", f"/{made['group']}/runners"):
+        yield "GET", f"/orgs/hosp/actions/runner-groups{path}", None, 200
     for path in ("pulls", "check-runs"):
         yield "GET", f"{REPO}/commits/{{head}}/{path}", None, 200
     for path in ("", "/commits", "/files", "/requested_reviewers", "/reviews"):

@@ -108,8 +108,18 @@ class Site:
         declared = self.configuration.forge
         if declared is None:
             return None
-        forge: Forge = self._once("forge", declared.type, self._settings("forge", declared.block))
+        forge: Forge = self._once("forge", declared.type, self._settings("forge", self._forge_block(declared)))
         return forge
+
+    def _forge_block(self, declared: settings.Forge) -> Mapping[str, Any]:
+        """What is declared, with what its settings are looked at for: the labels of the site's runner, and the
+        environment, named after the site, whose jobs sign in to Azure."""
+        oidc = self.configuration.workspace.get("auth", {}).get("type") == "oidc"
+        return {
+            **declared.block,
+            "runner": list(self.settings.labels),
+            **({"signIn": self.name} if oidc else {}),
+        }
 
     @cached_property
     def reviews(self) -> Reviews | None:

@@ -14,7 +14,7 @@ from starlette.requests import Request as Asking
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from testbed.github import routes_actions, routes_apps, routes_issues, routes_pulls, routes_settings
+from testbed.github import routes_actions, routes_apps, routes_groups, routes_issues, routes_pulls, routes_settings
 from testbed.github.access import ANONYMOUS, Actor
 from testbed.github.faults import Fault, Faults, Rates, Request
 from testbed.github.githttp import Backend
@@ -24,7 +24,7 @@ from testbed.github.store import Store
 
 API = "/api/v3"
 TOLD = ("accept", "if-none-match", "user-agent", "x-github-api-version", "git-protocol", "content-encoding")
-MODULES = (routes_actions, routes_apps, routes_issues, routes_pulls, routes_settings)
+MODULES = (routes_actions, routes_apps, routes_groups, routes_issues, routes_pulls, routes_settings)
 
 
 class App:

@@ -22,12 +22,16 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 REPO = "/repos/{owner}/{repo}"
+GROUPS = "/orgs/{org}/actions/runner-groups"
 # The calls that the stand-in answers. Whatever is not here does not exist for it.
 USED: Mapping[str, tuple[str, ...]] = {
     "/app": ("get",),
     "/app/installations/{installation_id}/access_tokens": ("post",),
     "/installation/repositories": ("get",),
     "/installation/token": ("delete",),
+    GROUPS: ("get",),
+    f"{GROUPS}/{{runner_group_id}}": ("get",),
+    f"{GROUPS}/{{runner_group_id}}/runners": ("get",),
     "/rate_limit": ("get",),
     "/user": ("get",),
     "/users/{username}": ("get",),
@@ -47,6 +51,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     f"{REPO}/commits/{{ref}}/check-runs": ("get",),
     f"{REPO}/environments": ("get",),
     f"{REPO}/environments/{{environment_name}}": ("get",),
+    f"{REPO}/environments/{{environment_name}}/deployment-branch-policies": ("get",),
     f"{REPO}/environments/{{environment_name}}/secrets": ("get",),
     f"{REPO}/environments/{{environment_name}}/variables": ("get",),
     f"{REPO}/installation": ("get",),

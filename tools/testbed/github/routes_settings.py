@@ -217,6 +217,13 @@ def _secret(record: Record) -> Record:
     return {name: record[name] for name in ("name", "created_at", "updated_at")}
 
 
+@route("GET", f"{ENVIRONMENT}/deployment-branch-policies", "actions:read")
+def branch_policies(call: Call) -> Answer:
+    """The branches that jobs of an environment may come from."""
+    shape = {"node_id": "DBP_"}
+    return call.page(_named(call).get("named", []), lambda one: {**shape, **one}, "branch_policies")
+
+
 @route("GET", f"{ENVIRONMENT}/secrets", "environments:read", role="write")
 def environment_secrets(call: Call) -> Answer:
     """The names of an environment's secrets; nobody is told their values."""

@@ -61,10 +61,11 @@ class Settings:
         prevent_self_review: bool = False,
         wait: int = 0,
         branches: Literal["", "protected", "custom"] = "",
+        named: Sequence[str] = (),
         secrets: Collection[str] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """An environment. `reviewers` are logins or `@org/team`."""
+        """An environment. `reviewers` are logins or `@org/team`; `named` the branches where they are `custom`."""
         with self.store.changing():
             known = self.store.repository(repository)["environments"]
             before = known.get(name.lower(), {})
@@ -75,6 +76,7 @@ class Settings:
                 "prevent_self_review": prevent_self_review,
                 "wait": wait,
                 "branches": branches,
+                "named": [{"id": self.store.number(), "name": one, "type": "branch"} for one in named],
                 "created_at": before.get("created_at") or self.store.now(),
                 "secrets": {one: self._secret(one) for one in secrets},
                 "variables": {one: self._variable(one, value) for one, value in (variables or {}).items()},
@@ -112,22 +114,55 @@ class Settings:
     ) -> None:
         """A self-hosted runner of the repository."""
         with self.store.changing():
+            made = self._runner(name, labels, online, ephemeral)
+            self.store.repository(repository)["runners"][name] = made
+
+    def _runner(self, name: str, labels: Sequence[str], online: bool, ephemeral: bool) -> Record:
+        own = ("self-hosted", "linux", "x64")
+        return {
+            "id": self.store.number(),
+            "name": name,
+            "os": "linux",
+            "status": "online" if online else "offline",
+            "busy": False,
+            "ephemeral": ephemeral,
+            "labels": [
+                {
+                    "id": self.store.number(),
+                    "name": label,
+                    "type": "read-only" if label.lower() in own else "custom",
+                }
+                for label in labels
+            ],
+        }
+
+    def runner_group(
+        self,
+        repository: str,
+        name: str,
+        runners: Mapping[str, Sequence[str]],
+        *,
+        public: bool = False,
+        selected: bool = True,
+        workflows: Sequence[str] = (),
+        online: bool = True,
+    ) -> None:
+        """A runner group of the organization, which serves that repository (alone, if `selected`), with its
+        runners' labels by name."""
+        with self.store.changing():
+            record = self.store.repository(repository)
+            known = self.store.state.setdefault("runner_groups", {}).setdefault(record["owner"].lower(), {})
             number = self.store.number()
-            own = ("self-hosted", "linux", "x64")
-            self.store.repository(repository)["runners"][name] = {
+            known[str(number)] = {
                 "id": number,
                 "name": name,
-                "os": "linux",
-                "status": "online" if online else "offline",
-                "busy": False,
-                "ephemeral": ephemeral,
-                "labels": [
-                    {
-                        "id": self.store.number(),
-                        "name": label,
-                        "type": "read-only" if label.lower() in own else "custom",
-                    }
-                    for label in labels
+                "visibility": "selected" if selected else "all",
+                "repositories": [record["id"]],
+                "public": public,
+                "workflows": list(workflows),
+                "runners": [
+                    {**self._runner(one, labels, online, True), "runner_group_id": number}
+                    for one, labels in runners.items()
                 ],
             }
 

@@ -13,13 +13,15 @@ from edgetrain.core.quantity import bytes_of
 
 @dataclass(frozen=True)
 class Site:
-    """One site: its networks, its durable state location, its datastores (blocks as read), and the cloud there."""
+    """One site: its networks, its durable state location, its datastores (blocks as read), the cloud there, and the
+    labels of its runner (empty: as the workflows say)."""
 
     name: str
     networks: tuple[str, ...]
     state: str
     datastores: Mapping[str, Mapping[str, Any]]
     cloud: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Configuration:
 
 
 def _site(name: str, value: Mapping[str, Any]) -> Site:
-    datastores = value.get("datastores", {})
-    return Site(name, tuple(value.get("networks", ())), value["state"], datastores, value.get("cloud"))
+    datastores, labels = value.get("datastores", {}), tuple(value.get("runner", {}).get("labels", ()))
+    return Site(name, tuple(value.get("networks", ())), value["state"], datastores, value.get("cloud"), labels)
 
 
 def _forge(block: Mapping[str, Any], branch: str) -> Forge:

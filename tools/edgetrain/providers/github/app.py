@@ -27,7 +27,15 @@ CALLS = {
 }
 PUSH = {"contents": "write", "metadata": "read"}
 # What lets the repository's settings be looked at; used where the App has it.
-LOOK = ("actions", "actions_variables", "administration", "environments", "secrets", "variables")
+LOOK = (
+    "actions",
+    "actions_variables",
+    "administration",
+    "environments",
+    "organization_self_hosted_runners",
+    "secrets",
+    "variables",
+)
 LIFE = 540  # seconds of a signature; GitHub takes at most 600
 SKEW = 60
 EARLY = 300.0  # seconds before its end a token is replaced

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgetrain.core.errors import Denied, NotFound, ProviderError, Rejected
+from edgetrain.core.errors import Denied, NotFound, ProviderError
 from edgetrain.core.ports import Check, CheckStatus
-from edgetrain.core.problem import shown
 from edgetrain.providers.diagnosis import failed
 from edgetrain.providers.github import reading
 from edgetrain.providers.github.app import LOOK, Minted
-from edgetrain.providers.github.client import Client, path
+from edgetrain.providers.github.client import Client
+from edgetrain.providers.github.environments import environments
 from edgetrain.providers.github.protection import branch
+from edgetrain.providers.github.runners import runners
 
 if TYPE_CHECKING:
     from edgetrain.providers.github.provider import GithubForge
 
 PASS, WARN, FAIL = CheckStatus.PASS, CheckStatus.WARN, CheckStatus.FAIL
-RUNNER_VARIABLE, RUNNER_LABELS = "EDGETRAIN_RUNNER", ("self-hosted", "edgetrain")
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,18 @@ class Look:
     def get(self, what: str, *parts: object) -> dict[str, Any]:
         """An object under the repository's path."""
         return self.client.get(self.forge.where(*parts), what)
+
+    def variable(self, name: str) -> str | None:
+        """A variable of the repository; None if there is none, or the forge does not tell."""
+        try:
+            for one in self.client.pages(
+                self.forge.where("actions", "variables"), "see the variables", "variables"
+            ):
+                if one.get("name") == name:
+                    return str(one.get("value"))
+        except (Denied, NotFound):
+            pass  # the workflows' own default counts then
+        return None
 
     def names(self, what: str, key: str, *parts: object) -> list[str]:
         """The names in a list under the repository's path; never a value."""
@@ -54,8 +65,8 @@ def settings(forge: GithubForge) -> Sequence[Check]:
     parts: tuple[tuple[str, str, Part], ...] = (
         ("visibility", "metadata: read", _visibility),
         ("branch", "metadata: read", _branch),
-        ("environment", "environments: read, or actions: read", _environment),
-        ("runners", "administration: read", _runners),
+        ("environment", "environments: read, or actions: read", environments),
+        ("runners", "administration: read", runners),
         ("workflow-token", "administration: read", _workflow_token),
         ("actions", "administration: read", _actions),
         ("secrets", "secrets: read and environments: read", _secrets),
@@ -106,119 +117,6 @@ def _visibility(look: Look) -> Iterator[Check]:
 
 def _branch(look: Look) -> Iterator[Check]:
     yield from branch(look)
-
-
-def _environment(look: Look) -> Iterator[Check]:
-    name = look.forge.environment
-    try:
-        found = look.get(f"see environment {name}", "environments", name)
-    except NotFound:
-        yield Check(
-            "environment",
-            FAIL,
-            f"there is no environment {name} (or it is not shown to us)",
-            "NoEnvironment",
-            f"make the environment {name} with required reviewers: it guards releases and channels",
-        )
-        return
-    rules = reading.objects(found.get("protection_rules"))
-    reviewers = [one for one in rules if one.get("type") == "required_reviewers" and one.get("reviewers")]
-    if not reviewers:
-        yield Check(
-            "environment",
-            FAIL,
-            f"environment {name} needs nobody's approval",
-            "NoReviewers",
-            f"add required reviewers to the environment {name}",
-        )
-    elif not all(one.get("prevent_self_review") for one in reviewers):
-        yield Check(
-            "environment",
-            WARN,
-            f"environment {name}: who starts a release may approve it",
-            "SelfReview",
-            f"switch on “Prevent self-review” of the environment {name}",
-        )
-    else:
-        yield Check("environment", PASS, f"environment {name} needs another person's approval")
-    if not found.get("deployment_branch_policy"):
-        yield Check(
-            "environment-branches",
-            WARN,
-            f"environment {name} may be used from every branch",
-            "AnyBranch",
-            f"let only protected branches use the environment {name}",
-        )
-    else:
-        yield Check("environment-branches", PASS, f"environment {name} may be used from chosen branches only")
-
-
-def _runners(look: Look) -> Iterator[Check]:
-    wanted = _labels(look)
-    listed = list(look.client.pages(look.forge.where("actions", "runners"), "see the runners", "runners"))
-    fit = [one for one in listed if wanted <= reading.read(look.client.host, reading.runner_labels, one)]
-    said = ", ".join(sorted(wanted))
-    if not listed:
-        yield Check(
-            "runners",
-            WARN,
-            "the repository has no runner of its own; those of the organization are not told here",
-            "NotTold",
-            f"look at the organization's settings, Actions, Runners: one with the labels {said} must be there, "
-            "in a group that serves this repository",
-        )
-        return
-    if not fit:
-        yield Check(
-            "runners",
-            FAIL,
-            f"none of the repository's {len(listed)} runners has the labels {said}",
-            "NoRunner",
-            f"register the site's runner with these labels, or name its own in the variable {RUNNER_VARIABLE}",
-        )
-        return
-    online = [one for one in fit if one.get("status") == "online"]
-    if online:
-        yield Check("runners", PASS, f"{len(online)} of {len(fit)} runners with the labels {said} are online")
-    else:
-        yield Check("runners", WARN, f"no runner with the labels {said} is online", "RunnerOffline", "start it")
-    yield from _groups(look, fit)
-
-
-def _labels(look: Look) -> set[str]:
-    """The labels that the workflows ask for."""
-    value = None
-    try:
-        for one in look.client.pages(look.forge.where("actions", "variables"), "see the variables", "variables"):
-            if one.get("name") == RUNNER_VARIABLE:
-                value = json.loads(str(one.get("value")))
-    except (Denied, NotFound, ValueError):
-        pass  # it is not told, or no JSON: the workflows' own default is looked for
-    labels = [value] if isinstance(value, str) else value
-    if isinstance(labels, list) and labels and all(isinstance(one, str) for one in labels):
-        return {shown(one.lower(), 100) for one in labels}
-    return set(RUNNER_LABELS)
-
-
-def _groups(look: Look, runners: Sequence[dict[str, Any]]) -> Iterator[Check]:
-    """Whether a runner's group is open to public repositories; nothing where the forge does not tell."""
-    owner = look.forge.repository.partition("/")[0]
-    for group in sorted({one["runner_group_id"] for one in runners if isinstance(one.get("runner_group_id"), int)}):
-        try:
-            found = look.client.get(path("orgs", owner, "actions", "runner-groups", group), "see a runner group")
-        except (Denied, NotFound, Rejected):
-            continue
-        name = shown(found.get("name", group), 100)
-        if found.get("allows_public_repositories"):
-            yield Check(
-                "runner-group",
-                FAIL,
-                f"runner group {name} is open to public repositories",
-                "OpenRunnerGroup",
-                "close the group to public repositories: anybody's code could run at the site",
-            )
-        else:
-            yield Check("runner-group", PASS, f"runner group {name} is closed to public repositories")
 
 
 def _workflow_token(look: Look) -> Iterator[Check]:
