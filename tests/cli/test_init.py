@@ -237,6 +237,7 @@ def test_the_signing_key_can_follow(tmp_path: Path, who: dict[str, str]) -> None
     ended = edgetrain("-C", "site", "init", "--signing-key", key, "--format", "json", cwd=tmp_path, **who)
     assert ended.code == 0, ended.err
     assert ended.json["written"] == [".github/allowed_signers"]
+    assert any("not committed" in note for note in ended.json["notes"])
     assert (tmp_path / "site/.github/allowed_signers").read_text() == f"edgetrain@localhost {KEY}\n"
     key.write_text("ssh-ed25519 AAAAother\n")
     other = edgetrain("-C", "site", "init", "--signing-key", key, "--format", "json", cwd=tmp_path, **who)

@@ -217,10 +217,9 @@ def test_the_rules_have_owners_of_their_own(name: str) -> None:
     rules = parse(site.files(ON_FORGE[name])[".github/CODEOWNERS"])
     for path in ("edgetrain.yaml", "compute/runner.yaml", ".github/workflows/apply.yml", ".github/allowed_signers"):
         assert owners_of(rules, path) == ("@hosp/platform",)
+    assert owners_of(rules, "tools/any.py") == ("@hosp/platform",)
     for path in ("experiments/example/train.py", "models/example/model.yaml", "README.md"):
         assert owners_of(rules, path) == ("@hosp/ds", "@ada")
-    vendored = parse(site.files(GITHUB, vendored=True)[".github/CODEOWNERS"])
-    assert owners_of(vendored, "tools/edgetrain/__main__.py") == ("@hosp/platform",)
     assert ".vscode/schemas/model.schema.json" not in site.files(GITHUB, vendored=True)
 
 
@@ -306,6 +305,33 @@ def test_the_app_may_not_change_workflows() -> None:
     (app,) = [step for step in site.steps(GITHUB) if step.id == "app"]
     assert "contents=write" in app.where
     assert "workflows" not in app.where
+
+
+@pytest.mark.parametrize("name", ON_FORGE)
+def test_environments_are_bound_to_the_branch_by_name(name: str) -> None:
+    """GitHub lets all branches in where "protected" ones are asked for and none has a classic protection rule."""
+    steps = {step.id: step for step in site.steps(ON_FORGE[name])}
+    signs_in = name == "github-azureml"
+    assert ("azure-environment" in steps) is ("federated-credential" in steps) is signs_in
+    for step in ("environment", "azure-environment") if signs_in else ("environment",):
+        made, bound = steps[step].commands
+        whole = json.loads(re.sub(r"<[^<>]+>", "1", shlex.split(made)[1]))
+        assert whole["deployment_branch_policy"] == {"protected_branches": False, "custom_branch_policies": True}
+        assert ("reviewers" in whole) is (step == "environment")
+        assert bound.split("repos/hosp/models/environments/")[1].startswith(
+            "edgetrain-release/" if step == "environment" else "st-anna/"
+        )
+        assert bound.endswith("-f name=main")
+
+
+def test_what_the_checklist_changes_in_the_checkout_is_committed() -> None:
+    steps = {step.id: step for step in site.steps(GITHUB)}
+    assert any("git commit" in command for command in steps["signing-key"].commands)
+    assert "git push" in steps["app"].commands[-1]
+    ids = list(steps)
+    assert ids.index("signing-key") < ids.index("repository") < ids.index("app") < ids.index("protection")
+    complete = {step.id: step for step in site.steps(ALL["github-azureml"])}
+    assert not any("git commit" in command for command in complete["app"].commands)
 
 
 def test_the_public_half_of_the_key_is_listed() -> None:

@@ -152,6 +152,8 @@ def initialise(folder: Path, given: Answers) -> Made:
     kept = [path for path in files if path not in written and text_of(folder / path) != files[path]]
     git = _git(folder, scaffold.completed(answers))
     commit, note = _first_commit(git, files)
+    if written and not commit and not note:
+        note = "the new files are not committed: git add --all && git commit"
     notes = [note] if note else []
     notes += _notes(folder, answers, there)
     return Made(folder, tuple(sorted(written)), tuple(sorted(kept)), commit, tuple(notes), scaffold.steps(answers))

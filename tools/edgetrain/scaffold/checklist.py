@@ -25,6 +25,7 @@ APP_RIGHTS = {
     "checks": "read",
     "actions": "read",
     "administration": "read",
+    "organization_self_hosted_runners": "read",
     "environments": "read",
     "secrets": "read",
     "actions_variables": "read",
