@@ -125,7 +125,7 @@ def run(
         "trial": {},
         "outcome": outcome,
         "reason": "GatesPassed",
-        "message": "2 gate(s) passed",
+        "message": "2 gates passed",
         "commit": "a" * 40,
         "manifest": digest_bytes(b"manifest"),
         "provenance": HAND,

@@ -55,7 +55,11 @@ def decide(
     if better:
         message = f"trial {better.run_id} is better by the objective"
         return Decision(Outcome.NOT_BETTER, "BetterTrial", message, gates)
-    return Decision(Outcome.CANDIDATE, "GatesPassed", f"{len(results)} gate(s) passed", gates)
+    return Decision(Outcome.CANDIDATE, "GatesPassed", _passed(len(results)), gates)
+
+
+def _passed(count: int) -> str:
+    return "no gate was asked" if not count else f"{count} gate{'s' if count > 1 else ''} passed"
 
 
 def _only_not_comparable(results: Sequence[GateResult]) -> bool:

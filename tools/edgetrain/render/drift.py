@@ -94,7 +94,10 @@ def drift_rows(found: Drift) -> list[tuple[str, str, str]]:
         )
         for change in found.drifted
     ]
-    rows += [(code(one.path), prose(f"{one.code} {one.what}"), prose(one.fix)) for one in found.refused]
+    rows += [
+        (code(one.path), prose(f"{one.code} {one.what}"), f"fix: {prose(one.fix)}" if one.fix else "")
+        for one in found.refused
+    ]
     return rows + [(code(name), prose(what), "") for name, what in found.foreign]
 
 

@@ -63,6 +63,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
 
 
+def _fix(text: str) -> str:
+    return f"fix: {prose(text)}" if text else ""
+
+
 def problems_markdown(problems: Sequence[Problem]) -> str:
     """A table of problems."""
     if not problems:
@@ -154,7 +158,7 @@ def applied_markdown(applied: Applied, next_steps: Sequence[str] = ()) -> str:
             f"{prose(row.operation)} {code(row.change)}",
             row.outcome.value if row.outcome else "",
             prose(row.reason),
-            prose(row.message if row.good else f"{row.message} {row.fix}".strip()),
+            "<br>".join(filter(None, (prose(row.message), _fix(row.fix) if not row.good else ""))),
         )
         for row in applied.results
     ]

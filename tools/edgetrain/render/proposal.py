@@ -157,13 +157,13 @@ def _origin(found: Candidate, most: int) -> Iterator[str]:
         (
             code(name),
             code(f"{entry['datastore']}:{entry['path']}"),
+            f"{int(entry['files']):,}",
+            f"{human_bytes(int(entry['bytes']))} ({int(entry['bytes']):,})",
             code(str(entry["digest"])),
-            str(int(entry["files"])),
-            f"{human_bytes(int(entry['bytes']))} ({int(entry['bytes'])})",
         )
         for name, entry in sorted(data["inputs"].items())[:most]
     )
-    yield from table(("input", "where", "digest", "files", "bytes"), rows)
+    yield from table(("input", "where", "files", "bytes", "digest"), rows)
     yield from _more(len(data["inputs"]), most, "input")
 
 
