@@ -12,14 +12,16 @@ import pytest
 
 from edgetrain.core.errors import InvalidFiles, RepositoryError, Transient, UsageError
 from edgetrain.core.ports import Check, CheckStatus
-from edgetrain.reconcile.initialise import initialise
+from edgetrain.providers.github.provider import GithubForge
+from edgetrain.reconcile.initialise import configuration_of, initialise
+from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.site_check import is_remote_of, look
 from edgetrain.render.doctor import Diagnosis
 from edgetrain.render.init import check_json, check_markdown, check_text
 from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.memory_forge import MemoryForge, serve
-from tests.scaffold.samples import GITHUB, GUID, KEY, LONE, SHA, below
+from tests.scaffold.samples import ALL, GITHUB, GUID, KEY, LONE, SHA, below
 
 # Its remote is a folder here, and its secrets are on no machine.
 HERE = {"OtherRemote", "SecretMissing"}
@@ -134,7 +136,7 @@ def _unowned(made: Made) -> None:
 
 
 def _unowned_tools(made: Made) -> None:
-    made.edit(".github/CODEOWNERS", "* @hosp/ds @ada", "/experiments/ @hosp/ds")
+    made.edit(".github/CODEOWNERS", "/tools/ @hosp/platform", "/tools/")
     (made.root / "tools").mkdir()
 
 
@@ -325,3 +327,19 @@ def test_the_verb_ends_with_3_when_something_is_missing(made: Made) -> None:
     named = edgetrain("init", "site", "--check", "--site", "st-anna", cwd=made.root.parent)
     assert named.code == 3
     assert "Repository of site st-anna" in named.out
+
+
+@pytest.mark.parametrize(
+    ("name", "sign_in"), [("github", None), ("github-azureml", "st-anna"), ("ghes-azureml", None)]
+)
+def test_the_forge_is_told_what_its_settings_are_looked_at_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sign_in: str | None
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    initialise(tmp_path / "site", below(tmp_path, ALL[name]))
+    configuration = configuration_of(tmp_path / "site")
+    assert configuration is not None
+    forge = Site(configuration, "st-anna", tmp_path / "site").forge
+    assert isinstance(forge, GithubForge)
+    assert forge.block["runner"] == ["self-hosted", "st-anna"]
+    assert forge.block.get("signIn") == sign_in
