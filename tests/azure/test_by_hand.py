@@ -26,8 +26,8 @@ from tests.emulator.fixtures import make_emulator  # noqa: F401
 MOST_REQUESTS = 20
 
 
-def block(emulator: RunningEmulator, folder: Path) -> str:
-    """What `edgetrain.yaml` says of the workspace; JSON is YAML."""
+def block(emulator: RunningEmulator, folder: Path, cloud: str = "") -> str:
+    """What `edgetrain.yaml` says of the workspace; JSON is YAML. `cloud` is declared there: by topology B."""
     options, owner = emulator.emulator.options, emulator.principal()
     secret = folder / "client-secret"
     secret.write_text(owner["clientSecret"])
@@ -47,6 +47,10 @@ def block(emulator: RunningEmulator, folder: Path) -> str:
     proxy = {"https": emulator.proxy_url, "caBundle": str(emulator.certificates.bundle)}
     secrets = {"sp": {"source": {"file": str(secret)}}}
     told = {"workspace": workspace, "proxy": proxy, "secrets": secrets}
+    if cloud:
+        del proxy["https"]
+        workspace["cloud"] = cloud
+        told["clouds"] = {cloud: {"resourceManager": emulator.url, "registrySuffix": "localhost"}}
     return "".join(f"  {key}: {json.dumps(value)}\n" for key, value in told.items())
 
 
