@@ -56,6 +56,7 @@ def test_script_speaks_to_its_run(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "model.txt").read_text() == "weights"
     assert file(site.running, run, STD) == "arguments --lr 0.1 x\ncolour blue\n"
     assert file(site.running, run, "logs/train.log") == "logged"
+    assert run.clean() == []
 
 
 def test_environment_is_built_and_kept(site: Site, tmp_path: Path) -> None:

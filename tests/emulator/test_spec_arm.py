@@ -27,6 +27,8 @@ DESCRIBED = {
     "Workspaces_Get",
     "Workspaces_ListByResourceGroup",
     "Workspaces_ListKeys",
+    "Workspaces_ResyncKeys",
+    "Workspaces_Update",
     "MachineLearningCompute_ListByWorkspace",
     "MachineLearningCompute_Get",
     "MachineLearningCompute_CreateOrUpdate",
@@ -60,6 +62,9 @@ def test_client_and_emulator_speak_as_described(
     ws = support.connect(emulator)
     options = emulator.emulator.options
     Workspace.list(options.subscription, auth=ws._auth, resource_group=options.group)
+    ws.update(friendly_name="Edge", tags={"site": "st-anna"})
+    ws.sync_keys()
+    assert (support.connect(emulator).get_details()["friendlyName"], ws.tags) == ("Edge", {"site": "st-anna"})
     vm = ComputeTarget.attach(
         ws,
         "edge1",

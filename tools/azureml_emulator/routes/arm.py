@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import Any
 
-from azureml_emulator import computes
+from azureml_emulator import bodies, computes, labels
 from azureml_emulator.emulator import Emulator
 from azureml_emulator.message import Answer, Refused, Request
 from azureml_emulator.routing import route
@@ -18,18 +18,20 @@ GROUP = SUBSCRIPTION + "/resourceGroups/{group}"
 PROVIDER = "/providers/Microsoft.MachineLearningServices"
 TYPE = "Microsoft.MachineLearningServices/workspaces"
 MADE = "2024-01-01T00:00:00Z"
+_TOLD = ("friendlyName", "description")
 
 
 def workspace_document(emulator: Emulator, request: Request) -> dict[str, Any]:
     """The workspace, as Resource Manager describes it."""
     options = emulator.options
     group = f"/subscriptions/{options.subscription}/resourceGroups/{options.group}"
+    changed = emulator.store.get("emulator", "workspace") or {}
     return {
         "id": emulator.workspace_path,
         "name": options.workspace,
         "type": TYPE,
         "location": options.region,
-        "tags": {},
+        "tags": changed.get("tags", {}),
         "sku": {"name": "Basic", "tier": "Basic"},
         "identity": {
             "type": "SystemAssigned",
@@ -38,8 +40,8 @@ def workspace_document(emulator: Emulator, request: Request) -> dict[str, Any]:
         },
         "properties": {
             "workspaceId": emulator.workspace_id,
-            "friendlyName": options.workspace,
-            "description": "",
+            "friendlyName": changed.get("friendlyName", options.workspace),
+            "description": changed.get("description", ""),
             "provisioningState": "Succeeded",
             "creationTime": MADE,
             "discoveryUrl": f"{emulator.urls_of(request).api}/discovery",
@@ -123,6 +125,30 @@ def workspaces(emulator: Emulator, request: Request) -> Answer:
 def workspace(emulator: Emulator, request: Request) -> Answer:
     """The workspace."""
     return Answer(200, workspace_document(emulator, request))
+
+
+@arm("PATCH", "{WS}")
+def update_workspace(emulator: Emulator, request: Request) -> Answer:
+    """Other tags (in place of all), another description or name to show. What else may be asked for is refused."""
+    body = bodies.given(request)
+    properties = bodies.pick(body, "properties") or {}
+    known = {key.lower() for key in _TOLD}
+    if not isinstance(properties, dict) or {str(key).lower() for key in properties} - known:
+        raise Refused(400, "ValidationError", f"of the properties the emulator changes {' and '.join(_TOLD)} only")
+    found = {key: bodies.pick(properties, key) for key in _TOLD}
+    wanted: dict[str, Any] = {key: str(value)[:1000] for key, value in found.items() if value is not None}
+    if bodies.pick(body, "tags") is not None:
+        wanted["tags"] = labels.checked(bodies.pick(body, "tags"), "tags", strict=emulator.options.strict)
+    with emulator.store.transaction():
+        before = emulator.store.get("emulator", "workspace") or {}
+        emulator.store.put("emulator", "workspace", {**before, **wanted})
+    return Answer(200, workspace_document(emulator, request))
+
+
+@arm("POST", "{WS}/resyncKeys")
+def resync_keys(emulator: Emulator, request: Request) -> Answer:
+    """Take up keys that changed elsewhere: there are none here."""
+    return Answer(200, b"")
 
 
 @arm("POST", "{WS}/listKeys")

@@ -81,6 +81,15 @@ def cancel(emulator: Emulator, request: Request, name: str, run_id: str) -> Answ
     return Answer(200, {"runId": run_id})
 
 
+@route("POST", EXECUTION + "/experiments/{name}/clean")
+def clean(emulator: Emulator, request: Request, name: str) -> Answer:
+    """Remove what runs left on their machines, and say what: nothing, since each run's folder goes with its end."""
+    run_id = str(pick(bodies.given(request), "RunId") or "null")
+    if run_id != "null":
+        runs.needed(emulator, run_id)
+    return Answer(200, [])
+
+
 def _map(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
