@@ -62,6 +62,7 @@ def script_alive(mark: bytes) -> bool:
 
 def check(running: RunningEmulator) -> None:
     """That nothing was asked for that the emulator does not know, and that it had no fault of its own."""
+    assert running.emulator.log.failures == []
     assert running.emulator.log.unknown_routes == []
 
 

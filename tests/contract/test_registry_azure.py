@@ -28,6 +28,7 @@ class TestAzure(RegistryContract):
         with start(Options(folder=tmp_path / "emulator", registry=registry_open.url)) as running:
             yield running
         assert running.emulator.log.failures == []
+        assert running.emulator.log.unknown_routes == []
 
     @pytest.fixture
     def registry(self, acr: RunningEmulator) -> OciRegistry:

@@ -59,9 +59,11 @@ def options(folder: Path, **more: Any) -> Options:
 
 @contextmanager
 def emulator(folder: Path, **more: Any) -> Iterator[RunningEmulator]:
-    """An emulator for the block."""
+    """An emulator for the block, which fails if a route was asked for that it does not have."""
     with start(options(folder, **more)) as running:
         yield running
+    assert running.emulator.log.failures == []
+    assert running.emulator.log.unknown_routes == []
 
 
 @contextmanager
