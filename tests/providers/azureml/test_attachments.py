@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,10 @@ def writes(emulator: RunningEmulator) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("there")
-def test_the_key_goes_to_the_service_and_nowhere_else(workspace_emulator: RunningEmulator, tmp_path: Path) -> None:
+def test_the_key_goes_to_the_service_and_nowhere_else(
+    workspace_emulator: RunningEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.NOTSET)
     made = attachments(workspace_emulator, tmp_path / "state")
     attach(made, machine(tmp_path))
     held = computes.get(workspace_emulator.emulator, "gpu-01")
@@ -82,6 +86,7 @@ def test_the_key_goes_to_the_service_and_nowhere_else(workspace_emulator: Runnin
     secret = KEY.splitlines()[1]
     for path in (tmp_path / "state").rglob("*"):
         assert not path.is_file() or secret not in path.read_text("utf-8", "replace")
+    assert secret not in caplog.text
     assert support.asked(workspace_emulator, "listKeys") == []
 
 
