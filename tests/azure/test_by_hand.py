@@ -83,6 +83,9 @@ def test_a_released_version_moves_and_is_kept_as_recorded(
     assert [(r.reason, r.status) for r in site.apply().results] == [("WorkspaceChanged", Status.APPLIED)]
     [model] = models(emulator)
     assert (model.tags["edgetrain.version"], model.tags["edgetrain.channel.production"]) == ("1", "true")
+    digests = {f"edgetrain.{name}" for name in ("digest", "record", "identity", "code", "input.table")}
+    assert digests <= {name for name, value in model.properties.items() if value.startswith("sha256:")}
+    assert model.tags["edgetrain.image"].startswith("sha256:")
     assert ids(site, refresh=False) == []
     before = len(emulator.requests)
     assert ids(site) == []

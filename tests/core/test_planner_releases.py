@@ -134,7 +134,10 @@ def released_world(*runs: RunRecord, **channels: int) -> Observation:
     images = [record.data["image"] for record in released]
     tags = {tag: image["digest"] for image in images for tag in image["tags"]}
     tags |= {name: images[number - 1]["digest"] for name, number in channels.items()}
-    versions = {number: WorkspaceVersion(str(number), tags_of(run, number)) for number, run in enumerate(runs, 1)}
+    versions = {
+        number: WorkspaceVersion(str(number), tags_of(run, number, images[number - 1]["digest"]))
+        for number, run in enumerate(runs, 1)
+    }
     return replace(
         SEEN,
         workspace={"mean": WorkspaceModel(versions, channels)},
@@ -143,12 +146,18 @@ def released_world(*runs: RunRecord, **channels: int) -> Observation:
     )
 
 
-def tags_of(run: RunRecord, number: int) -> dict[str, str]:
-    """Our tags on the registered version that cites the run."""
+def version_of(run: RunRecord, number: int) -> ModelVersion:
+    """The version that cites the run."""
     version = build.manifest(f"models/mean/versions/{number}.yaml", build.version_text(run, number))
     assert isinstance(version, ModelVersion)
+    return version
+
+
+def tags_of(run: RunRecord, number: int, image: str) -> dict[str, str]:
+    """Our tags on the registered version that cites the run."""
+    version = version_of(run, number)
     digest = registration_digest(version)
-    return {**registration_tags(version), "edgetrain.version": str(number), "edgetrain.digest": digest}
+    return {**registration_tags(version, image), "edgetrain.version": str(number), "edgetrain.digest": digest}
 
 
 def history(*runs: RunRecord) -> list[Record]:
@@ -160,6 +169,29 @@ def history(*runs: RunRecord) -> list[Record]:
         head = build.moved("mean", "production", number - 1 or None, number, 2, head)
         records.append(head)
     return records
+
+
+def test_a_registered_version_tells_every_digest_that_it_stands_on() -> None:
+    version = version_of(FIRST, 1)
+    spec = version.spec
+    told = registration_tags(version, "sha256:image")
+    inputs = {name: entry["digest"] for name, entry in spec["inputs"].items()}
+    assert inputs
+    wanted = {
+        "edgetrain.identity": FIRST.identity,
+        "edgetrain.record": FIRST.digest,
+        "edgetrain.code": spec["code"],
+        "edgetrain.image": "sha256:image",
+        **{f"edgetrain.input.{name}": digest for name, digest in inputs.items()},
+    }
+    assert wanted.items() <= told.items()
+    assert "edgetrain.image" not in registration_tags(version)
+    stood = {"requirements": "sha256:lock", "image": "acr.example/train@sha256:base"}
+    many = {f"i{number}": {"digest": f"sha256:{number}"} for number in range(100)}
+    crowded = replace(version, spec={**spec, "environment": stood, "inputs": many})
+    told = registration_tags(crowded)
+    assert (told["edgetrain.requirements"], told["edgetrain.base"]) == tuple(stood.values())
+    assert len(told) < 20 and told["edgetrain.inputs"].startswith("sha256:")
 
 
 def test_a_merged_version_is_released_in_order() -> None:

@@ -11,7 +11,7 @@ from edgetrain.core.errors import Rejected
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner.proposals import proposal_branch
-from edgetrain.core.planner.releases import registration_digest, registration_tags
+from edgetrain.core.planner.releases import image_digest, registration_digest, registration_tags
 from edgetrain.core.ports import Image, Registry
 from edgetrain.core.record import API_VERSION, ReleaseRecord
 from edgetrain.image.assembly import About, assemble, scoring_files
@@ -49,8 +49,10 @@ def _version(context: Context, change: Change) -> ModelVersion:
     return context.state.desired.versions[change.subject["model"], change.subject["version"]]
 
 
-def register(context: Context, version: ModelVersion) -> str:
-    """Ensure the version is in the workspace; its own number there."""
+def register(context: Context, version: ModelVersion, image: str = "") -> str:
+    """Ensure the version is in the workspace, with the digest of its image once that is known; its own number
+    there."""
+    image = image or image_digest(context.state.recorded.release(version.model, version.number))
     run = context.state.recorded.run(version.record)
     tracked = run.data.get("workspace", {}) if run else {}
     # A run that was tracked in a workspace of another type is no run of this one.
@@ -61,7 +63,7 @@ def register(context: Context, version: ModelVersion) -> str:
         version.number,
         tracked.get("run", "") if here else "",
         registration_digest(version),
-        registration_tags(version),
+        registration_tags(version, image),
     )
 
 
@@ -201,7 +203,7 @@ def tag(context: Context, model: Model, change: Change, built: Built) -> None:
 
 def record_release(context: Context, model: Model, version: ModelVersion, built: Built) -> None:
     """Write that the version is released: the last step, so what it says is true."""
-    number = register(context, version)
+    number = register(context, version, built[model.name, version.number])
     registry = context.site.configuration.registry(model.image.registry)
     data = _release_data(context, model.name, version, "released") | {
         "registered": _registration(context, number),

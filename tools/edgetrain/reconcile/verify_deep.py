@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from edgetrain.core.kinds import ModelVersion
-from edgetrain.core.planner.releases import moved_from, registration_digest, registration_tags
+from edgetrain.core.planner.releases import image_digest, moved_from, registration_digest, registration_tags
 from edgetrain.core.ports import ArtifactStore, Check, CheckStatus, WorkspaceModel
 from edgetrain.core.record import ReleaseRecord
 from edgetrain.reconcile.planning import open_site
@@ -55,7 +55,8 @@ def _registered(state: State, version: ModelVersion, model: WorkspaceModel | Non
     if number is not None and number != there.number:
         what = f"it is registered as {there.number}, recorded is {number}: it was deleted, and registered again"
         yield Check("workspace-number", CheckStatus.WARN, what, "NumberDiffers", "the tags say which version it is")
-    wanted = {**registration_tags(version), "edgetrain.digest": registration_digest(version)}
+    image = image_digest(recorded.release(version.model, version.number))
+    wanted = {**registration_tags(version, image), "edgetrain.digest": registration_digest(version)}
     for name, value in sorted(wanted.items()):
         yield _seen("workspace-tag", f"{name} is as recorded", value, there.tags.get(name))
     for channel, at in sorted(recorded.channels(version.model).items()):

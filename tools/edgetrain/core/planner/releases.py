@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from edgetrain.core.desired import Desired
+from edgetrain.core.digest import digest_of
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
@@ -13,6 +14,8 @@ from edgetrain.core.problem import shown
 from edgetrain.core.record import Recorded, ReleaseRecord, workspace_name
 
 MAX_LISTED = 5
+# Azure ML takes fifty tags of a model; channels and other people's need room too.
+MOST_INPUT_TAGS = 20
 # What a note's object begins with if somebody else made it.
 FOREIGN = "foreign/"
 
@@ -67,7 +70,7 @@ def _version(
         yield step("release", Operation.RELEASE)
     elif observed is not None:
         if old is None:
-            yield from _workspace_drift(version, subject, observed)
+            yield from _workspace_drift(version, released, subject, observed)
         yield from _tag_drift(released, observed)
 
 
@@ -107,24 +110,43 @@ def registration_digest(version: ModelVersion) -> str:
     return str(next(iter(artifacts.values()))["digest"]) if artifacts else ""
 
 
-def registration_tags(version: ModelVersion) -> dict[str, str]:
-    """Our tags on a registered version, beside its number and digest."""
-    return {
+def registration_tags(version: ModelVersion, image: str = "") -> dict[str, str]:
+    """Our tags on a registered version, beside its number and digest: every digest that it stands on. `image` is
+    its released image's, once there is one."""
+    spec, environment = version.spec, version.spec["environment"]
+    inputs = {name: entry["digest"] for name, entry in sorted(spec["inputs"].items())}
+    if len(inputs) > MOST_INPUT_TAGS:
+        data = {"edgetrain.inputs": digest_of(inputs)}
+    else:
+        data = {f"edgetrain.input.{name}": digest for name, digest in inputs.items()}
+    found = {
         "edgetrain.run": f"{version.experiment}-{version.run}",
-        "edgetrain.identity": version.spec["run"]["identity"],
+        "edgetrain.identity": spec["run"]["identity"],
         "edgetrain.record": version.record,
-        "edgetrain.code": version.spec["code"],
-        "edgetrain.commit": version.spec["commit"],
+        "edgetrain.code": spec["code"],
+        "edgetrain.commit": spec["commit"],
+        "edgetrain.requirements": environment.get("requirements"),
+        "edgetrain.base": environment.get("image"),
+        "edgetrain.image": image,
+        **data,
     }
+    return {name: str(value) for name, value in found.items() if value}
 
 
-def _workspace_drift(version: ModelVersion, subject: dict[str, Any], observed: Observation) -> Iterator[Change]:
+def image_digest(released: ReleaseRecord | None) -> str:
+    """The digest of a released version's image; empty before."""
+    return str(released.data["image"]["digest"]) if released else ""
+
+
+def _workspace_drift(
+    version: ModelVersion, released: ReleaseRecord, subject: dict[str, Any], observed: Observation
+) -> Iterator[Change]:
     """Tags of ours that somebody changed or took away."""
     seen = observed.workspace.get(version.model)
     if seen is None or version.number not in seen.versions:
         return
     wanted = {
-        **registration_tags(version),
+        **registration_tags(version, image_digest(released)),
         "edgetrain.version": str(version.number),
         "edgetrain.digest": registration_digest(version),
     }
