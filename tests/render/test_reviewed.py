@@ -63,7 +63,7 @@ def proposed(run: RunRecord, number: int, **more: Any) -> ProposalRecord:
     return found
 
 
-RUN = b.run(0.2, auroc=0.93125, egress=EGRESS)
+RUN = b.run(0.2, auroc=0.93125, egress=EGRESS, message="2 gates passed")
 FIRST = b.version(b.run(), 1)
 CANDIDATE = Candidate(
     model="triage",
@@ -89,9 +89,10 @@ OTHER_DATA = Candidate(
     gates=[{**RUN.data["gates"]["results"][1], "status": "not_comparable"}],
     reference=Reference("triage@1", "production", {"auroc": 0.9}, False),
 )
+WORSE = {"reason": "GatesFailed", "message": "auroc 0.7 does not hold min (0.8)"}
 RELEASED = b.released(FIRST)
 MERGED = Merged(
-    runs=((RUN, "candidate"), (b.run(0.3, auroc=0.7, outcome="not_better"), "not_better")),
+    runs=((RUN, "candidate"), (b.run(0.3, auroc=0.7, outcome="not_better", **WORSE), "not_better")),
     proposals=(proposed(RUN, 2, pullRequest=14),),
     releases=(
         RELEASED,
@@ -104,16 +105,17 @@ MERGED = Merged(
         Result("channel/triage/canary", "move", Status.FAILED, "Transient", "the registry is away", "apply again"),
     ),
 )
+DATA = "sha256:" + "ab12" * 16
 SCORES = ModelScores(
     "triage",
     versions=(
-        Scored("triage@1", "version", {"auroc": 0.9, "loss": 1e-12}, "a"),
-        Scored("triage@2", "withdrawn", {"auroc": 0.99, "loss": 0.1}, "a", charted=False),
-        Scored("triage@3", "production", {"auroc": 0.91, "loss": 0.2, "recall": 0.5}, "a"),
+        Scored("triage@1", "version", {"auroc": 0.9, "loss": 1e-12}, DATA),
+        Scored("triage@2", "withdrawn", {"auroc": 0.99, "loss": 0.1}, DATA, charted=False),
+        Scored("triage@3", "production", {"auroc": 0.91, "loss": 0.2, "recall": 0.5}, DATA),
     ),
     runs=(
-        Scored("scan-aaaaaaaaaaaa-1", "not_better", {"auroc": 0.5}, "a", charted=False),
-        Scored("scan-bbbbbbbbbbbb-1", "candidate", {"auroc": 0.93125, "loss": 0.3}, "b"),
+        Scored("scan-aaaaaaaaaaaa-1", "not_better", {"auroc": 0.5}, DATA, charted=False),
+        Scored("scan-bbbbbbbbbbbb-1", "candidate", {"auroc": 0.93125, "loss": 0.3}, "sha256:" + "cd34" * 16),
     ),
     gates=("auroc", "loss"),
 )

@@ -150,10 +150,16 @@ def _rows(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         groups.setdefault(_group(one), []).append(one)
     for group in groups.values():
         if group[-1]["operation"] == "release" and len(group) > 1:
-            steps = ", ".join(one["operation"] for one in group[:-1])
             version = group[-1]["id"].partition("/")[2]
+            tag = code(version.rpartition("@")[2])
+            words = {
+                "register": "register it in the workspace",
+                "push": "push its image",
+                "tag": f"tag that {tag} and with the merge commit",
+            }
+            steps = ", ".join(words.get(one["operation"], "") for one in group[:-1])
             yield row(
-                _CREATE, f"release {code(version)}", prose(why(group[-1]["reason"])), f"{steps}, then its record"
+                _CREATE, f"release {code(version)}", prose(why(group[-1]["reason"])), f"{steps}, then record it"
             )
         elif group[0]["trial"] and len(group) > FEW:
             told = [code(one["trial"]) for one in group[:MOST_LISTED]]
@@ -217,9 +223,9 @@ def _needs(report: Report) -> Iterator[Block]:
     lines += [f"- no code owner has {_files(one)}" for one in free]
     if not report["codeowners"]:
         lines.append("- no CODEOWNERS on the base branch: any reviewer's approval")
-    lines += [f"- owners by {code(one['path'])}: {_people(one['owners'])}" for one in report["owners"]]
+    lines += [f"- owners that {code(one['path'])} names: {_people(one['owners'])}" for one in report["owners"]]
     more = report["leftOut"].get("owners", 0)
-    lines += [f"- owners by {more} more manifests"] if more else []
+    lines += [f"- owners of {plural(more, 'more manifest')}"] if more else []
     if report["environment"]:
         environment = code(report["environment"])
         lines.append(f"- after the merge, for releases and channels: a reviewer of the environment {environment}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgetrain.core.digest import short
 from edgetrain.render.markdown import applied_markdown, code, prose, table
 from edgetrain.render.outcome import Applied
 from edgetrain.render.tables import number
@@ -19,6 +20,8 @@ MOST_METRICS = 12
 MOST_CHARACTERS = 500_000
 # Mermaid reads no exponents; what needs one stays in the table.
 LARGEST, SMALLEST = 1e9, 1e-6
+# What the label of a bar has that was measured on other data than the last one.
+OTHER = " *"
 _TITLE = re.compile(r"[^A-Za-z0-9 ._/@-]")
 
 
@@ -62,13 +65,22 @@ def _model(found: ModelScores) -> Iterator[str]:
     others = sorted({name for row in rows for name in row.metrics} - set(found.gates))
     names = [*found.gates, *others][:MOST_METRICS]
     yield from ("", f"### Model {code(found.model)}", "")
+    mixed = len({row.data for row in rows}) > 1
     yield from table(
-        ("version or run", "state", *map(code, names)),
-        ([code(row.label), prose(row.state), *(number(row.metrics.get(name)) for name in names)] for row in rows),
+        ("version or run", "state", *(["data"] if mixed else []), *map(code, names)),
+        (
+            [
+                code(row.label),
+                prose(row.state),
+                *([code(short(row.data))] if mixed else []),
+                *(number(row.metrics.get(name)) for name in names),
+            ]
+            for row in rows
+        ),
     )
-    if len({row.data for row in rows}) > 1:
+    if mixed:
         yield ""
-        yield "Not all were measured on the same data: those numbers are not comparable."
+        yield "Not all were measured on the same data: numbers compare only where `data` says the same."
     for name in found.gates[:MOST_METRICS]:
         yield from _chart(found, name)
 
@@ -76,21 +88,31 @@ def _model(found: ModelScores) -> Iterator[str]:
 def _chart(found: ModelScores, metric: str) -> Iterator[str]:
     """Bars of the metric, a version beside the other, the newest candidate last; nothing if there is nothing to
     compare."""
-    bars = [(row.label.rpartition("@")[2], row.metrics.get(metric)) for row in found.versions if row.charted]
-    bars += [("candidate", row.metrics.get(metric)) for row in found.runs if row.charted]
-    drawn = [(label, value) for label, value in bars[-MOST_ROWS:] if value is not None and _drawable(value)]
+    bars = [(row.label.rpartition("@")[2], row) for row in found.versions if row.charted]
+    bars += [("candidate", row) for row in found.runs if row.charted]
+    drawn = [
+        (label, row.data, value)
+        for label, row in bars[-MOST_ROWS:]
+        if (value := row.metrics.get(metric)) is not None and _drawable(value)
+    ]
     if len(drawn) < 2:
         return
-    values = [value for _, value in drawn]
+    values, newest = [value for *_, value in drawn], drawn[-1][1]
     # The smallest bar is to be seen, too.
     room = (max(values) - min(values)) / 5 or abs(values[0]) / 5 or 1.0
-    labels = ", ".join(f'"{_plain(label)}"' for label, _ in drawn)
+    others = [data != newest for _, data, _ in drawn]
+    labels = ", ".join(
+        f'"{_plain(label)}{OTHER if other else ""}"' for (label, *_), other in zip(drawn, others, strict=True)
+    )
     yield from ("", "```mermaid", "xychart-beta")
     yield f'    title "{_plain(metric)} of {_plain(found.model)}"'
     yield f"    x-axis [{labels}]"
     yield f'    y-axis "{_plain(metric)}" {_decimal(min(values) - room)} --> {_decimal(max(values) + room)}'
     yield f"    bar [{', '.join(map(_decimal, values))}]"
     yield "```"
+    if any(others):
+        yield ""
+        yield "With a star: measured on other data than the last bar, so not comparable with it."
 
 
 def _drawable(value: float) -> bool:
