@@ -73,6 +73,8 @@ def test_a_whole_repository_passes(made: Made) -> None:
     assert set(checks(found, CheckStatus.WARN)) == HERE
     assert {part.kind for part in found.parts} == {"files", "git", "forge", "machine"}
     assert "branch-protection" in checks(found, CheckStatus.PASS)
+    # Git's credential for the remote is the App's, on a host that has no other.
+    assert "push_settings" in made.forge.calls
     assert git(made.root, "status", "--porcelain", "--ignored") == before
 
 

@@ -120,6 +120,11 @@ def test_each_thing_amiss_is_told(
     assert amiss(site.by_token(site.server.user("hosp", {NAME: "admin"})).settings()) == {name: found}
 
 
+def test_the_app_too_is_told_of_a_branch_without_rules(site: Site) -> None:
+    site.server.unprotect(NAME)
+    assert amiss(site.forge().settings())["branch-pull-request"] == (FAIL, "Unprotected")
+
+
 def test_an_environment_of_another_name_is_looked_for(site: Site) -> None:
     found = amiss(site.forge(environment="production").settings())
     assert found["environment"] == (FAIL, "NoEnvironment")

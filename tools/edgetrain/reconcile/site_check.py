@@ -19,6 +19,7 @@ from edgetrain.core.problem import Severity, shown
 from edgetrain.reconcile.doctor import guarded
 from edgetrain.reconcile.initialise import configuration_of, known, merged, text_of
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION
+from edgetrain.reconcile.remote import connect
 from edgetrain.reconcile.site import Site, choose_site
 from edgetrain.reconcile.validate import validate
 from edgetrain.render.doctor import Diagnosis, Part
@@ -47,7 +48,7 @@ def look(root: Path, asked: str | None) -> Diagnosis:
     name = choose_site(configuration, asked)
     parts = [
         Part("files", "", tuple(guarded("files", lambda: _files(root, configuration)))),
-        Part("git", "", tuple(guarded("git", lambda: _git(Git(root), configuration)))),
+        Part("git", "", tuple(guarded("git", lambda: _git(Site(configuration, name, root), Git(root))))),
         Part("forge", "", tuple(guarded("forge", lambda: _forge(configuration, name, root)))),
         Part("machine", "", tuple(guarded("machine", lambda: _machine(configuration)))),
     ]
@@ -201,8 +202,8 @@ def _others(root: Path) -> Iterator[Check]:
         yield _good("others", "templates, settings of editors and hooks are there")
 
 
-def _git(git: Git, configuration: Configuration) -> Iterator[Check]:
-    branch = configuration.branch
+def _git(site: Site, git: Git) -> Iterator[Check]:
+    configuration, branch = site.configuration, site.configuration.branch
     try:
         git.tip(branch, refresh=False)
     except RepositoryError as error:
@@ -216,7 +217,9 @@ def _git(git: Git, configuration: Configuration) -> Iterator[Check]:
         yield _bad("remote", f"there is no remote {REMOTE}", "NoRemote", f"git remote add {REMOTE} {url}")
         return
     yield _remote(git.text("remote", "get-url", REMOTE), configuration)
-    done = git.attempt("ls-remote", "--exit-code", "--", REMOTE, f"refs/heads/{branch}", timeout=SECONDS)
+    # On the runner host git has no credential of its own: it is the App's, as when records are pushed.
+    connect(git, site)
+    done = git.attempt_remote("ls-remote", "--exit-code", "--", REMOTE, f"refs/heads/{branch}", timeout=SECONDS)
     if done.code == 0:
         yield _good("pushed", f"{REMOTE} has {branch}")
     elif done.code == 2:

@@ -31,6 +31,7 @@ LOOK = (
     "actions",
     "actions_variables",
     "administration",
+    "contents",
     "environments",
     "organization_self_hosted_runners",
     "secrets",
