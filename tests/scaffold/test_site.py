@@ -223,6 +223,19 @@ def test_the_rules_have_owners_of_their_own(name: str) -> None:
     assert ".vscode/schemas/model.schema.json" not in site.files(GITHUB, vendored=True)
 
 
+@pytest.mark.parametrize("name", ON_FORGE)
+def test_every_kind_has_a_template_and_what_is_used_is_kept_up_to_date(name: str) -> None:
+    files = site.files(ON_FORGE[name])
+    kinds = {Path(path).stem for path in files if path.startswith(".github/PULL_REQUEST_TEMPLATE/")}
+    # What people propose, by what lies in the folders; a release is a model's channel.
+    assert kinds == {"compute", "experiment", "model", "release", "rules"}
+    assert all(f"{kind}.md" in files[".github/pull_request_template.md"] for kind in kinds)
+    updates = yaml.safe_load(files[".github/dependabot.yml"])["updates"]
+    assert {one["package-ecosystem"] for one in updates} == {"github-actions", "pip"}
+    assert "experiments/example/requirements.in" in files
+    assert "/experiments/*" in next(one for one in updates if one["package-ecosystem"] == "pip")["directories"]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_editors_find_a_schema_for_every_kind(name: str) -> None:
     files = site.files(ALL[name])
