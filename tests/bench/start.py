@@ -10,6 +10,7 @@ from tests.apply.site import SmallSite
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
 
 SIZE, UNIT = 11, "turns"
+CHANGED = "experiments/mean/experiment.yaml"
 
 
 def bench(folder: Path, size: int) -> Iterator[Race]:
@@ -21,5 +22,9 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         Contestant('`python -c "import click"`', command(sys.executable, "-c", "import click")),
         Contestant("`edgetrain --help`", command(EDGETRAIN, "--help")),
         Contestant("`edgetrain validate`, one experiment", command(EDGETRAIN, "validate", cwd=site.clone)),
+        # What the hook of pre-commit runs; it is to be done in a second.
+        Contestant(
+            "`edgetrain validate FILE`, a changed one", command(EDGETRAIN, "validate", CHANGED, cwd=site.clone)
+        ),
     ]
     yield Race("Start", contestants, size, note)
