@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.errors import NotFound, Rejected
+from edgetrain.providers import azureml
 from edgetrain.providers.azureml.clouds import BUILT_IN, METADATA, cloud_of
 from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
@@ -204,17 +206,26 @@ def test_nothing_is_read_from_or_left_in_the_users_profile(
         tmp_path,
         """
 import os
+home, opened = os.environ["HOME"], set()
+
+def watch(event, given):
+    if event == "open" and str(given[0]).startswith(home):
+        opened.add(str(given[0]))
+
+sys.addaudithook(watch)
+from edgetrain.providers.azureml.environment import ensure, for_machine
+ensure(session, for_machine(b"", "python"))  # what uses the SDK first is not always what opens the workspace
 found = session.workspace.get_details()["name"]
 from azureml.core import Experiment, Model
 session.call(lambda: Experiment(session.workspace, "kept-apart"), "making it")
 session.call(lambda: Model.list(session.workspace), "listing")
 list(session.pages("models", "/modelmanagement/v1.0{WS}/models"))
 session.edge_token("Emulated") if given["clouds"] else None
-print(json.dumps([found, os.environ["HOME"], os.path.expanduser("~")]))
+print(json.dumps([found, os.environ["HOME"], os.path.expanduser("~"), sorted(opened)]))
 """,
         topology,
     )
-    assert told == [workspace_emulator.emulator.options.workspace, str(home), str(home)]
+    assert told == [workspace_emulator.emulator.options.workspace, str(home), str(home), []]
     assert files(home) == before
     kept = files(tmp_path / "state")
     assert "azureml/home/.azureml/.discovery" in kept
@@ -225,6 +236,27 @@ print(json.dumps([found, os.environ["HOME"], os.path.expanduser("~")]))
             assert not re.search(rb"eyJ[\w-]+\.eyJ", text)
             assert workspace_emulator.principal("owner")["clientSecret"].encode() not in text
     assert (tmp_path / "state" / "azureml").stat().st_mode & 0o077 == 0
+
+
+def test_whatever_imports_the_sdk_has_it_opened_before() -> None:
+    """Importing it reads the home folder, and may ask a cloud: `open_sdk` keeps it from both."""
+    opened = {"_adapt", "made", "sdk_cloud"}  # called where it is open: by `open_sdk`, `ensure`, `open_workspace`
+    harmless = {"_same"}  # of what it imports nothing reads anything
+    for path in Path(azureml.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        handed = {
+            call.args[0].id
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr == "with_sdk"
+            and isinstance(call.args[0], ast.Name)
+        }
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                modules = [one.module or "" for one in function.body if isinstance(one, ast.ImportFrom)]
+                if any(module.partition(".")[0] == "azureml" for module in modules):
+                    assert function.name in handed | opened | harmless, f"{path.name}: {function.name}"
 
 
 def test_the_profile_of_a_signed_in_cli(workspace_emulator: RunningEmulator, tmp_path: Path) -> None:

@@ -199,13 +199,13 @@ class AzuremlAttachments:
             def __init__(self, workspace: Any, name: str) -> None:
                 self._operation_endpoint = ""
 
-        def send() -> None:
+        def send(workspace: Any) -> None:
             from azureml.core.compute import ComputeTarget
 
-            ComputeTarget._attach(self._session.workspace, wanted.name, payload, Sent)
+            ComputeTarget._attach(workspace, wanted.name, payload, Sent)
 
         try:
-            self._session.call(send, f"attaching {wanted.name}")
+            self._session.with_sdk(send, f"attaching {wanted.name}")
         except Rejected as error:
             if wanted.fields.get("address") and re.search(r"address|no longer supported", error.message, re.I):
                 raise Rejected(error.message, reason="AttachByAddressRefused", fix=_OTHER_WAYS) from None

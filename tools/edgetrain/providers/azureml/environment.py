@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +24,6 @@ POD_FILE = (
     f"FROM {POD_BASE}\n"
     "RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*\n"
 )
-_NAME = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,8 @@ def for_pod(requirements: bytes, image: str) -> Wanted:
 
 def ensure(session: Session, wanted: Wanted) -> Any:
     """The registered environment, as the client has it; registered unless the newest of its name is the same."""
-    made = wanted.made()
+    what = f"registering environment {wanted.name}"
+    made = session.with_sdk(lambda workspace: wanted.made(), what)
     try:
         found = session.get("experimentation", f"/environment/v1.0{{WS}}/environments/{wanted.name}")
     except NotFound:
@@ -123,7 +122,7 @@ def ensure(session: Session, wanted: Wanted) -> Any:
     if isinstance(found, Mapping) and found.get("version") and essence_of(found) == wanted.essence:
         made.version = str(found["version"])
         return made
-    return session.call(lambda: made.register(session.workspace), f"registering environment {wanted.name}")
+    return session.with_sdk(made.register, what)
 
 
 def essence_of(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -241,16 +241,16 @@ class Models:
             }
         )
 
-        def upload() -> str:
+        def upload(workspace: Any) -> str:
             from azureml._restclient.artifacts_client import ArtifactsClient
 
             # Another one each time: what was begun can't be written again.
             container = f"edgetrain-{uuid.uuid4().hex[:16]}"
-            client = ArtifactsClient(self._session.workspace.service_context)
+            client = ArtifactsClient(workspace.service_context)
             client.upload_artifact_from_stream(io.BytesIO(body), "LocalUpload", container, POINTER)
             return f"LocalUpload/{container}/{POINTER}"
 
-        return self._session.call(upload, "uploading the model's pointer")
+        return self._session.with_sdk(upload, "uploading the model's pointer")
 
 
 def duplicate(version: Registered) -> Conflict:

@@ -153,6 +153,12 @@ class Session:
         # Inside another call it is that one's to try again: else the tries would multiply.
         return self._retried(once) if again and not self._inside.depth else once()
 
+    def with_sdk(self, act: Callable[[Workspace], T], what: str) -> T:
+        """As `call`, for what imports anything of azureml-core: it is opened before, so that the import neither
+        reads the user's profile nor asks anybody."""
+        workspace = self.workspace
+        return self.call(lambda: act(workspace), what)
+
     def _translated(self, act: Callable[[], T], what: str) -> T:
         self._inside.depth += 1
         try:

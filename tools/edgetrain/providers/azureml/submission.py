@@ -201,9 +201,8 @@ class Submissions:
             registered = environment.ensure(self.session, wanted)
             with self._lock:
                 self._environments[wanted] = registered
-        workspace = self.session.workspace
 
-        def submit() -> None:
+        def submit(workspace: Any) -> None:
             from azureml.core import Experiment, ScriptRunConfig
             from azureml.core.runconfig import DockerConfiguration, RunConfiguration
 
@@ -223,7 +222,7 @@ class Submissions:
         lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             with FileLock(lock, timeout=LOCK_SECONDS):
-                self.session.call(submit, f"submitting run {run_id}")
+                self.session.with_sdk(submit, f"submitting run {run_id}")
         except Timeout:
             raise Transient(
                 f"another process of this site has been submitting a run for {LOCK_SECONDS} s",

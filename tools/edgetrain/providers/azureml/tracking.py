@@ -113,13 +113,13 @@ class Runs:
     def archive(self, experiment: str) -> None:
         """Ensure the experiment, with its runs, is out of sight; Azure ML deletes no runs."""
 
-        def archive() -> None:
+        def archive(workspace: Any) -> None:
             from azureml.core import Experiment
 
-            for found in Experiment.list(self._session.workspace, experiment_name=experiment):
+            for found in Experiment.list(workspace, experiment_name=experiment):
                 found.archive()
 
-        self._session.call(archive, f"archiving experiment {experiment}")
+        self._session.with_sdk(archive, f"archiving experiment {experiment}")
 
     def _path(self, run: TrackedRun) -> str:
         return f"{self._base}/experiments/{run.experiment}/runs/{run.id}"
@@ -147,12 +147,12 @@ class Runs:
         all, and can't say when the run began. The request is the one that it makes.
         """
 
-        def experiment() -> None:
+        def experiment(workspace: Any) -> None:
             from azureml.core import Experiment
 
-            Experiment(self._session.workspace, run.experiment)
+            Experiment(workspace, run.experiment)
 
-        self._session.call(experiment, f"making experiment {run.experiment}")
+        self._session.with_sdk(experiment, f"making experiment {run.experiment}")
         self._session.patch(
             _HISTORY,
             self._path(run),
