@@ -241,6 +241,14 @@ class MemoryForge:
             if pull.open and pull.repository == self._repository and pull.branch.startswith(prefix)
         )
 
+    def pull_requests_at(self, run: WorkflowRun) -> Sequence[PullRequest]:
+        self._called("pull_requests_at")
+        return tuple(
+            self._pull(number)
+            for number, pull in self.pulls.items()
+            if pull.open and pull.base == self.branch and pull.is_of(run)
+        )
+
     def reviews(self, number: int) -> Sequence[Review]:
         self._called("reviews")
         self._pull(number)

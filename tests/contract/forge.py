@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -338,6 +338,19 @@ class ForgeContract:
             world.forge.artifact(run, "edgetrain-report", len(data) - 1)
         with pytest.raises(NotFound):
             world.forge.artifact(run, "none", 100)
+
+    def test_the_pull_requests_of_a_run_are_those_at_its_head(self, world: World) -> None:
+        world.push("change")
+        number, other = world.open("change", by="ada"), world.open("change", by="ada", fork=True)
+        pulls = {each: world.forge.pull_request(each) for each in (number, other)}
+        run = world.forge.workflow_run(world.run(pulls[number].head, "change"))
+        assert world.forge.pull_requests_at(run) == (pulls[number],)
+        head, fork = pulls[other].head, pulls[other].repository
+        assert world.forge.pull_requests_at(replace(run, head=head, repository=fork)) == (pulls[other],)
+        assert world.forge.pull_requests_at(replace(run, repository="mallory/elsewhere")) == ()
+        assert world.forge.pull_requests_at(replace(run, branch="another")) == ()
+        world.push("change")
+        assert world.forge.pull_requests_at(run) == ()
 
     def test_an_absent_run_is_told(self, world: World) -> None:
         with pytest.raises(NotFound):

@@ -90,7 +90,9 @@ def test_a_forged_report_is_not_believed(site: GithubSite) -> None:
         [refused] = site.actions.of("comment.yml")[runs:]
         assert refused.conclusion == "failure", refused.log
         assert "a fault of edgetrain itself" not in refused.log
-        assert not site.server.comments(REPOSITORY, number)
+        told = site.comment(number, "edgetrain:plan")
+        assert "there is no report that can be believed" in told, told
+        assert "it changes the workflows that check it" in told, told
     assert site.comment(victim, "edgetrain:plan") == before
 
 

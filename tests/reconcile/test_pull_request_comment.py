@@ -30,6 +30,7 @@ from tests.reconcile.proposals import FILES, Hub, hub
 from tests.render import reports
 
 HEAD = "1f" * 20
+UNBELIEVED = "### edgetrain: there is no report that can be believed\n"
 
 
 def zipped(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -66,12 +67,16 @@ class Desk:
         comment(self.root, run)
 
     def refused(self, artifact: bytes, reason: str, run: int | None = None) -> str:
-        """The words with which it is refused; nothing is written anywhere."""
+        """The words with which it is refused; nothing is written anywhere, but on the run's own pull request that
+        there is no report."""
         with pytest.raises(Rejected) as caught:
             self.write(artifact, run)
         assert caught.value.reason == reason
         assert caught.value.fix
-        assert not any(self.forge.comments.values())
+        run = self.run if run is None else run
+        for number, comments in self.forge.comments.items():
+            assert not comments or self.forge.pulls[number].is_of(self.forge.workflow_run(run))
+            assert all(text.startswith(UNBELIEVED) for text in self.forge.texts(number, "plan"))
         return caught.value.message
 
 
@@ -164,6 +169,60 @@ def test_a_closed_pull_request_gets_no_comment(desk: Desk) -> None:
 def test_a_run_without_a_report_is_not_found(desk: Desk) -> None:
     with pytest.raises(NotFound):
         comment(desk.root, desk.run)
+
+
+# --- where there is no report to believe -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("artifact", [None, b"{}"])
+@pytest.mark.parametrize("conclusion", ["success", "failure", "cancelled"])
+def test_workflows_that_keep_their_report_back_are_told_in_the_place_of_what_was_said(
+    desk: Desk, artifact: bytes | None, conclusion: str
+) -> None:
+    """Else what was said of a harmless commit would stand below one that lets the check say nothing."""
+    desk.write(packed(desk.report()))
+    desk.forge.push("change", "4f" * 20)
+    desk.forge.files[desk.number] = {
+        ".github/workflows/pull-request.yml",
+        "edgetrain.yaml",
+        "a`](https://evil.example)",
+    }
+    run = desk.forge.run(head="4f" * 20, conclusion=conclusion)
+    if artifact is not None:
+        desk.forge.upload(run, ARTIFACT, artifact)
+    with pytest.raises((NotFound, Rejected)):
+        comment(desk.root, run)
+    (text,) = desk.forge.texts(desk.number, "plan")
+    assert text.startswith(UNBELIEVED)
+    assert "> [!CAUTION]" in text and "> [!WARNING]" in text
+    assert "<b>No check of it counts</b>: it changes the workflows that check it" in text
+    assert "<b>Workflows</b> (<code>.github/workflows/pull-request.yml</code>)" in text
+    assert "<b>edgetrain.yaml</b>" in text and "4f4f4f4f4f4f" in text and HEAD[:12] not in text
+    later = desk.forge.run(head="4f" * 20)
+    desk.write(packed(desk.report(head="4f" * 20)), later)
+    (text,) = desk.forge.texts(desk.number, "plan")
+    assert text.startswith("### edgetrain: this changes the workflows that check it\n")
+
+
+def test_a_run_that_a_newer_one_replaced_is_passed_by(desk: Desk) -> None:
+    desk.write(packed(desk.report()))
+    (before,) = desk.forge.texts(desk.number, "plan")
+    assert comment(desk.root, desk.forge.run(head=HEAD, conclusion="cancelled")) is None
+    assert comment(desk.root, desk.forge.run(head="4f" * 20, conclusion="cancelled")) is None
+    assert desk.forge.texts(desk.number, "plan") == [before]
+
+
+def test_who_warns_says_nothing_of_a_head_that_was_pushed_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = desk.forge.changed_files
+
+    def pushed(number: int) -> Sequence[str]:
+        desk.forge.push("change", "4f" * 20)
+        return told(number)
+
+    monkeypatch.setattr(desk.forge, "changed_files", pushed)
+    with pytest.raises(NotFound):
+        comment(desk.root, desk.run)
+    assert not any(desk.forge.comments.values())
 
 
 def test_what_the_forge_fails_in_passes_through(desk: Desk) -> None:

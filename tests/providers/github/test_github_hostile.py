@@ -105,6 +105,7 @@ CALLS: dict[str, Callable[[GithubForge], Any]] = {
     "open": lambda forge: forge.open_pull_requests(""),
     "propose": lambda forge: forge.propose("change", "A change", "New", ["ada", "hosp/ds"], ["edgetrain"]),
     "pull": lambda forge: forge.pull_request(3),
+    "pulls at": lambda forge: forge.pull_requests_at(forge.workflow_run(5)),
     "pulls of": lambda forge: forge.pull_requests_of("a" * 40),
     "push": lambda forge: forge.push_settings(),
     "reviews": lambda forge: forge.reviews(3),

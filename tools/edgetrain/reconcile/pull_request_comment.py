@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgetrain.core.attention import ORDER, WORKFLOWS, of_paths
+from edgetrain.core.attention import ORDER, of_paths
 from edgetrain.core.errors import NotFound, Rejected, UsageError
 from edgetrain.core.kinds import Configuration
 from edgetrain.core.ports import Forge, PullRequest, WorkflowRun
@@ -23,11 +23,12 @@ from edgetrain.core.problem import shown
 from edgetrain.reconcile.judge import CONFIGURATION, manifest_of
 from edgetrain.reconcile.pull_request_report import MOST_OF_ONE
 from edgetrain.reconcile.site import Site
-from edgetrain.render.pull_request import comment_parts
+from edgetrain.render.pull_request import comment_parts, unbelieved_parts
 from edgetrain.repo.git import Git
 
 ARTIFACT = "edgetrain-report"
 EVENT = "pull_request"
+CANCELLED = "cancelled"
 MARK = "plan"
 MOST_ZIPPED = 2**20
 MOST_BYTES = 4 * 2**20
@@ -39,27 +40,56 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 
 
-def comment(root: Path, run: int) -> PullRequest:
-    """Ensure the comment that the run's report asks for; the pull request that it is on.
+def comment(root: Path, run: int) -> PullRequest | None:
+    """Ensure the comment that the run's report asks for; the pull request that it is on. None where a newer run
+    took this one's place.
 
     Only what the forge says is believed of whose report it is. Raises Rejected for a report that is not of this
-    pull request, of its newest commit, or not a report at all; ProviderError as the forge.
+    pull request, of its newest commit, or not a report at all, and NotFound where there is none; the pull request
+    then has a comment that says so, with what the forge alone tells. ProviderError as the forge.
     """
     forge = forge_of(root)
     found = forge.workflow_run(run)
     if found.event != EVENT:
         raise _rejected("OtherEvent", f"run {run} was woken by {shown(found.event)}, not by {EVENT}")
-    report = read_report(forge.artifact(run, ARTIFACT, MOST_ZIPPED))
-    pull = _pull_request(forge, found, report)
+    try:
+        return _comment(forge, found)
+    except (NotFound, Rejected) as error:
+        warned = [pull for pull in forge.pull_requests_at(found) if _warn(forge, found, pull, error.message)]
+        if found.conclusion == CANCELLED and not warned:
+            return None
+        raise
+
+
+def _comment(forge: Forge, run: WorkflowRun) -> PullRequest:
+    report = read_report(forge.artifact(run.id, ARTIFACT, MOST_ZIPPED))
+    pull = _pull_request(forge, run, report)
     changed = forge.changed_files(pull.number)
-    _pull_request(forge, found, report)  # pushed to meanwhile, its files would be those of another head
+    _pull_request(forge, run, report)  # pushed to meanwhile, its files would be those of another head
+    told = attention(report["attention"], changed)
     parts = comment_parts(
-        {**report, "attention": attention(report["attention"], changed), "notes": _notes(report, changed)},
-        own_workflows=any(path.startswith(WORKFLOWS) for path in changed),
+        {**report, "attention": told, "notes": _notes(report, changed)},
+        own_workflows=any(one["reason"] == "WorkflowsChanged" for one in told),
         untold=len(changed) >= MOST_FILES,
     )
     forge.comment(pull.number, MARK, parts)
     return pull
+
+
+def _warn(forge: Forge, run: WorkflowRun, pull: PullRequest, why: str) -> bool:
+    """Say that there is no report to believe, in the place of what was said of an earlier head. Whether it was: of
+    a cancelled run only where the pull request may have seen to that itself."""
+    changed = forge.changed_files(pull.number)
+    told = attention((), changed)
+    own = any(one["reason"] == "WorkflowsChanged" for one in told)
+    untold = len(changed) >= MOST_FILES
+    if run.conclusion == CANCELLED and not own and not untold:
+        return False
+    if not forge.pull_request(pull.number).is_of(run):
+        return False
+    parts = unbelieved_parts(pull.number, pull.head, why, told, own_workflows=own, untold=untold)
+    forge.comment(pull.number, MARK, parts)
+    return True
 
 
 def forge_of(root: Path) -> Forge:
@@ -83,7 +113,7 @@ def _pull_request(forge: Forge, run: WorkflowRun, report: Mapping[str, Any]) -> 
         raise _rejected("OtherPullRequest", f"there is no pull request {number}") from None
     if report["head"] != run.head:
         raise _rejected("OtherHead", f"the report is of {report['head'][:12]}, and its run of {run.head[:12]}")
-    if (pull.head, pull.repository, pull.branch) != (run.head, run.repository, run.branch):
+    if not pull.is_of(run):
         raise _rejected(
             "OtherPullRequest",
             f"pull request {number} is at {pull.head[:12]}, and the run was for {run.head[:12]}",

@@ -18,6 +18,8 @@ Report = Mapping[str, Any]
 MOST_LISTED = 10
 FEW = 3
 
+_MORE = "**There is more, left out here for its length.**"
+
 
 def comment_parts(report: Report, *, own_workflows: bool = False, untold: bool = False) -> list[str]:
     """The comment, in as many parts as it needs. `report` has passed its schema; `own_workflows` says that the
@@ -38,11 +40,33 @@ def comment_parts(report: Report, *, own_workflows: bool = False, untold: bool =
         *_notes(report),
     ]
     local = f"`edgetrain -C ../pull-{report['number']} plan`"
-    rest = f"**There is more, left out here for its length.** {local} shows it, as below."
+    rest = f"{_MORE} {local} shows it, as below."
     heading = _sum(report)
     if own_workflows or untold:
         heading = f"this {'changes' if own_workflows else 'may change'} the workflows that check it"
     return packed(f"### edgetrain: {heading}", blocks, _footer(report), rest)
+
+
+def unbelieved_parts(
+    number: int, head: str, why: str, told: Sequence[Report], *, own_workflows: bool, untold: bool
+) -> list[str]:
+    """The comment where no report can be believed: what the forge tells of the files, and no more."""
+    blocks = [
+        Block(
+            "> [!CAUTION]\n"
+            "> **What the merge would do can't be told here**, and what stood here before does not count: "
+            f"{prose(why)}.\n> Read the files that it changes, and make the report yourself, as below."
+        ),
+        *_warning([*_changing(own_workflows, untold), *(attention_line(one) for one in told)]),
+    ]
+    footer = f"<sub>For {code(head[:12])}. {_yourself(number, 'head')}</sub>"
+    return packed("### edgetrain: there is no report that can be believed", blocks, footer, _MORE)
+
+
+def _changing(own_workflows: bool, untold: bool) -> Iterator[str]:
+    if own_workflows or untold:
+        which = "changes" if own_workflows else "changes more files than the forge tells, and so perhaps"
+        yield f"{bold('No check of it counts')}: it {which} the workflows that check it"
 
 
 def _sum(report: Report) -> str:
@@ -84,6 +108,10 @@ def _attention(report: Report) -> Iterator[Block]:
     )
     weak = advisory(report)
     lines += [f"{bold('Egress level advisory')} ({listed(weak)}): runs there may reach a network"] if weak else []
+    yield from _warning(lines)
+
+
+def _warning(lines: Sequence[str]) -> Iterator[Block]:
     if lines:
         yield Block(
             "> [!WARNING]\n> **Look closely before you approve:** this touches what guards the site.\n>",
@@ -242,17 +270,20 @@ def _notes(report: Report) -> Iterator[Block]:
 
 
 def _footer(report: Report) -> str:
-    number = report["number"]
     of = f"For {code(report['head'][:12])} on {code(report['base'][:12])}"
     if report["merge"] == "merged":
         of += f", merged as {code(report['commit'][:12])}"
     plan = f"; plan {code('sha256:' + short(report['plan']['digest']))}" if report["plan"] else ""
     which = "merge" if report["merge"] == "merged" else "head"
+    return f"<sub>{of}{plan}; edgetrain {code(report['edgetrain'])}. {_yourself(report['number'], which)}</sub>"
+
+
+def _yourself(number: int, which: str) -> str:
+    """The commands by which a reader makes the report."""
     return (
-        f"<sub>{of}{plan}; edgetrain {code(report['edgetrain'])}. The same on your machine: "
-        f"<code>git fetch origin pull/{number}/{which}</code>, "
+        f"The same on your machine: <code>git fetch origin pull/{number}/{which}</code>, "
         f"<code>git worktree add --detach ../pull-{number} FETCH_HEAD</code>, "
-        f"<code>edgetrain -C ../pull-{number} plan</code></sub>"
+        f"<code>edgetrain -C ../pull-{number} plan</code>"
     )
 
 

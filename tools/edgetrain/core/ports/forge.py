@@ -42,6 +42,19 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class WorkflowRun:
+    """A run of a workflow. `event` woke it, `head` is the commit it ran for, in `repository`."""
+
+    id: int
+    workflow: str
+    event: str
+    head: str
+    branch: str
+    repository: str
+    conclusion: str
+
+
+@dataclass(frozen=True)
 class PullRequest:
     """A pull request. `head` is its newest commit, `repository` where that lies (empty if it is gone), `merged` the
     commit that brought it to the base branch (None unless merged), `merged_by` who did, and `merged_at` when (UTC,
@@ -60,18 +73,9 @@ class PullRequest:
     merged_by: Account | None = None
     merged_at: str | None = None
 
-
-@dataclass(frozen=True)
-class WorkflowRun:
-    """A run of a workflow. `event` woke it, `head` is the commit it ran for, in `repository`."""
-
-    id: int
-    workflow: str
-    event: str
-    head: str
-    branch: str
-    repository: str
-    conclusion: str
+    def is_of(self, run: WorkflowRun) -> bool:
+        """Whether the run was for its newest commit, of the same branch and repository."""
+        return (self.head, self.repository, self.branch) == (run.head, run.repository, run.branch)
 
 
 class Forge(Protocol):
@@ -108,6 +112,10 @@ class Forge(Protocol):
 
     def open_pull_requests(self, prefix: str) -> Sequence[PullRequest]:
         """The open ones from branches of this repository whose names start with `prefix`."""
+
+    def pull_requests_at(self, run: WorkflowRun) -> Sequence[PullRequest]:
+        """The open ones to the configured branch, from wherever, whose newest commit is the one that the run was
+        for, of the same branch and repository."""
 
     def reviews(self, number: int) -> Sequence[Review]:
         """All reviews, oldest first; those that still wait to be sent are left out."""

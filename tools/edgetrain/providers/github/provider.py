@@ -158,6 +158,14 @@ class GithubForge:
         found = [self._pull(one) for one in listed]
         return tuple(one for one in found if self._is_here(one) and one.branch.startswith(prefix))
 
+    def pull_requests_at(self, run: WorkflowRun) -> Sequence[PullRequest]:
+        # Not asked for by the head's owner and branch: the fork may be gone, and its pull request still there.
+        listed = self.client.pages(
+            self.where("pulls"), f"see the pull requests of run {run.id}", state="open", base=self.branch
+        )
+        found = [self._pull(one) for one in listed]
+        return tuple(one for one in found if one.base == self.branch and one.is_of(run))
+
     def _is_here(self, pull: PullRequest) -> bool:
         return pull.repository.lower() == self._repository.lower()
 
