@@ -266,6 +266,7 @@ def test_the_ruleset_lets_the_app_alone_pass() -> None:
     (check_,) = rules["required_status_checks"]["required_status_checks"]
     # A called workflow's check is named after both jobs.
     assert check_["context"] == "check / check"
+    assert check_["integration_id"] == 15368  # GitHub Actions: not whoever can write, by a status of that name
     other = json.loads(site.files(GHES)[".github/rulesets/main.json"])
     assert other["rules"][-1]["parameters"]["required_status_checks"] == [{"context": "check"}]
 

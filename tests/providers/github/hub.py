@@ -30,7 +30,8 @@ class Site:
             dismiss_stale=True,
             code_owners=True,
             last_push=True,
-            checks=["validate"],
+            checks=["check"],
+            check_app=15368,
         )
         self.environment(secrets=["KEY"])
         server.runner(NAME, "st-anna", ("self-hosted", "edgetrain", "linux"))

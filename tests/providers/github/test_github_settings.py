@@ -30,7 +30,8 @@ def protect(site: Site, **more: object) -> None:
         "dismiss_stale": True,
         "last_push": True,
         "code_owners": True,
-        "checks": ["validate"],
+        "checks": ["check"],
+        "check_app": 15368,
     }
     site.server.protect(NAME, **{**whole, **more})  # type: ignore[arg-type]
 
@@ -50,6 +51,7 @@ def test_a_good_repository_has_nothing_amiss(site: Site) -> None:
         "branch-last-push",
         "branch-history",
         "branch-checks",
+        "branch-checks-source",
         "environment",
         "environment-branches",
         "runners",
@@ -74,6 +76,7 @@ def test_an_administrator_sees_all(site: Site) -> None:
         (lambda s: protect(s, dismiss_stale=False), "branch-stale-approvals", (FAIL, "StaleApprovals")),
         (lambda s: protect(s, last_push=False), "branch-last-push", (FAIL, "LastPushApproval")),
         (lambda s: protect(s, checks=()), "branch-checks", (WARN, "NoChecks")),
+        (lambda s: protect(s, check_app=None), "branch-checks-source", (WARN, "CheckFromAnybody")),
         (lambda s: protect(s, bypass_users=["ada"]), "branch-bypass", (FAIL, "Bypass")),
         (lambda s: protect(s, bypass_apps=[s.app, 77]), "branch-bypass", (FAIL, "Bypass")),
         (lambda s: protect(s, bypass_apps=[]), "branch-bypass", (FAIL, "NoBypass")),

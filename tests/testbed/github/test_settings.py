@@ -16,14 +16,22 @@ def test_a_ruleset_tells_its_rules_to_all_and_its_bypass_to_admins(server: Githu
     app, _ = server.app(repositories=[REPOSITORY])
     server.user("root", {REPOSITORY: "admin"})
     server.protect(
-        REPOSITORY, kind="ruleset", approvals=2, bypass_apps=[app], code_owners=True, checks=["validate"]
+        REPOSITORY,
+        kind="ruleset",
+        approvals=2,
+        bypass_apps=[app],
+        code_owners=True,
+        checks=["validate"],
+        check_app=15368,
     )
     ada, root = client("ada"), client("root")
     rules = {one["type"]: one.get("parameters", {}) for one in ada.get(f"{REPO}/rules/branches/main").json()}
     assert set(rules) == {"deletion", "non_fast_forward", "pull_request", "required_status_checks"}
     assert rules["pull_request"]["required_approving_review_count"] == 2
     assert rules["pull_request"]["require_code_owner_review"] is True
-    assert rules["required_status_checks"]["required_status_checks"] == [{"context": "validate"}]
+    assert rules["required_status_checks"]["required_status_checks"] == [
+        {"context": "validate", "integration_id": 15368}
+    ]
     assert ada.get(f"{REPO}/rules/branches/other/with/slashes").json() == []
     (ruleset,) = ada.get(f"{REPO}/rulesets").json()
     shown = ada.get(f"{REPO}/rulesets/{ruleset['id']}").json()

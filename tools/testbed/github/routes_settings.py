@@ -74,10 +74,11 @@ def _rules(found: Mapping[str, Any]) -> list[Record]:
         "required_review_thread_resolution": False,
         "allowed_merge_methods": ["merge", "squash"],
     }
+    source = {"integration_id": found["check_app"]} if found["check_app"] else {}
     checks = {
         "strict_required_status_checks_policy": False,
         "do_not_enforce_on_create": False,
-        "required_status_checks": [{"context": one} for one in found["checks"]],
+        "required_status_checks": [{"context": one, **source} for one in found["checks"]],
     }
     rules: list[Record] = [
         {"type": "deletion"},

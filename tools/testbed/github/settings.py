@@ -27,13 +27,15 @@ class Settings:
         code_owners: bool = False,
         last_push: bool = False,
         checks: Sequence[str] = (),
+        check_app: int | None = None,
     ) -> None:
         """Guard a branch: nobody pushes to it but those who may pass by, nobody deletes it or forces a push.
 
         `classic` is a branch protection rule (git is told GH006; the API tells that it is there and its checks),
         `ruleset` a ruleset (GH013; the API tells its rules). A bypass of a classic one is for the pull
         request alone.
-        `last_push` is told by the API, but not asked for at a merge.
+        `last_push`, and of a ruleset the App whose checks count (`check_app`), are told by the API, but not asked
+        for at a merge.
         """
         rules = {
             "approvals": approvals,
@@ -43,6 +45,7 @@ class Settings:
             "code_owners": code_owners,
             "last_push": last_push,
             "checks": list(checks),
+            "check_app": check_app,
         }
         with self.store.changing():
             protection.protect(self.store, self.store.repository(repository), branch, kind, rules)

@@ -87,6 +87,22 @@ def branch(look: Look) -> Iterator[Check]:
         "require the check of the pull request's workflow in the ruleset",
         WARN,
     )
+    named = [
+        check
+        for one in rules
+        if one.get("type") == "required_status_checks"
+        for check in reading.objects(_parameters(one).get("required_status_checks"))
+    ]
+    if named:
+        yield _held(
+            all(isinstance(check.get("integration_id"), int) for check in named),
+            "branch-checks-source",
+            "a check counts from the App alone that runs it",
+            "whoever can write may report a check that is asked for, by its name",
+            "CheckFromAnybody",
+            "choose GitHub Actions as the source of each required check in the ruleset",
+            WARN,
+        )
     yield _bypass(look, [one for one in rules if one.get("type") == "pull_request"])
 
 
