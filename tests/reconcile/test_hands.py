@@ -54,10 +54,15 @@ def with_provenance(record: Record, value: dict[str, Any]) -> Any:
 
 def story(run: dict[str, Any] | None, release: dict[str, Any] | None, move: dict[str, Any] | None) -> Story:
     """Version 1, released and moved into production, each by a pull request of its own."""
+    return moved_by(run, release, provenance(move))
+
+
+def moved_by(run: dict[str, Any] | None, release: dict[str, Any] | None, move: dict[str, Any]) -> Story:
+    """The same, moved by what is told of the move's provenance."""
     ran = b.run(metricsSource="evaluated", provenance=provenance(run, "c" * 40))
     version = b.version(ran, 1)
     released = with_provenance(b.released(version), provenance(release))
-    moved = with_provenance(b.moved(version, None, 1, follows=None, number=2, ordinal=4), provenance(move))
+    moved = with_provenance(b.moved(version, None, 1, follows=None, number=2, ordinal=4), move)
     records = [ran, released, moved]
     desired = b.desired(version, of=b.model(channels={"production": 1}))
     return tell(desired, b.recorded(*records), version, b.facts(*records))
@@ -113,6 +118,15 @@ def test_each_change_is_doubted_by_what_its_own_record_keeps(name: str) -> None:
         found = doubts(story(*kinds))
         assert [name for name, _ in found] == expected
         assert all(what in words for _, words in found)
+
+
+def test_a_move_without_a_pull_request_is_doubted_where_others_have_theirs() -> None:
+    pushed = {"mergeCommit": MERGED, "proposer": b.DANA, "approvers": [], "pullRequest": None}
+    found = moved_by(review(), review(), pushed)
+    assert doubts(found) == [
+        ("ApproverUnknown", "nothing in git says who approved the move of production from nothing to 1")
+    ]
+    assert all("the move" not in words for _, words in doubts(moved_by(None, None, pushed)))
 
 
 def test_who_proposed_the_experiment_is_no_second_pair_of_eyes_on_its_version() -> None:

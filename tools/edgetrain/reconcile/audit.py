@@ -338,8 +338,10 @@ def _doubts(
     yield from hand_doubts("experiment", story.source.proposed)
     yield from hand_doubts("version", story.approved)
     yield from release_doubts(story.source.proposed, story.approved)
+    # Without a forge only trailers tell who approved, which a move seldom has.
+    hands = (story.source.proposed, story.approved, *(move.hand for move in story.moves))
     for move in story.moves:
-        if move.hand.review is not None:
+        if any(hand.review is not None for hand in hands):
             moved = f"{move.channel} from {point(move.before)} to {point(move.after)}"
             yield from hand_doubts(f"move of {moved}", move.hand)
     if facts.version.certain and _people(story.approved) != _people(facts.version, story.approved):
