@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from edgetrain.render.markdown import code, prose, table
 from edgetrain.render.tables import plain
 from edgetrain.render.words import value
 
+_ADDRESS = re.compile(r"https://[A-Za-z0-9.:/_-]{1,300}")
 SAID = {
     "same": "as main says",
     "proposed": "a new digest is proposed",
@@ -84,11 +86,11 @@ def data_watch_text(found: DataWatch) -> str:
 
 
 def difference(one: Moved) -> str:
-    """`3 → 5 files, 12 B → 20 B, sha256:... → sha256:...`."""
-    files = "?" if one.files_before is None else str(one.files_before)
-    size = "?" if one.bytes_before is None else human_bytes(one.bytes_before)
-    digests = f"{value(one.old)} → {value(one.new)}"
-    return f"{files} → {one.files} files, {size} → {human_bytes(one.bytes)}, {digests}"
+    """`3 → 5 files, 12 B → 20 B, sha256:... → sha256:...`; what was before only where it is known."""
+    files = "" if one.files_before is None else f"{one.files_before:,} → "
+    size = "" if one.bytes_before is None else f"{human_bytes(one.bytes_before)} → "
+    now = f"{one.files:,} file{'' if one.files == 1 else 's'}"
+    return f"{files}{now}, {size}{human_bytes(one.bytes)}, {value(one.old)} → {value(one.new)}"
 
 
 def _told(row: Row) -> Iterator[tuple[str, str]]:
@@ -107,13 +109,21 @@ def data_watch_markdown(found: DataWatch) -> str:
             code(row.experiment),
             prose(SAID[row.state]),
             "<br>".join(f"{code(one.name)} {prose(difference(one))}" for one in row.inputs),
-            "<br>".join(prose(f"{label}: {text}") for label, text in _told(row)),
+            "<br>".join(
+                f"{label}: {_linked(text)}" if text == row.url else prose(f"{label}: {text}")
+                for label, text in _told(row)
+            ),
         )
         for row in found.rows
     ]
     lines = [f"### edgetrain data watch: {prose(summary(found))}", ""]
     lines += table(("experiment", "its data", "what differs", ""), rows) if rows else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _linked(text: str) -> str:
+    """An address of nothing but plain characters as a link; anything else as it is read."""
+    return f"<{text}>" if _ADDRESS.fullmatch(text) else prose(text)
 
 
 def data_watch_json(found: DataWatch) -> str:
