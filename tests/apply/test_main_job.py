@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from edgetrain.core.plan import Plan
 from edgetrain.core.record import Outcome
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
+from edgetrain.reconcile.apply import one_round
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import Status
 from tests.apply.site import SmallSite
@@ -167,11 +169,23 @@ def test_closed_proposals_do_not_come_back_and_newer_candidates_supersede(site: 
     assert "edgetrain/proposal/mean-1" not in site.branches()
 
 
-def test_automatic_release_goes_to_main_by_itself(site: SmallSite) -> None:
+def test_automatic_release_goes_to_main_by_itself_within_five_rounds(
+    site: SmallSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.edit("models/mean/model.yaml", "release: review", "release: automatic")
     site.push("Automatic")
+    rounds = []
+
+    def restless(*of: Any) -> bool:
+        rounds.append(one_round(*of))
+        of[-1].rounds = len(rounds)
+        return True  # as if there were always more to do
+
+    monkeypatch.setattr("edgetrain.reconcile.apply.one_round", restless)
     result = site.apply()
     assert result.good, result.results
+    assert len(rounds) == 5
+    assert rounds[-1] is False, "nothing was left"
     assert OciLayoutRegistry(root=site.state / "images").tags("mean")["1"]
     assert any(r.get("event") == "released" for r in site.records().values())
 

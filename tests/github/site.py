@@ -17,6 +17,8 @@ from typing import Any, Self
 import yaml
 
 from edgetrain.core.digest import parse_canonical
+from edgetrain.core.ports import Registry
+from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
 from testbed.actions.driver import Actions
 from testbed.actions.run import Run
 from testbed.github import GithubServer
@@ -188,6 +190,44 @@ class GithubSite:
         """A reviewer looks at it, and merges it; the new commit on main."""
         self.server.review(REPOSITORY, number, by=by)
         return self.server.merge(REPOSITORY, number, by=by)
+
+    # What happens at the site
+
+    def put(self, name: str, text: str) -> None:
+        """A file comes to the private data, or changes."""
+        (self.data / "table" / name).write_text(text)
+
+    def runs(self) -> list[Path]:
+        """The folders of runs at the target that have not ended; of the others what they said stays there."""
+        return sorted(folder.parent for folder in (self.state / "runs").glob("*/outputs"))
+
+    def held_run(self) -> str:
+        """The id of the one run at the target."""
+        [folder] = self.runs()
+        return folder.name
+
+    def let_go(self) -> None:
+        """The one run at the target, which waits for it, may end."""
+        [folder] = self.runs()
+        (folder / "outputs" / "leave").touch()
+
+    @property
+    def images(self) -> str:
+        """The repository of the model's images."""
+        return "mean"
+
+    def registry(self) -> Registry:
+        """Where the images are."""
+        return OciLayoutRegistry(root=self.state / "images")
+
+    def tags(self) -> dict[str, str]:
+        """The digests by tag that the registry has for the model."""
+        return dict(self.registry().tags(self.images))
+
+    def tickets(self) -> list[str]:
+        """The runs that the site holds for under way."""
+        folder = self.state / "artifacts" / "claims" / "tickets"
+        return [file.name for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
 
     # What is there afterwards
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetrain.core.kinds import Configuration
+from edgetrain.core.ports import Registry
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import read_tip
 from edgetrain.repo.git import Git
@@ -23,6 +24,8 @@ Spec = dict[str, Any]
 class EdgeGithubSite(GithubSite):
     """A repository whose experiment trains in a container on the testbed's VM, with the data in its blob store."""
 
+    registry_name = "site"
+
     def __init__(self, folder: Path, testbed: Testbed, **actions: Any) -> None:
         super().__init__(folder, **actions)
         self.testbed = testbed
@@ -33,7 +36,7 @@ class EdgeGithubSite(GithubSite):
         self.spec = self.site_spec()
         self.spec["sites"][SITE]["datastores"]["site-data"].update(container=self.name, prefix="data")
         self.spec["artifacts"].update(container=self.name, prefix="edgetrain")
-        self.testbed.azurite.put(self.name, {"data/table/a.txt": b"1 2 3\n"})
+        self.put("a.txt", "1 2 3\n")
         super().make()
 
     def site_spec(self) -> Spec:
@@ -69,18 +72,39 @@ class EdgeGithubSite(GithubSite):
             "models/mean/model.yaml": MODEL.replace("{repository: mean}", f"{{repository: {self.name}}}"),
         }
 
-    def tags(self, registry: str) -> dict[str, str]:
-        """The digests by tag that a registry of the site has for the model."""
+    # What happens at the site
+
+    def put(self, name: str, text: str) -> None:
+        self.testbed.azurite.put(self.name, {f"data/table/{name}": text.encode()})
+
+    def runs(self) -> list[Path]:
+        folders = self.testbed.vm.path(f"/var/tmp/{self.name}/runs").glob("*/outputs")
+        return sorted(folder.parent for folder in folders)
+
+    @property
+    def images(self) -> str:
+        return self.name
+
+    def opened(self) -> Site:
+        """The site's providers, as an apply makes them."""
         clone = self.folder / "clone"
-        subprocess.run(["git", "clone", "--quiet", self.actions.bare.path, clone], check=True)
+        if not clone.exists():
+            subprocess.run(["git", "clone", "--quiet", self.actions.bare.path, clone], check=True)
         configuration: Configuration = read_tip(Git.find(clone), "main").desired.configuration
-        return dict(Site(configuration, SITE, clone).registry(registry).tags(self.name))
+        return Site(configuration, SITE, clone)
+
+    def registry(self) -> Registry:
+        return self.opened().registry(self.registry_name)
+
+    def tickets(self) -> list[str]:
+        return [name for name, _ in self.opened().artifacts.claims("tickets/")]
 
 
 class AzureGithubSite(EdgeGithubSite):
     """The same with Azure ML as workspace, which starts the runs on the VM."""
 
     testbed: AzureSite
+    registry_name = "acr"
 
     def __init__(self, folder: Path, testbed: AzureSite) -> None:
         super().__init__(folder, testbed, variables={"EDGETRAIN_EXTRAS": "azureml"})

@@ -1,4 +1,4 @@
-"""The workflows over the real parts of a site, and over Azure ML's stand-in: from a pull request to production."""
+"""The same flows over the real parts of a site, and over Azure ML's stand-in: all of them in `make test-all`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ import pytest
 
 from testbed.azure import AzureSite
 from testbed.site import Testbed
-from tests.github.site import BOT, PAT, REPOSITORY, RITA, GithubSite
+from tests.github import test_end_to_end as flows
+from tests.github.site import GithubSite
 from tests.github.sites import AzureGithubSite, EdgeGithubSite
-from tests.github.test_end_to_end import MANIFEST, everything_once, run_records, trained
+from tests.github.test_by_dispatch import cancelled_and_tried_again
 
 pytestmark = [
     pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo", "git>=2.34", "ssh-keygen"),
     pytest.mark.long(0),
     pytest.mark.xdist_group("azure"),
 ]
+FLOWS = (
+    flows.test_a_pull_request_becomes_a_model_in_production_and_is_taken_back,
+    flows.test_queued_merges_and_a_killed_runner_leave_everything_done_once,
+    flows.test_drift_keeps_one_issue_and_changed_data_one_pull_request,
+    cancelled_and_tried_again,
+)
+
+
+def test_every_flow_is_here() -> None:
+    assert {flow.__name__ for flow in FLOWS} >= {name for name in vars(flows) if name.startswith("test_")}
 
 
 @pytest.fixture
@@ -29,36 +40,29 @@ def surroundings() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.mark.parametrize(
-    ("parts", "kind", "registry"),
-    [(Testbed, EdgeGithubSite, "site"), (AzureSite, AzureGithubSite, "acr")],
-    ids=["edge", "azure"],
+@pytest.fixture(
+    scope="module", params=[(Testbed, EdgeGithubSite), (AzureSite, AzureGithubSite)], ids=["edge", "azure"]
 )
-def test_from_a_pull_request_to_production(
-    make: Callable[..., GithubSite],
+def parts(request: pytest.FixtureRequest) -> Iterator[tuple[Testbed, type[EdgeGithubSite]]]:
+    """The parts, which the flows share, and the site that is made of them."""
+    bed, kind = request.param
+    with bed() as testbed:
+        yield testbed, kind
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__.removeprefix("test_"))
+def test_flow(
+    flow: Callable[[GithubSite], None],
+    parts: tuple[Testbed, type[EdgeGithubSite]],
     surroundings: None,
-    parts: type[Testbed],
-    kind: type[EdgeGithubSite],
-    registry: str,
+    make: Callable[..., GithubSite],
 ) -> None:
-    with parts() as testbed:
-        site = make(kind, testbed=testbed)
-        assert isinstance(site, EdgeGithubSite)
-        number = site.propose(site.edited(MANIFEST, "shift: 0.5", "shift: 0.4"))
-        site.settle()
-        assert site.only("pull-request.yml").conclusion == "success", site.only("pull-request.yml").log
-        assert "run/mean" in site.comment(number, "edgetrain:plan")
-        site.approve_and_merge(number)
-        site.settle()
-        trained(site, 1)
-        [record] = run_records(site).values()
-        assert (record["outcome"], record["target"]["egress"]) == ("candidate", "enforced")
-        [proposal] = site.pulls()
-        assert proposal["user"]["login"] == BOT
-        site.server.commit(REPOSITORY, proposal["head"]["ref"], site.pointing(1), "Use it", by=RITA)
-        site.settle()
-        site.approve_and_merge(proposal["number"], by=PAT)
-        site.settle()
-        tags = site.tags(registry)
-        assert tags["production"] == tags["1"]
-        everything_once(site)
+    testbed, kind = parts
+    if isinstance(testbed, AzureSite):
+        testbed.renew()  # to an empty workspace
+    site = make(kind, testbed=testbed)
+    flow(site)
+    assert {record["target"]["egress"] for record in flows.run_records(site).values()} == {"enforced"}
+    if isinstance(testbed, AzureSite):
+        log = testbed.emulator.emulator.log
+        assert (log.failures, log.unknown_routes) == ([], [])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.github.site import PAT, REPOSITORY, GithubSite, own_files
+from tests.github.elsewhere import EDGETRAIN, Elsewhere
+from tests.github.site import REPOSITORY
 
 pytestmark = pytest.mark.needs("git>=2.34", "ssh-keygen")
-EDGETRAIN = "hosp/edgetrain"
 CHECKOUT = "actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0"
 PULL_REQUEST = """\
 name: pull-request
@@ -48,26 +47,12 @@ jobs:
 """
 
 
-class Elsewhere(GithubSite):
-    """A repository with manifests and three small workflows; edgetrain lies in another one."""
+class TenLines(Elsewhere):
+    """One with the three workflows above."""
 
-    def __init__(self, folder: Path) -> None:
-        self.copy = folder / "edgetrain"
-        super().__init__(folder)
-
-    def make(self) -> None:
-        self.server.create_repository(EDGETRAIN, private=False)
-        self.sha = self.server.commit(EDGETRAIN, "main", own_files(), "edgetrain", by=PAT)
-        for path, data in own_files().items():
-            file = self.copy / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        self.driver["actions"] = {f"{EDGETRAIN}@{self.sha}": self.copy}
-        super().make()
-
-    def files(self) -> dict[str, Any]:
+    def workflows(self) -> dict[str, str]:
         texts = {"pull-request": PULL_REQUEST, "comment": COMMENT, "apply": APPLY}
-        return {f".github/workflows/{name}.yml": text.replace("SHA", self.sha) for name, text in texts.items()}
+        return {name: text.replace("SHA", self.sha) for name, text in texts.items()}
 
 
 def test_ten_lines_each() -> None:
@@ -77,7 +62,7 @@ def test_ten_lines_each() -> None:
 
 
 def test_a_pull_request_is_checked_commented_and_applied(make: Any) -> None:
-    site = make(Elsewhere)
+    site = make(TenLines)
     number = site.propose(site.edited("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4"))
     site.settle()
     assert site.only("pull-request.yml").conclusion == "success", site.only("pull-request.yml").log

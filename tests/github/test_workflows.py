@@ -216,6 +216,25 @@ def test_what_wakes_apply(path: str, wakes: bool) -> None:
     assert is_record_path(path) is not wakes, "exactly what the machine writes is left out"
 
 
+@pytest.mark.parametrize(
+    ("path", "wakes"),
+    [
+        ("tools/edgetrain/core/gate.py", True),
+        ("requirements.lock", True),
+        (".github/workflows/apply.yml", True),
+        ("edgetrain.yaml", True),
+        ("experiments/cxr/train.py", False),
+        ("compute/vm.yaml", False),
+        ("models/cxr/model.yaml", False),
+    ],
+)
+def test_what_wakes_the_tools_own_tests(path: str, wakes: bool) -> None:
+    on = triggers(read(GITHUB / "workflows" / "tests.yml"))
+    for event in ("pull_request", "push"):
+        assert any(matches(pattern, path) for pattern in on[event]["paths-ignore"]) is not wakes
+    assert "tests" not in str(read(GITHUB / "workflows" / "pull-request.yml")["jobs"]), "a job of their own"
+
+
 def test_the_same_inputs_in_every_workflow_of_a_site() -> None:
     common: dict[str, Any] = {}
     for file in WORKFLOWS:

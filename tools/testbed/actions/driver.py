@@ -17,7 +17,7 @@ from testbed.actions.act import STEPS, Job, Machine, tool_cache
 from testbed.actions.groups import Groups
 from testbed.actions.run import Payload, Run, conclude, forked, head
 from testbed.actions.workflow import FOLDER, SITE_LABEL, Ended, Workflow, changed, needs, workflows
-from testbed.github.bare import Bare
+from testbed.github.bare import Bare, GitFailed
 from testbed.github.server import Event, GithubServer
 from testbed.part import scratch_folder, until
 
@@ -377,7 +377,10 @@ class Actions:
 
     def _stand_ins(self, commit: str) -> dict[str, Path]:
         """A folder of ours for each action of GitHub's that a workflow or an action names."""
-        texts = [self.bare.git("grep", "-h", "uses: actions/", at, "--", ".github") for at in (commit, "main")]
+        texts = []
+        for at in (commit, "main"):
+            with contextlib.suppress(GitFailed):  # there may be none
+                texts.append(self.bare.git("grep", "-h", "uses: actions/", at, "--", ".github"))
         for folder in self._actions.values():
             texts += [file.read_text(encoding="utf-8") for file in folder.glob(".github/*/**/*.yml")]
         found = {match["name"]: STEPS / match["action"] for text in texts for match in USES.finditer(text)}
