@@ -282,6 +282,9 @@ def cyclic() -> Exception:
         (RuntimeError("Received bad response:\nResponse Code: 404\nHeaders: {}"), NotFound, "NotFound"),
         (RuntimeError('{"error_details": {}, "status_code": 503}'), Transient, "ServiceFault"),
         (RuntimeError("status_code: 2000"), Rejected, "Refused"),
+        (RuntimeError('Error uploading snapshot files. Code: 429\n: {"error": {}}'), Transient, "Throttled"),
+        (RuntimeError("Error retrieving the environment definition. Code: 503\n: "), Transient, "ServiceFault"),
+        (RuntimeError("It has no Code: 429 of its own"), Rejected, "Refused"),
     ],
 )
 def test_what_is_raised_has_its_kind(error: Exception, kind: type[ProviderError], reason: str) -> None:

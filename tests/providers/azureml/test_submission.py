@@ -106,6 +106,44 @@ def test_exactly_the_listed_files_are_sent(
     assert set(re.findall(r"sig=([^&\s\"']*)", told)) <= {"***"}
 
 
+def test_a_blob_store_that_fails_now_and_then_gets_one_snapshot(there: Workspace, tmp_path: Path) -> None:
+    """It is hundreds of requests: to begin anew for each that fails might never end."""
+    for name in ("run.json", "code/steps.json"):
+        there.running.fault(f"PUT /snapshots/.*/{name}", 503)
+    before = len(there.running.requests)
+    there.submit("wear-000000000010-1", code(tmp_path / "code", ["print", "again"]))
+    sent = [one for one in there.running.requests[before:] if "PUT /snapshots/" in f"{one['method']} {one['path']}"]
+    assert len([one for one in sent if "fault" in one]) == 2
+    assert len({one["path"].split("/")[2] for one in sent}) == 1
+    assert "code/steps.py" in there.files("wear-000000000010-1")
+
+
+def test_each_request_of_a_submission_may_be_sent_away(
+    there: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client puts answers about snapshots into a text of its own."""
+    waits: list[float] = []
+    monkeypatch.setattr(there.target.session, "_sleep", waits.append)
+    for match in ("POST .*/snapshots/getblob", "POST .*/snapshots/[0-9a-f-]{32}", "POST .*/snapshotrun"):
+        there.running.fault(match, 429, headers={"Retry-After": "7"})
+    there.submit("wear-000000000012-1", code(tmp_path / "code", ["print", "away"]))
+    assert there.running.emulator.faults.listed() == []
+    assert waits
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"reset": True}], ids=str)
+def test_a_file_that_was_stored_without_an_answer(
+    there: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+) -> None:
+    """Once more it is there already: then all is sent anew."""
+    monkeypatch.setattr(there.target.session, "_sleep", lambda seconds: None)
+    there.running.fault("PUT /snapshots/", after=True, **fault)
+    run_id = f"wear-000000000011-{1 if 'reset' in fault else 2}"
+    there.submit(run_id, code(tmp_path / "code", ["print", run_id]))
+    assert there.running.emulator.faults.listed() == []
+    assert "code/steps.py" in there.files(run_id)
+
+
 def test_a_second_snapshot_has_the_files_of_the_first_that_it_shares(there: Workspace, tmp_path: Path) -> None:
     for number in (1, 2):
         there.submit(f"wear-00000000000a-{number}", code(tmp_path / str(number), ["print", number]))
@@ -138,18 +176,25 @@ def test_a_git_work_tree_around_the_folder_is_refused(tmp_path: Path, monkeypatc
     assert caught.value.reason == "StateInsideCheckout"
 
 
-def test_an_environment_is_registered_once_per_digest(there: Workspace, tmp_path: Path) -> None:
+def test_an_environment_is_registered_once_per_digest(
+    there: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(there.target.session, "_sleep", waits.append)
+    there.running.fault("PUT .*/environments/", 429, headers={"Retry-After": "7"})
     before = there.asked("PUT", "/environments/")
     other = Submissions(there.target.session, "arc1", there.target.state)
     wanted = environment.for_pod(b"once==1", "")
     assert wanted == environment.for_pod(b"once==1", "")
     for _ in range(2):
         environment.ensure(there.target.session, wanted)
-    assert there.asked("PUT", "/environments/") == before + 1
+    # Sent away once, which the client puts into a text of its own.
+    assert there.asked("PUT", "/environments/") == before + 2
+    assert len(waits) == 1
     assert environment.for_pod(b"twice==2", "").name != wanted.name
     made = environment.ensure(other.session, environment.for_pod(b"twice==2", ""))
     assert made.version
-    assert there.asked("PUT", "/environments/") == before + 2
+    assert there.asked("PUT", "/environments/") == before + 3
     assert "bubblewrap" in made.docker.base_dockerfile
     packages = list(made.python.conda_dependencies.pip_packages)
     assert "azureml-core==1.61.0.post4" in packages

@@ -47,7 +47,9 @@ _PATTERNS = (
     (re.compile(r"[A-Za-z0-9+/_~]{40,}={0,2}"), HIDDEN),
 )
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
-_TOLD_STATUS = re.compile(r"(?:Response Code|\"?status_?code\"?|Status Code|HTTP status)\W{1,3}([1-5]\d\d)\b", re.I)
+_TOLD_STATUS = re.compile(
+    r"(?:Response Code|\"?status_?code\"?|Status Code|HTTP status|(?<=\. )Code)\W{1,3}([1-5]\d\d)\b", re.I
+)
 _TOLD_WAIT = re.compile(r"[\"']Retry-After[\"']\s*:\s*[\"'](\d{1,9})[\"']", re.I)
 _QUOTA = re.compile(r"(?i)quota|limit ?exceeded|capacity")
 _CERTIFICATE = re.compile(r"(?i)certificate.verify.failed|self.signed certificate|hostname.{1,40}mismatch")
@@ -206,7 +208,9 @@ def translate(error: BaseException, what: str, secrets: Iterable[Secret] = ()) -
         found, after = _TOLD_STATUS.search(told), _TOLD_WAIT.search(told)
         if found and int(found[1]) >= 300:
             headers = {"Retry-After": after[1]} if after else None
-            return refusal(int(found[1]), what, headers=headers, text=told, secrets=secrets)
+            # Snapshots and environments: "... Code: 429\n: " and the answer.
+            body = told[found.end() :].removeprefix("\n: ")
+            return refusal(int(found[1]), what, headers=headers, body=body, text=told, secrets=secrets)
     return _without_answer(chain, what, secrets)
 
 

@@ -37,6 +37,8 @@ _BUNDLE = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 # Seconds to connect, and to wait for each part of an answer. The SDK sets none: a connection that died without a
 # word, as firewalls let them, would be waited for without end (or, for blobs, for a day).
 TIMEOUT = (30.0, 300.0)
+# Of blobs: after 0 to 2 s, and only where the service said no. A connection that broke may have stored the blob.
+_ONCE_MORE = {"random_jitter_range": 1, "retry_connect": 0, "retry_read": 0}
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _lock = threading.RLock()
 _found: dict[str, str | None] = {}
@@ -242,7 +244,7 @@ def _adapt(around: Surroundings) -> None:
         (senders, "ClientRetryPolicy", policy),
         (common, "get_retry_policy", once),
         (rest, "get_retry_policy", once),
-        (base_client, "ExponentialRetry", partial(ExponentialRetry, retry_total=0)),
+        (base_client, "ExponentialRetry", partial(ExponentialRetry, 0, 1, 1, **_ONCE_MORE)),
     ):
         if not hasattr(owner, name):
             raise Unavailable(

@@ -215,7 +215,13 @@ class Submissions:
             if more.get("instance_type"):
                 config.kubernetescompute.instance_type = more["instance_type"]
             source = ScriptRunConfig(str(folder), script=SCRIPT, run_config=config)
-            Experiment(workspace, experiment_of(run_id)).submit(source, run_id=run_id)
+            try:
+                Experiment(workspace, experiment_of(run_id)).submit(source, run_id=run_id)
+            except Exception as error:  # the SDK raises anything
+                # Of a snapshot that is ours alone: stored, although its answer said no, and sent once more.
+                if getattr(error, "error_code", None) == "BlobAlreadyExists":
+                    raise Transient("a file of the snapshot came twice", reason="ServiceFault") from None
+                raise
 
         # The client keeps what it sent last in one file of ours: two at once would mix it up.
         lock = self._state / "azureml" / "submit.lock"
