@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from azureml_emulator import registry, routing
 from azureml_emulator.access import authorise
 from azureml_emulator.emulator import Emulator
-from azureml_emulator.errors import worded
+from azureml_emulator.errors import refusal
 from azureml_emulator.faults import Fault
 from azureml_emulator.message import Answer, FilePart, Refused, Request
 from azureml_emulator.requestlog import body_shown, headers_shown, text_redacted
@@ -80,11 +80,11 @@ class App:
             if fault and not fault.after:
                 answer = _of(fault, request, self._emulator)
             else:
-                self._throttle(request)
+                self._throttle(request, "registry")
                 outcome = await registry.serve(self._emulator, scope, body.receive, _nowhere if fault else send)
                 answer = _of(fault, request, self._emulator) if fault else None
         except Refused as refused:
-            answer = _refusal("registry", refused, request, self._emulator)
+            answer = refusal("registry", refused, request, self._emulator.time())
         logged = answer or Answer(outcome.status, None, outcome.headers)
         self._log(request, logged, "registry", fault, began)
         if fault and fault.reset:
@@ -116,25 +116,27 @@ class App:
         if found is None:
             emulator.log.unknown(f"{request.method} {request.path}")
             refused = Refused(404, "NotFound", f"no route serves {request.method} {request.path}")
-            return _refusal(_shape_of(request), refused, request, emulator), ""
+            return refusal(_shape_of(request), refused, request, emulator.time()), ""
         route, segments = found
         try:
-            self._throttle(request)
+            self._throttle(request, route.shape)
             allowed = authorise(emulator, route, segments, request)
             return routing.call(emulator, route, segments, allowed), route.name
         except Refused as refused:
-            return _refusal(route.shape, refused, request, emulator), route.name
+            return refusal(route.shape, refused, request, emulator.time()), route.name
         except Exception:
             # The service would say as little; what went wrong is told where tests and people look.
             emulator.log.failed(f"{request.method} {request.path}\n{traceback.format_exc()}")
             failure = Refused(500, "InternalServerError", "the emulator failed; its log says how")
-            return _refusal(route.shape, failure, request, emulator), route.name
+            return refusal(route.shape, failure, request, emulator.time()), route.name
 
-    def _throttle(self, request: Request) -> None:
+    def _throttle(self, request: Request, shape: str) -> None:
         every = self._emulator.options.throttle
         if not every or request.path.startswith(CONTROL):
             return
         if next(self._served) % every == 0:
+            if shape == "blob":
+                raise Refused(503, "ServerBusy", "The server is busy.")
             raise Refused(429, "TooManyRequests", "too many requests", {"Retry-After": "1"})
 
     def _log(self, request: Request, answer: Answer, route: str, fault: Fault | None, began: float) -> None:
@@ -243,11 +245,6 @@ def _pieces(part: FilePart) -> Iterator[bytes]:
             yield piece
 
 
-def _refusal(shape: str, refused: Refused, request: Request, emulator: Emulator) -> Answer:
-    body = worded(shape, refused, request.id, emulator.time())
-    return Answer(refused.status, body, refused.headers)
-
-
 def _of(fault: Fault, request: Request, emulator: Emulator) -> Answer:
     if fault.reset:
         return Answer(500, b"")
@@ -255,7 +252,7 @@ def _of(fault: Fault, request: Request, emulator: Emulator) -> Answer:
         found = routing.find(request)
         shape = found[0].shape if found else _shape_of(request)
         refused = Refused(fault.status, "InjectedFault", "a fault that was asked for", fault.headers)
-        return _refusal(shape, refused, request, emulator)
+        return refusal(shape, refused, request, emulator.time())
     body = fault.body.encode() if isinstance(fault.body, str) else fault.body
     return Answer(fault.status, body, fault.headers)
 

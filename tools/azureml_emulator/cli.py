@@ -80,7 +80,9 @@ def _mapped(context: click.Context, param: click.Parameter, given: tuple[str, ..
 @click.option("--lax", is_flag=True, help="Do not enforce names, limits and immutable properties.")
 @click.option("--lag", type=float, default=0.0, help="Seconds that a write stays unseen by queries and lists.")
 @click.option("--slow", type=float, default=0.0, help="Seconds that each state of runs and attachments lasts.")
-@click.option("--throttle", type=click.IntRange(0), default=0, help="Answer 429 to every n-th request.")
+@click.option(
+    "--throttle", type=click.IntRange(0), default=0, help="Answer 429 to every n-th request (503 of blobs)."
+)
 @click.option("--page-size", type=click.IntRange(1), default=_DEFAULTS.page_size, help="Entries of a list at once.")
 @click.option("--token-life", type=float, default=_DEFAULTS.token_life, help="Seconds that tokens live.")
 @click.option("--sas-life", type=float, default=_DEFAULTS.sas_life, help="Seconds that signed addresses live.")

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.sax.saxutils import escape
 
-from azureml_emulator.message import Refused
+from azureml_emulator import sas
+from azureml_emulator.message import Answer, Refused, Request
+
+
+def refusal(shape: str, refused: Refused, request: Request, time: str) -> Answer:
+    """The answer. `shape` is one of `worded`, or `blob`: the blob service speaks XML, and to HEAD not at all."""
+    if shape != "blob":
+        return Answer(refused.status, worded(shape, refused, request.id, time), refused.headers)
+    said = f"<Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message></Error>"
+    body = b"" if request.method == "HEAD" else f'<?xml version="1.0" encoding="utf-8"?>{said}'.encode()
+    headers = {"x-ms-error-code": refused.code, "Content-Type": "application/xml", **refused.headers}
+    return Answer(refused.status, body, headers | {"x-ms-version": sas.VERSION})
 
 
 def worded(shape: str, refused: Refused, request_id: str, time: str) -> dict[str, Any]:

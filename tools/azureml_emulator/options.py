@@ -13,13 +13,13 @@ class Options:
     `strict` enforces what only the service enforces: name rules, immutable properties, limits of tags.
     `attach_by_address` is `refuse` or `allow`. `hosts` maps a VM's resource id (any case) to `host:port` of the
     machine that stands for it. `lag` is how long a write stays unseen by queries and lists (not by a get by id).
-    `slow` is how long each intermediate state of runs and attachments lasts. `throttle` answers 429 to every
-    n-th request (0: never). `token_life` is that of access and run tokens, `sas_life` that of signed addresses.
-    `page_size` is how much of a list comes at once. With `onward` the proxy leads on to hosts that are not the
-    service's. `registry` is the base address of a running Docker distribution registry behind the token exchange,
-    empty for none. `python` is the interpreter of runs on Kubernetes targets (the documented local executor).
-    `cache` keeps built environments (None: in the data folder). `patience` is how long a machine may be unreachable
-    before its runs fail.
+    `slow` is how long each intermediate state of runs and attachments lasts. `throttle` answers 429 (of blobs 503)
+    to every n-th request (0: never). `token_life` is that of access and run tokens, `sas_life` that of signed
+    addresses. `page_size` is how much of a list comes at once. With `onward` the proxy leads on to hosts that are
+    not the service's. `registry` is the base address of a running Docker distribution registry behind the token
+    exchange, empty for none. `python` is the interpreter of runs on Kubernetes targets (the documented local
+    executor). `cache` keeps built environments (None: in the data folder). `patience` is how long a machine may be
+    unreachable before its runs fail.
     """
 
     folder: Path

@@ -23,28 +23,21 @@ _XML = '<?xml version="1.0" encoding="utf-8"?>'
 
 
 def containers(path: str) -> Callable[[Handler], Handler]:
-    """A route at each of our containers; refusals are worded as the blob service does."""
+    """A route at each of our containers."""
 
     def put(handler: Handler) -> Handler:
         for name in ("azureml", "snapshots", "azureml-blobstore-{store}"):
-            bound = _worded(handler, name)
-            route("GET HEAD PUT DELETE", f"/{name}{path}", audience="sas", writes=False)(bound)
+            bound = _bound(handler, name)
+            route("GET HEAD PUT DELETE", f"/{name}{path}", audience="sas", shape="blob", writes=False)(bound)
         return handler
 
     return put
 
 
-def _worded(handler: Handler, name: str) -> Handler:
+def _bound(handler: Handler, name: str) -> Handler:
     @functools.wraps(handler)
     def serve(emulator: Emulator, request: Request, path: str = "", store: str = "") -> Answer:
-        container = name.format(store=store)
-        try:
-            return handler(emulator, request, container, path)
-        except Refused as refused:
-            body = f"{_XML}<Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message></Error>"
-            headers = {"x-ms-error-code": refused.code, "Content-Type": "application/xml", **refused.headers}
-            empty = request.method == "HEAD"
-            return Answer(refused.status, b"" if empty else body.encode(), headers | _version())
+        return handler(emulator, request, name.format(store=store), path)
 
     return serve
 
