@@ -27,6 +27,9 @@ TRAIN_STEPS, RELEASE_STEPS = 28, 34
 # What the service may say, and where; each once or a few times, in the middle of an apply.
 FAULTS = [
     ("401 at the run", r"GET .*/runs/mean-", 401, {}, 2),
+    ("404 at the run", r"GET .*/runs/mean-", 404, {}, 2),
+    ("409 at attach", r"PUT .*/computes/", 409, {}, 1),
+    ("409 at register", r"POST .*/models", 409, {}, 1),
     ("429 with Retry-After at the list of compute", r"GET .*/computes", 429, {"Retry-After": "1"}, 2),
     ("429 without Retry-After at submit", r"POST .*/snapshotrun", 429, {}, 1),
     ("500 at submit", r"POST .*/snapshotrun", 500, {}, 1),
