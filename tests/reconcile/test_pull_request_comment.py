@@ -7,7 +7,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,13 @@ def test_a_run_of_another_event_is_refused_and_its_artifact_not_asked_for(desk: 
     assert "artifact" not in desk.forge.calls
 
 
+def test_a_pull_request_into_another_branch_gets_no_comment(desk: Desk) -> None:
+    """Its check is of that branch's workflows, and anybody who can push makes one."""
+    desk.forge.pulls[desk.number] = replace(desk.forge.pulls[desk.number], base="ada/base")
+    desk.refused(packed(desk.report()), "OtherBase")
+    assert not any(desk.forge.comments.values())
+
+
 def test_a_closed_pull_request_gets_no_comment(desk: Desk) -> None:
     desk.forge.shut(desk.number)
     desk.refused(packed(desk.report()), "Closed")
@@ -202,6 +209,26 @@ def test_workflows_that_keep_their_report_back_are_told_in_the_place_of_what_was
     desk.write(packed(desk.report(head="4f" * 20)), later)
     (text,) = desk.forge.texts(desk.number, "plan")
     assert text.startswith("### edgetrain: this changes the workflows that check it\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({".github/workflows/a`](https://evil.example)<b>@ada"}, "it changes the workflows that check it"),
+        ({f"models/{n}.txt" for n in range(MOST_FILES)}, "and so perhaps the workflows that check it"),
+        ({"README.md"}, ""),
+    ],
+)
+def test_where_there_is_no_report_names_are_values_and_what_is_not_told_is_said(
+    desk: Desk, files: set[str], told: str
+) -> None:
+    desk.forge.files[desk.number] = files
+    with pytest.raises(NotFound):
+        comment(desk.root, desk.run)
+    (text,) = desk.forge.texts(desk.number, "plan")
+    assert text.startswith(UNBELIEVED) and told in text
+    assert ("> [!WARNING]" in text) is bool(told)
+    assert "](" not in text and "https://" not in text and "@ada" not in text and "<b>&" not in text
 
 
 def test_a_run_that_a_newer_one_replaced_is_passed_by(desk: Desk) -> None:

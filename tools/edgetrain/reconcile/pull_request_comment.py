@@ -119,6 +119,12 @@ def _pull_request(forge: Forge, run: WorkflowRun, report: Mapping[str, Any]) -> 
             f"pull request {number} is at {pull.head[:12]}, and the run was for {run.head[:12]}",
             "nothing, if it was pushed to meanwhile: the newer run comments",
         )
+    if pull.base != forge.branch:  # its check is that branch's, whatever workflows it has
+        raise _rejected(
+            "OtherBase",
+            f"pull request {number} is not into {forge.branch}",
+            "nothing: nothing of it is done before it comes there",
+        )
     if not pull.open:
         raise _rejected("Closed", f"pull request {number} is not open any more", "nothing: it needs no comment")
     return pull

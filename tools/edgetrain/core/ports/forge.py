@@ -93,6 +93,10 @@ class Forge(Protocol):
     def host(self) -> str:
         """The forge's host, as a person would name it: `github.com`."""
 
+    @property
+    def branch(self) -> str:
+        """The configured branch: what is merged into it holds."""
+
     def diagnose(self) -> Sequence[Check]:
         """What must hold for everything below to work, looked at without changing anything."""
 
