@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edgetrain.onsite import sandbox
 from testbed import azurite as blob_store
@@ -30,6 +31,10 @@ from tests.walk import SEED, WALK_ALL, sample
 
 # Some tests import MLflow themselves: nothing is sent from here, as from edgetrain.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# A loaded machine is no fault of a test: nothing here is judged by its time.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ENVIRONMENT = dict(os.environ)
 PARTS = (

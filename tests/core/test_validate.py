@@ -55,6 +55,9 @@ class Counted:
     def size(self, path: str) -> int:
         return self.tree.size(path)
 
+    def measure(self, path: str) -> tuple[int, str]:
+        return self.tree.measure(path)
+
 
 def test_each_manifest_and_record_is_read_once(tmp_path: Path) -> None:
     Case(tmp_path).make()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from edgetrain.core.codes import yaml as codes
 from edgetrain.core.document import Document
 from edgetrain.core.problem import Code, Mark, Problem
-from edgetrain.repo import reader
-from edgetrain.repo.reader import read
+from edgetrain.repo import strict as reader
+from edgetrain.repo.strict import read_strictly as read
 
 CASES = Path(__file__).parents[1] / "cases" / "yaml"
 FILES = sorted(CASES.glob("*.yaml"))

@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.errors import RepositoryError
 from edgetrain.repo.digest_cache import DigestCache
+from edgetrain.repo.export import export, exported, safe_path
+from edgetrain.repo.opening import open_file
 from edgetrain.repo.snapshot import code_digest
 from edgetrain.repo.tree import (
     CommitTree,
     Entry,
     WorkTree,
-    export,
-    exported,
-    open_file,
-    safe_path,
 )
 
 pytestmark = pytest.mark.needs("git>=2.34")

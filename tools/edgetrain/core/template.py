@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
@@ -22,8 +23,13 @@ class Reference:
     name: str | None
 
 
-def references(command: str) -> Iterator[Reference]:
+@lru_cache(256)
+def references(command: str) -> tuple[Reference, ...]:
     """All expressions of the command, in order."""
+    return tuple(_references(command))
+
+
+def _references(command: str) -> Iterator[Reference]:
     for found in _EXPRESSION.finditer(command):
         known = _REFERENCE.fullmatch(found[1])
         yield Reference(found[0], known[1] if known else "", known[2] if known else None)

@@ -39,9 +39,10 @@ from edgetrain.reconcile.finish import (
 from edgetrain.reconcile.logs import save_log, tell_log
 from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS
 from edgetrain.reconcile.report import Result, Status
+from edgetrain.repo.export import export
 from edgetrain.repo.history import last_change
 from edgetrain.repo.load import MAX_LOCK_BYTES
-from edgetrain.repo.tree import Tree, export
+from edgetrain.repo.tree import Tree
 
 POLL_SECONDS = 0.1
 MOST_SECONDS = 5.0

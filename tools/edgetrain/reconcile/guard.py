@@ -11,22 +11,27 @@ from edgetrain.core.codes import CODES
 from edgetrain.core.codes.egress import NOT_READABLE
 from edgetrain.core.desired import Desired
 from edgetrain.core.digest import digest_bytes
+from edgetrain.core.document import Document, Pointer
 from edgetrain.core.egress import Verdict, judge
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.problem import Mark, Problem, problem
 from edgetrain.core.snapshot import check_name, check_total, ending, kind_by_name, programs
-from edgetrain.egress.scan import MAX_READ, Piece, scan
+from edgetrain.egress.scan import MAX_READ, Found, Piece, scan
 from edgetrain.repo.git import Git
 from edgetrain.repo.tree import Tree
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a piece's findings are told; with a mark all of them stand there."""
+    """Where a piece's findings are told; those of a value in a document all stand where it stands."""
 
     path: str
     piece: Piece
-    mark: Mark | None = None
+    value: tuple[Document, Pointer] | None = None
+
+    def mark(self, found: Found) -> Mark:
+        """Where the finding is told."""
+        return self.value[0].mark(*self.value[1]) if self.value else Mark(found.line, found.column)
 
 
 def today() -> str:
@@ -45,8 +50,7 @@ def guard(desired: Desired, tree: Tree, git: Git | None, day: str) -> Mapping[st
     for name, where in places.items():
         for place in where:
             told[name] += [
-                problem(CODES[f.code], place.path, place.mark or Mark(f.line, f.column), f.what)
-                for f in found[place.piece.key]
+                problem(CODES[f.code], place.path, place.mark(f), f.what) for f in found[place.piece.key]
             ]
     return {e.name: judge(e, _once(told[e.name]), owners_of(desired, e), day) for e in experiments}
 
@@ -82,8 +86,8 @@ def _places(desired: Desired, tree: Tree, experiment: Experiment) -> Iterator[_P
     if lock is not None and path_of_lock is not None:
         yield _Place(path_of_lock, Piece("lock", lock, "", partial(tree.read, path_of_lock, MAX_READ)))
     text = experiment.command.encode()
-    mark = experiment.document.mark("spec", "command")
-    yield _Place(experiment.document.path, Piece("shell", digest_bytes(text), "", lambda: text), mark)
+    piece = Piece("shell", digest_bytes(text), "", lambda: text)
+    yield _Place(experiment.document.path, piece, (experiment.document, ("spec", "command")))
 
 
 def _once(found: list[Problem]) -> Iterator[Problem]:

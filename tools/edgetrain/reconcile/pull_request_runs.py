@@ -20,11 +20,12 @@ from edgetrain.core.problem import shown
 from edgetrain.core.record import Outcome, Recorded, RunRecord
 from edgetrain.reconcile.state import State
 from edgetrain.render.words import value
+from edgetrain.repo.export import NOT_CODE
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since
 from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.merge import present
-from edgetrain.repo.tree import NOT_CODE, CommitTree
+from edgetrain.repo.tree import CommitTree
 
 # Outcomes of runs that came to their own end: what they took is what such a run takes.
 ENDED = frozenset({Outcome.CANDIDATE, Outcome.NOT_BETTER, Outcome.REJECTED})

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgetrain.core.errors import PushRejected, RepositoryError
 from edgetrain.repo.command import failure, without_credentials
 from edgetrain.repo.git import Git
-from edgetrain.repo.tree import open_file
+from edgetrain.repo.opening import open_file
 
 LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 MAX_ADOPTED = 64 * 2**20

@@ -18,7 +18,8 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.repo.command import decode
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, Commit, Person, parse_commit
-from edgetrain.repo.tree import MANIFEST_LIMIT, REGULAR, CommitTree, WorkTree, open_file
+from edgetrain.repo.opening import open_file
+from edgetrain.repo.tree import MANIFEST_LIMIT, REGULAR, CommitTree, WorkTree
 
 # Wider than the names that records have now: whatever lies here is the machine's.
 RECORD_PATHS = (

@@ -12,9 +12,10 @@ from edgetrain.core.errors import PushRejected, RepositoryError
 from edgetrain.core.problem import shown
 from edgetrain.repo.checkout import LITERAL, move, place_of
 from edgetrain.repo.command import decode, encode, failure, without_credentials
+from edgetrain.repo.export import safe_path
 from edgetrain.repo.git import REMOTE, Git, check_branch
 from edgetrain.repo.message import message
-from edgetrain.repo.tree import FILE, REGULAR, safe_path
+from edgetrain.repo.tree import FILE, REGULAR
 
 OWN_BRANCHES = "edgetrain/"
 _MOVED_ON = ("fetch first", "non-fast-forward", "stale info", "cannot lock ref", "incorrect old value",

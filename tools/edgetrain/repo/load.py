@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ from edgetrain.core.problem import Problem, Severity, problem, shown
 from edgetrain.core.record import MAX_RECORD_BYTES, Record, Recorded, is_record_path, parse_record
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
+from edgetrain.repo.beside import WORTH_IT, Beside
 from edgetrain.repo.snapshot import snapshot
-from edgetrain.repo.tree import Entry, Tree
+from edgetrain.repo.tree import Entry, Tree, WorkTree
 
 MAX_LOCK_BYTES = 4 * 2**20
 _MANAGED = ("edgetrain", "compute", "experiments", "models")
@@ -108,34 +109,60 @@ class _Loading:
 
     def manifests(self) -> list[Manifest]:
         """All manifests without a problem of their own."""
-        found = []
+        jobs: list[tuple[str, Kind]] = []
         for path in self.entries:
             kind = kind_at(path)
-            if kind is None:
-                # Misplaced by its ending alone: what it declares is not called unknown besides.
-                stem, _, ending = path.rpartition(".")
-                if ending in ("yml", "json") and kind_at(stem + ".yaml"):
-                    self.broken.add(stem + ".yaml")
+            if kind is not None:
+                jobs.append((path, kind))
                 continue
-            manifest = self._manifest(path, kind)
+            # Misplaced by its ending alone: what it declares is not called unknown besides.
+            stem, _, ending = path.rpartition(".")
+            if ending in ("yml", "json") and kind_at(stem + ".yaml"):
+                self.broken.add(stem + ".yaml")
+        found = {}
+        for path, manifest in self._read_all(jobs):
             if manifest is None:
                 self.broken.add(path)
             else:
-                found.append(manifest)
-        return found
+                found[path] = manifest
+        return [found[path] for path, _ in jobs if path in found]
+
+    def _read_all(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
+        """Every manifest; of many, half are read by a second process meanwhile."""
+        beside = None
+        if len(jobs) >= WORTH_IT and isinstance(self.tree, WorkTree):
+            beside = Beside(self.tree.read, [(path, kind.name) for path, kind in jobs])
+        if beside is None or not beside.working:
+            for path, kind in jobs:
+                yield path, self._manifest(path, kind)
+            return
+        try:
+            for path, kind in jobs[::2]:
+                yield path, self._manifest(path, kind)
+            ready = beside.collect()
+        finally:
+            beside.stop()
+        for path, kind in jobs[1::2]:
+            if path in ready:
+                document = reader.plain_document(ready[path][0], path, ready[path][1])
+                yield path, self._placed(document, kind, [])
+            else:
+                yield path, self._manifest(path, kind)
 
     def _manifest(self, path: str, kind: Kind) -> Manifest | None:
         data = self.read(path, reader.MAX_BYTES)
         if data is None:
             return None
         document, problems = reader.read(data, path)
-        if document is not None:
-            problems += schema.check(document, kind.name)
-            problems += _place(document, kind)
-        self.problems += problems
-        if document is None or _stops(problems):
+        if document is None:
+            self.problems += problems
             return None
-        return parse(document, kind)
+        return self._placed(document, kind, [*problems, *schema.check(document, kind.name)])
+
+    def _placed(self, document: Document, kind: Kind, problems: list[Problem]) -> Manifest | None:
+        problems += _place(document, kind)
+        self.problems += problems
+        return None if _stops(problems) else parse(document, kind)
 
     def desired(self, manifests: Iterable[Manifest]) -> Desired | None:
         """The desired state; experiments whose code or lock can't be told are left out as broken."""

@@ -41,3 +41,7 @@ class PartOfTree:
     def size(self, path: str) -> int:
         """The file's bytes, counted."""
         return self._whole.size(path)
+
+    def measure(self, path: str) -> tuple[int, str]:
+        """`size` and `content_digest` at once."""
+        return self._whole.measure(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib import resources
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from edgetrain.core.codes import schema as codes
@@ -15,9 +15,11 @@ from edgetrain.core.document import Document, Pointer
 from edgetrain.core.errors import UsageError
 from edgetrain.core.kinds import KINDS
 from edgetrain.core.problem import Code, Mark, Problem, did_you_mean, problem, shown
+from edgetrain.repo.accept import Check, Unfit, acceptor
 
 MAX_PROBLEMS = 100
 
+_SCHEMAS = Path(__file__).parents[1] / "schemas"
 _LOWER = {kind.name: kind.lower for kind in KINDS}
 _TYPES = {
     "object": "a mapping",
@@ -49,7 +51,7 @@ def schema_text(kind: str) -> str:
     if kind not in known:
         message = f'no kind "{shown(kind)}"{did_you_mean(kind, known)}'
         raise UsageError(message, reason="UnknownKind", fix=f"use one of {', '.join(known)}")
-    return (resources.files("edgetrain") / "schemas" / f"{kind}.schema.json").read_text(encoding="utf-8")
+    return (_SCHEMAS / f"{kind}.schema.json").read_text(encoding="utf-8")
 
 
 def check(document: Document, kind: str) -> list[Problem]:
@@ -58,6 +60,8 @@ def check(document: Document, kind: str) -> list[Problem]:
     At most 100, then one that says that there are more. Raises KeyError if `kind` itself is unknown.
     """
     lower = _LOWER[kind]
+    if accepts(document.data, kind):
+        return []
     if kind_of(document) not in (None, kind):
         what = f"kind {document.data['kind']} at a place of kind {kind}"
         return [problem(codes.MISPLACED_KIND, document.path, document.mark("kind"), what)]
@@ -70,6 +74,20 @@ def check(document: Document, kind: str) -> list[Problem]:
         del ordered[MAX_PROBLEMS:]
         ordered.append(problem(TOO_MANY_PROBLEMS, document.path, after, "more problems follow"))
     return ordered
+
+
+def accepts(data: Mapping[str, Any], kind: str) -> bool:
+    """Whether the data is beyond doubt a sound manifest of the kind; if not, `check` knows."""
+    accept = _acceptor(_LOWER[kind])
+    return accept is not None and accept(data)
+
+
+@cache
+def _acceptor(lower: str) -> Check | None:
+    try:
+        return acceptor(json.loads(schema_text(lower)))
+    except Unfit:
+        return None
 
 
 @cache

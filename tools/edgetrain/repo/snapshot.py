@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgetrain.core.snapshot import CodeFile, Snapshot
-from edgetrain.repo.tree import EXECUTABLE, NOT_CODE, Tree, exported
+from edgetrain.repo.export import NOT_CODE, exported
+from edgetrain.repo.tree import EXECUTABLE, Tree
 
 
 def snapshot(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> Snapshot:
     """The files that `export` would write, with sizes and digests. Errors as in `exported`."""
     return Snapshot(
         tuple(
-            CodeFile(name, tree.size(entry.path), tree.content_digest(entry.path), entry.mode == EXECUTABLE)
+            CodeFile(name, *tree.measure(entry.path), entry.mode == EXECUTABLE)
             for name, entry in exported(tree, folder, exclude)
         )
     )

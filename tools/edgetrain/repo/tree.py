@@ -1,4 +1,4 @@
-"""The files of a commit or of a work tree, read without ever following a link; exports and code digests."""
+"""The files of a commit or of a work tree, read without ever following a link."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgetrain.core.errors import RepositoryError
@@ -18,6 +18,7 @@ from edgetrain.core.problem import shown
 from edgetrain.repo.command import decode, encode
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import CHUNK, ObjectReader
+from edgetrain.repo.opening import OpenFolder, open_folder, open_in, read_most
 
 if TYPE_CHECKING:
     from edgetrain.repo.digest_cache import DigestCache
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 FILE, EXECUTABLE, SYMLINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "160000", "000000"
 REGULAR = (FILE, EXECUTABLE)
 MANIFEST_LIMIT = 2**20
-NOT_CODE = ("experiment.yaml", "runs/")
-MAX_FILES = 100_000
 MAX_TARGET = 4096
 
 _SKIPPED = frozenset({".git", ".edgetrain", ".venv", "__pycache__"})
@@ -73,6 +72,9 @@ class Tree(Protocol):
     def size(self, path: str) -> int:
         """The file's bytes, counted."""
 
+    def measure(self, path: str) -> tuple[int, str]:
+        """`size` and `content_digest` at once."""
+
 
 class _Listed(ABC):
     """What both trees share: a listing, made once."""
@@ -90,7 +92,7 @@ class _Listed(ABC):
     def _entries(self) -> dict[str, Entry]:
         if self._listing is None:
             found = sorted(self._list(), key=lambda entry: encode(entry.path))
-            self._folders = {str(parent) for e in found for parent in PurePosixPath(e.path).parents}
+            self._folders = _folders_of(found)
             self._order, self._keys = found, [encode(entry.path) for entry in found]
             self._listing = {entry.path: entry for entry in found}
         return self._listing
@@ -119,6 +121,17 @@ class _Listed(ABC):
         if not entry.regular:
             raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
         return entry
+
+
+def _folders_of(entries: Sequence[Entry]) -> set[str]:
+    """Every folder with a file in it, and `.` for the whole."""
+    found = {"."} if entries else set()
+    for entry in entries:
+        folder = entry.path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 class CommitTree(_Listed):
@@ -185,6 +198,10 @@ class CommitTree(_Listed):
             self._sizes[top] = {oid: int(size) for _, kind, oid, size in facts if kind == "blob"}
         return self._sizes[top][blob]
 
+    def measure(self, path: str) -> tuple[int, str]:
+        """`size` and `content_digest` at once."""
+        return self.size(path), self.content_digest(path)
+
     def close(self) -> None:
         """End the reading process. Reading again starts another."""
         if self._reader is not None:
@@ -211,14 +228,17 @@ class WorkTree(_Listed):
         super().__init__()
         self.git = place if isinstance(place, Git) else None
         self.root = place.root if isinstance(place, Git) else place
+        self._opening = threading.Lock()
+        self._folder: OpenFolder | None = None
 
     def _list(self) -> Iterator[Entry]:
         real: dict[str, bool] = {"": True}
+        root = f"{self.root}/"
 
         def is_real(folder: str) -> bool:
             if folder not in real:
                 parent = folder.rpartition("/")[0]
-                real[folder] = is_real(parent) and _is_folder(self.root / folder)
+                real[folder] = is_real(parent) and _is_folder(root + folder)
             return real[folder]
 
         for path in self._names():
@@ -226,8 +246,8 @@ class WorkTree(_Listed):
             if not is_real(path.rpartition("/")[0]):
                 continue
             try:
-                mode = _mode((self.root / path).lstat().st_mode)
-                target = str((self.root / path).readlink()) if mode == SYMLINK else None
+                mode = _mode(os.lstat(root + path).st_mode)
+                target = str(Path(root + path).readlink()) if mode == SYMLINK else None
             except (FileNotFoundError, NotADirectoryError):
                 continue
             yield Entry(path, mode, None, target)
@@ -248,8 +268,11 @@ class WorkTree(_Listed):
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
-        with os.fdopen(self._open(path), "rb") as file:
-            data = file.read(limit + 1)
+        file = self._open(path)
+        try:
+            data = read_most(file, limit + 1)
+        finally:
+            os.close(file)
         if len(data) > limit:
             raise RepositoryError(f"{shown(path)} is larger than {limit} bytes", reason="FileTooLarge")
         return data
@@ -257,17 +280,18 @@ class WorkTree(_Listed):
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
         size = 0
-        with os.fdopen(self._open(path), "rb") as file:
-            while piece := file.read(CHUNK):
+        file = self._open(path)
+        try:
+            while piece := os.read(file, CHUNK):
                 sink(piece)
                 size += len(piece)
+        finally:
+            os.close(file)
         return size
 
     def content_digest(self, path: str) -> str:
         """`sha256:<hex>` of the file's bytes."""
-        hasher = hashlib.sha256()
-        self.copy(path, hasher.update)
-        return "sha256:" + hasher.hexdigest()
+        return self.measure(path)[1]
 
     def size(self, path: str) -> int:
         """The file's bytes, counted."""
@@ -277,38 +301,25 @@ class WorkTree(_Listed):
         finally:
             os.close(file)
 
+    def measure(self, path: str) -> tuple[int, str]:
+        """`size` and `content_digest` at once."""
+        hasher = hashlib.sha256()
+        size = self.copy(path, hasher.update)
+        return size, "sha256:" + hasher.hexdigest()
+
     def _open(self, path: str) -> int:
         self._regular(path)
-        return open_file(self.root, path)
+        folder, _, name = path.rpartition("/")
+        with self._opening:
+            if self._folder is None or self._folder.path != folder:
+                self._folder = None  # closes it
+                self._folder = OpenFolder(folder, open_folder(self.root, folder, path))
+            return open_in(self._folder.handle, name, path)
 
 
-def open_file(root: Path, path: str) -> int:
-    """Open a regular file below `root` for reading, following no link. Errors as in Tree."""
-    *folders, name = path.split("/")
-    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _is_folder(path: str) -> bool:
     try:
-        # Step by step, so that no folder on the way can be a link, not even one just made.
-        for folder in folders:
-            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            os.close(at)
-            at = below
-        # Without blocking: a pipe put in the file's place would make us wait for ever.
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
-    except FileNotFoundError:
-        raise RepositoryError(f"there is no file {shown(path)}", reason="NoSuchFile") from None
-    except OSError as error:
-        raise RepositoryError(f"{shown(path)} can't be read: {error.strerror}", reason="NotAFile") from None
-    finally:
-        os.close(at)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
-    return file
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
+        return stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -319,70 +330,3 @@ def _mode(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return SYMLINK
     return SUBMODULE if stat.S_ISDIR(mode) else SPECIAL
-
-
-def safe_path(path: str) -> str:
-    """The path, if it stays below its root on any system; RepositoryError `UnsafePath` otherwise."""
-    parts = path.split("/")
-    odd = any(part in ("", ".", "..") or part.lower() == ".git" or len(encode(part)) > 255 for part in parts)
-    if odd or len(path) > 4096 or "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
-        raise RepositoryError(
-            f"the file name {shown(path)!r} is not safe",
-            reason="UnsafePath",
-            fix="rename it: no control characters, backslashes, `..` or `.git`",
-        )
-    return path
-
-
-def exported(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> list[tuple[str, Entry]]:
-    """The folder's files with their names in it, without those in `exclude` (a file, or `folder/`).
-
-    RepositoryError `SymlinkRefused`, `SubmoduleRefused`, `UnsafePath`, `TooManyFiles`: links are refused
-    wherever they point, for the code has to mean the same on every machine.
-    """
-    root = "" if folder.strip("/") in ("", ".") else folder.strip("/") + "/"
-    chosen = []
-    for entry in tree.files(root):
-        name = entry.path.removeprefix(root)
-        if any(name == out or (out.endswith("/") and name.startswith(out)) for out in exclude):
-            continue
-        if entry.mode == SYMLINK:
-            raise RepositoryError(
-                f"{shown(entry.path)} is a symbolic link",
-                reason="SymlinkRefused",
-                fix="put the file itself in its place",
-            )
-        if not entry.regular:
-            raise RepositoryError(
-                f"{shown(entry.path)} is a submodule or no file at all",
-                reason="SubmoduleRefused",
-                fix="copy the files that are needed into the folder",
-            )
-        chosen.append((safe_path(name), entry))
-    if len(chosen) > MAX_FILES:
-        raise RepositoryError(f"{shown(folder)} holds more than {MAX_FILES} files", reason="TooManyFiles")
-    return chosen
-
-
-def export(tree: Tree, folder: str, destination: Path, exclude: Sequence[str] = NOT_CODE) -> int:
-    """Write the folder's exact files into `destination` (made, or empty); answer how many bytes.
-
-    Files get mode 644 or 755 whatever the umask. Errors as in `exported`; `NotEmpty` for a destination in use.
-    """
-    files = exported(tree, folder, exclude)
-    destination.mkdir(parents=True, exist_ok=True)
-    if any(destination.iterdir()):
-        raise RepositoryError(f"the folder {shown(destination)} is not empty", reason="NotEmpty")
-    total = 0
-    made = {destination}
-    for name, entry in files:
-        target = destination / name
-        for parent in reversed(target.relative_to(destination).parents):
-            if destination / parent not in made:
-                (destination / parent).mkdir()
-                (destination / parent).chmod(0o755)
-                made.add(destination / parent)
-        with target.open("xb") as file:
-            total += tree.copy(entry.path, file.write)
-        target.chmod(0o755 if entry.mode == EXECUTABLE else 0o644)
-    return total

@@ -47,25 +47,24 @@ def check_command(
     document: Document, pointer: Pointer, command: str, known: dict[str, set[str]]
 ) -> Iterator[Problem]:
     """The expressions of a command; `known` are the names declared, by side (`inputs`, `outputs`)."""
-    mark = document.mark(*pointer)
     for reference in references(command):
         if reference.name is None:
             what = f"{shown(reference.text)} is neither an input nor an output"
-            yield problem(codes.BAD_EXPRESSION, document.path, mark, what)
+            yield problem(codes.BAD_EXPRESSION, document.path, document.mark(*pointer), what)
         elif reference.name not in known[reference.side]:
             hint = did_you_mean(reference.name, known[reference.side])
             kind = reference.side.removesuffix("s")
             what = f'{shown(reference.text)}: no {kind} "{shown(reference.name)}" is declared{hint}'
-            yield problem(codes.UNKNOWN_EXPRESSION_NAME, document.path, mark, what)
+            yield problem(codes.UNKNOWN_EXPRESSION_NAME, document.path, document.mark(*pointer), what)
     rest = command
     for reference in references(command):
         rest = rest.replace(reference.text, " ")
     for odd in sorted({found[0] for found in _NEARLY.finditer(rest)} | ({"${{"} if "${{" in rest else set())):
         what = f"{shown(odd)} is not replaced: the form is ${{{{inputs.NAME}}}} or ${{{{outputs.NAME}}}}"
-        yield problem(codes.BAD_EXPRESSION, document.path, mark, what)
+        yield problem(codes.BAD_EXPRESSION, document.path, document.mark(*pointer), what)
     for text in quoted_expressions(command):
         what = f"{shown(text)} stands inside quotation marks"
-        yield problem(codes.QUOTED_EXPRESSION, document.path, mark, what)
+        yield problem(codes.QUOTED_EXPRESSION, document.path, document.mark(*pointer), what)
 
 
 def quoted_expressions(command: str) -> list[str]:
@@ -105,21 +104,21 @@ def _outputs(experiment: Experiment) -> Iterator[Problem]:
     document = experiment.document
     placed: list[tuple[str, tuple[str, ...]]] = []
     for name, output in experiment.outputs.items():
-        where = document.mark("spec", "outputs", name, "path")
+        pointer = ("spec", "outputs", name, "path")
         parts = tuple(part for part in output.path.split("/") if part not in ("", "."))
         if not parts:
             what = f'the output "{shown(name)}" is the whole outputs folder, with the metrics in it'
-            yield problem(codes.OUTPUT_RESERVED, document.path, where, what)
+            yield problem(codes.OUTPUT_RESERVED, document.path, document.mark(*pointer), what)
             continue
         # MLflow's database has companions: mlflow.db-journal, mlflow.db-wal.
         if parts[0].casefold() in RESERVED or parts[0].casefold().startswith("mlflow.db"):
             what = f'the output "{shown(name)}" is written to "{shown(parts[0])}"'
-            yield problem(codes.OUTPUT_RESERVED, document.path, where, what)
+            yield problem(codes.OUTPUT_RESERVED, document.path, document.mark(*pointer), what)
         for other, place in placed:
             short = min(len(place), len(parts))
             if place[:short] == parts[:short]:
                 what = f'the outputs "{shown(name)}" and "{shown(other)}" overlap'
-                yield problem(codes.OUTPUTS_OVERLAP, document.path, where, what)
+                yield problem(codes.OUTPUTS_OVERLAP, document.path, document.mark(*pointer), what)
         placed.append((name, parts))
 
 

@@ -109,15 +109,13 @@ def inside(path: str) -> bool:
 def check_code(experiment: Experiment, files: Sequence[File]) -> Iterator[Problem]:
     """The code folder: inside the experiment's, there, and without links. `files` are those in it."""
     document = experiment.document
-    mark = document.mark("spec", "code")
     if not inside(experiment.code):
         what = f'code "{shown(experiment.code)}" lies outside the experiment\'s folder'
-        yield problem(codes.OUTSIDE_FOLDER, document.path, mark, what)
+        yield problem(codes.OUTSIDE_FOLDER, document.path, document.mark("spec", "code"), what)
         return
     if not files:
-        yield problem(
-            codes.CODE_MISSING, document.path, mark, f'there is no code folder "{shown(experiment.code)}"'
-        )
+        what = f'there is no code folder "{shown(experiment.code)}"'
+        yield problem(codes.CODE_MISSING, document.path, document.mark("spec", "code"), what)
     for file in files:
         if file.target is not None:
             what = f'{shown(file.path)} is a symbolic link to "{shown(file.target)}"'
@@ -130,20 +128,19 @@ def check_lock_path(
     document: Document, folder: str, lock: str, there: Mapping[str, File], pointer: tuple[str, ...]
 ) -> Iterator[Problem]:
     """The lock file's place: inside the folder, there, and no link. `there` are the folder's files by path."""
-    mark = document.mark(*pointer)
     if not inside(lock):
         what = f'requirements "{shown(lock)}" lies outside the folder {shown(folder)}'
-        yield problem(codes.OUTSIDE_FOLDER, document.path, mark, what)
+        yield problem(codes.OUTSIDE_FOLDER, document.path, document.mark(*pointer), what)
         return
     path = below(folder, lock)
     file = there.get(path)
     if file is None:
         near = [name.removeprefix(folder + "/") for name in there]
         what = f'there is no lock file "{shown(lock)}" in {shown(folder)}{did_you_mean(lock, near[:200])}'
-        yield problem(codes.LOCK_MISSING, document.path, mark, what)
+        yield problem(codes.LOCK_MISSING, document.path, document.mark(*pointer), what)
     elif not file.regular:
         what = f'the lock file "{shown(lock)}" is a link or no regular file'
-        yield problem(codes.LINK, document.path, mark, what)
+        yield problem(codes.LINK, document.path, document.mark(*pointer), what)
 
 
 def check_lock(path: str, data: bytes) -> Iterator[Problem]:

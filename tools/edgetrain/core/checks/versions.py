@@ -104,13 +104,13 @@ def _evaluation(desired: Desired, model: Model) -> Iterator[Problem]:
 def _channels(model: Model, numbers: set[int]) -> Iterator[Problem]:
     document = model.document
     for channel, number in model.channels.items():
-        where = document.mark("spec", "channels", channel)
+        pointer = ("spec", "channels", channel)
         if number not in numbers:
             what = f'the channel "{shown(channel)}" points to version {number}, which is not there'
-            yield problem(codes.CHANNEL_TO_NOTHING, document.path, where, what)
+            yield problem(codes.CHANNEL_TO_NOTHING, document.path, document.mark(*pointer), what)
         elif number in model.withdrawn:
             what = f'the channel "{shown(channel)}" points to version {number}, which is withdrawn'
-            yield problem(codes.CHANNEL_TO_WITHDRAWN, document.path, where, what)
+            yield problem(codes.CHANNEL_TO_WITHDRAWN, document.path, document.mark(*pointer), what)
     for number in sorted(set(model.withdrawn) - numbers):
         where = document.key_mark("spec", "withdrawn", str(number))
         what = f"version {number} is withdrawn and is not there"

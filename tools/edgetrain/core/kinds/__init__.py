@@ -58,6 +58,8 @@ KINDS: tuple[Kind, ...] = (
 
 def kind_at(path: str) -> Kind | None:
     """The kind that a manifest at this path must have; None if no manifest lies there."""
+    if not path.endswith(".yaml"):
+        return None
     return next((kind for kind in KINDS if kind.place.fullmatch(path)), None)
 
 
