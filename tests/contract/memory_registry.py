@@ -11,7 +11,7 @@ from functools import partial
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Check, CheckStatus, Image, Layer
+from edgetrain.core.ports import BaseImage, Check, CheckStatus, Image, ImagePart, Layer
 from edgetrain.providers.diagnosis import tried
 
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -94,6 +94,18 @@ class MemoryRegistry:
 
     def has(self, repository: str, digest: str, lately: bool = False) -> bool:
         return digest in self._manifests[_named(repository)]
+
+    def read(self, repository: str, digest: str) -> Sequence[ImagePart]:
+        manifests, blobs = self._manifests[_named(repository)], self._blobs[repository]
+        if digest_bytes(manifests.get(digest, b"")) != digest:
+            return [ImagePart("manifest", digest, "not there, or other bytes")]
+        manifest = json.loads(manifests[digest])
+        layers = [one["digest"] for one in manifest["layers"]]
+        names = ["config", *(f"layer {at} of {len(layers)}" for at in range(1, len(layers) + 1))]
+        wanted = zip(names, [manifest["config"]["digest"], *layers], strict=True)
+        faults = {one: digest_bytes(blobs.get(one, b"")) != one for one in [manifest["config"]["digest"], *layers]}
+        parts = [ImagePart(name, one, "other bytes" if faults[one] else "") for name, one in wanted]
+        return [ImagePart("manifest", digest), *parts]
 
     def where(self, repository: str) -> str:
         return f"memory:{_named(repository)}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import Check, CheckStatus, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import Check, CheckStatus, TrackedEntry, TrackedRun, WorkspaceModel, WorkspaceVersion
 from edgetrain.providers.diagnosis import rehearsed
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -52,6 +52,13 @@ class MemoryWorkspace:
     def track(self, run: TrackedRun) -> str:
         self.runs[_checked(run.id)] = run
         return f"memory-{run.id}"
+
+    def tracked(self, run_id: str, metrics: Collection[str]) -> TrackedEntry | None:
+        run = self.runs.get(run_id.removeprefix("memory-"))
+        if run is None:
+            return None
+        tags = {**run.tags, "edgetrain.run": run.id, "edgetrain.outcome": run.outcome}
+        return TrackedEntry({k: v for k, v in run.metrics.items() if k in metrics}, run.parameters, tags)
 
     def register(self, model: str, version: int, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
         held = self._models.setdefault(_checked(model), _Model())

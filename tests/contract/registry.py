@@ -82,6 +82,18 @@ class RegistryContract:
         assert not registry.has("another", digest, lately=True)
         assert registry.tags(REPOSITORY) == {}
 
+    def test_every_byte_of_an_image_can_be_read(self, registry: Registry) -> None:
+        made = image()
+        digest = registry.push(REPOSITORY, made)
+        wanted = [("manifest", digest), ("config", digest_bytes(made.config))]
+        wanted += [(f"layer {at} of 2", layer.digest) for at, layer in enumerate(made.layers, 1)]
+        assert [(part.name, part.digest, part.fault) for part in registry.read(REPOSITORY, digest)] == [
+            (name, one, "") for name, one in wanted
+        ]
+        [absent] = registry.read(REPOSITORY, digest_bytes(b"absent"))
+        assert absent.name == "manifest"
+        assert absent.fault
+
     def test_pushing_again_reads_no_layer(self, registry: Registry) -> None:
         def never() -> BinaryIO:
             raise AssertionError("a layer that is there was read again")

@@ -75,9 +75,23 @@ class WorkspaceContract(ABC):
         assert run.tags["edgetrain.outcome"] == "candidate"
         assert run.ended - run.started == 300
 
+    def test_a_tracked_run_can_be_read_again(self, workspace: Workspace) -> None:
+        number = workspace.track(RUN)
+        found = workspace.tracked(number, RUN.metrics)
+        assert found is not None
+        assert dict(found.metrics) == RUN.metrics
+        assert dict(found.parameters) == RUN.parameters
+        assert RUN.tags.items() <= found.tags.items()
+        assert found.tags["edgetrain.run"] == RUN.id
+        assert workspace.tracked("0" * 32, ["accuracy"]) is None
+        assert workspace.tracked("", []) is None
+
     def test_the_final_metric_is_the_one_shown(self, workspace: Workspace) -> None:
         history = [MetricPoint("accuracy", value, step) for step, value in enumerate([0.99, 0.5])]
-        workspace.track(replace(RUN, history=history, metrics={"accuracy": 0.7}))
+        number = workspace.track(replace(RUN, history=history, metrics={"accuracy": 0.7}))
+        found = workspace.tracked(number, ["accuracy"])
+        assert found is not None
+        assert found.metrics["accuracy"] == 0.7
         assert self.seen(workspace, "digits")[0].metrics["accuracy"] == 0.7
 
     def test_tracking_again_changes_nothing(self, workspace: Workspace, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_was_applied_holds_and_deep_too(applied: SmallSite) -> None:
     deep = verify(applied.clone, "mean@production", deep=True)
     assert wrong(deep) == []
     names = {check.name for part in deep.parts for check in part.checks}
-    assert {"workspace", "workspace-tag", "alias", "image", "image-tag", "artifact"} <= names
+    assert {"workspace", "workspace-tag", "alias", "image-manifest", "image-tag", "artifact"} <= names
     assert "it holds" in verify_text(found)
     assert verify_markdown(deep).startswith("### edgetrain verify mean&#64;")
     assert json.loads(verify_json(found))["holds"] is True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgetrain.cli.failure import EXIT_PROBLEMS
+from edgetrain.cli.failure import EXIT_PROBLEMS, EXIT_REFUSED
 from edgetrain.cli.names import models_or_versions
 from edgetrain.cli.session import Session, format_option, pass_session
 
@@ -12,7 +12,7 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @click.command()
 @click.argument("what", metavar="[MODEL[@N]]", required=False, shell_complete=models_or_versions)
 @click.option(
-    "--deep", is_flag=True, help="Also ask workspace, registries and artifact store, on the site's runner."
+    "--deep", is_flag=True, help="Also read every byte in clone, workspace, registries and store, on the runner."
 )
 @click.option("--forge", is_flag=True, help="Also compare recorded reviews with the forge's pull requests.")
 @click.option("--site", metavar="NAME", help="The site to ask with --deep; needed if there are several.")
@@ -25,7 +25,8 @@ def verify(
     """Recompute what main says of models: digests, references, identities, and who wrote the records.
 
     Made from git as it was last fetched: of everything, or of one model or version. What does not hold is named;
-    exit code 1 if anything does not. What a shallow clone, or the forge, can't tell is a warning.
+    exit code 1 if anything does not. What can't be told (a shallow clone, erased data) is said as such; exit code
+    3 if with --deep a provider could not be asked.
     """
     from edgetrain.reconcile.verify import verify as find
     from edgetrain.render.verify import verify_json, verify_markdown, verify_text
@@ -33,4 +34,4 @@ def verify(
     found = find(session.root, what, deep, site, forge)
     forms = {"json": verify_json, "markdown": verify_markdown}
     session.show(forms.get(session.format, verify_text)(found))
-    context.exit(0 if found.holds else EXIT_PROBLEMS)
+    context.exit(EXIT_PROBLEMS if not found.holds else 0 if found.answered else EXIT_REFUSED)

@@ -9,18 +9,19 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Image, Layer
+from edgetrain.core.ports import BaseImage, Image, ImagePart, Layer
 from edgetrain.core.problem import shown
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 JSON_SIZE = 8 * 2**20
+BLOCK = 2**20
 
 _DOCKER = "application/vnd.docker."
 DOCKER_MANIFEST_TYPE = _DOCKER + "distribution.manifest.v2+json"
@@ -187,6 +188,29 @@ def blobs_of(manifest: Mapping[str, Any]) -> list[Descriptor]:
     if not isinstance(layers, list):
         raise broken("an image's manifest has no layers")
     return [Descriptor.parse(value) for value in [manifest.get("config"), *layers]]
+
+
+def read_parts(
+    digest: str, manifest: Callable[[], bytes], blob: Callable[[Descriptor], BinaryIO]
+) -> Iterator[ImagePart]:
+    """Every part of the image, each read to its end by streams that know their digests."""
+    try:
+        data = manifest()
+        config, *layers = blobs_of(parsed(data))
+    except (NotFound, Rejected) as error:
+        yield ImagePart("manifest", digest, error.message)
+        return
+    yield ImagePart("manifest", digest)
+    names = ["config", *(f"layer {at} of {len(layers)}" for at in range(1, len(layers) + 1))]
+    for name, one in zip(names, [config, *layers], strict=True):
+        try:
+            with blob(one) as stream:
+                while stream.read(BLOCK):
+                    pass
+        except (NotFound, Rejected) as error:
+            yield ImagePart(name, one.digest, error.message)
+        else:
+            yield ImagePart(name, one.digest)
 
 
 def check_image(image: Image) -> None:

@@ -39,17 +39,17 @@ class Judgement:
     warnings: tuple[Problem, ...] = ()
 
 
-def judge(git: Git, tip: str, signers: bytes | None, machine: str) -> Judgement:
+def judge(git: Git, tip: str, signers: bytes | None, machine: str, afresh: bool = False) -> Judgement:
     """Judge the records of main's tip, given the signers that it lists and the machine's e-mail.
 
     What was found good is remembered in the git folder, so that only new commits are looked at. Signatures
     count from the commit that first listed signers; without any, the committer must be a machine that main's
-    configuration names or once named.
+    configuration names or once named. With `afresh` nothing that was remembered counts.
     """
     facts = [_RULE, None if signers is None else signers.hex(), machine]
     rule = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     memory = git.common_dir / _MEMORY
-    since = _remembered(memory, rule)
+    since = None if afresh else _remembered(memory, rule)
     if since == tip:
         return Judgement()
     if since and git.attempt("merge-base", "--is-ancestor", since, tip).code != 0:
@@ -63,7 +63,7 @@ def judge(git: Git, tip: str, signers: bytes | None, machine: str) -> Judgement:
     states = signatures(git, signed, signers) if signers is not None else {}
     machines = {machine}
     if signers is None and any(commit.committer.email != machine for commit in found.commits):
-        machines.update(_machines(git, tip))
+        machines.update(machines_of(git, tip))
     verifiable = not signed or shutil.which("ssh-keygen") is not None
     main = Main(
         start=_start(git, [since] if since else [], found.cut),
@@ -80,12 +80,12 @@ def judge(git: Git, tip: str, signers: bytes | None, machine: str) -> Judgement:
     return Judgement(wrong, warnings)
 
 
-def judge_tip(state: State) -> Judgement:
-    """Judge the records of the commit that was read."""
+def judge_tip(state: State, afresh: bool = False) -> Judgement:
+    """Judge the records of the commit that was read; with `afresh` all of its history."""
     signers = None
     if state.tree.exists(ALLOWED_SIGNERS):
         signers = state.tree.read(ALLOWED_SIGNERS)
-    return judge(state.git, state.commit, signers, state.desired.configuration.machine.email)
+    return judge(state.git, state.commit, signers, state.desired.configuration.machine.email, afresh)
 
 
 def manifest_of(data: bytes | None, path: str) -> Configuration | Model | None:
@@ -120,11 +120,10 @@ def _touch(git: Git, found: RecordCommit, vouched: bool, states: dict[str, str])
     )
 
 
-def _machines(git: Git, tip: str) -> Iterator[str]:
-    for version in versions_of(git, tip, CONFIGURATION):
-        configuration = manifest_of(version.data, CONFIGURATION)
-        if isinstance(configuration, Configuration):
-            yield configuration.machine.email
+def machines_of(git: Git, tip: str) -> frozenset[str]:
+    """The e-mails of all machines that main's configuration ever named."""
+    found = (manifest_of(version.data, CONFIGURATION) for version in versions_of(git, tip, CONFIGURATION))
+    return frozenset(one.machine.email for one in found if isinstance(one, Configuration))
 
 
 def _start(git: Git, judged: Sequence[str], cut: Sequence[str]) -> dict[str, str]:

@@ -2,69 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from edgetrain.core.checks.main import main_problems
 from edgetrain.core.desired import Desired
-from edgetrain.core.digest import digest_bytes, digest_of
-from edgetrain.core.errors import RepositoryError
-from edgetrain.core.kinds import Experiment, ModelVersion, kind_at, parse
+from edgetrain.core.digest import digest_bytes
+from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.ports import Check, CheckStatus
-from edgetrain.core.problem import Problem, Severity
-from edgetrain.core.record import Record, Recorded, RunRecord
-from edgetrain.core.review import read_review
-from edgetrain.reconcile.judge import judge_tip
+from edgetrain.core.problem import Problem, Severity, shown
+from edgetrain.core.record import Recorded
+from edgetrain.reconcile.judge import judge_tip, machines_of
 from edgetrain.reconcile.lookup import model_named, read_main, version_named
-from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
 from edgetrain.reconcile.verify_deep import deep_parts
 from edgetrain.reconcile.verify_forge import forge_parts
+from edgetrain.reconcile.verify_runs import Past, held, reference_checks, review_checks, run_checks, untold
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import Verification
-from edgetrain.repo import reader, schema
-from edgetrain.repo.snapshot import code_digest
-from edgetrain.repo.tree import CommitTree
+from edgetrain.repo.git import Git
 
-UNTOLD = "HistoryCutOff"
-
-
-class Trees:
-    """The trees of the commits that runs were made from: many runs are of one."""
-
-    def __init__(self, state: State) -> None:
-        self._git = state.git
-        self._known: dict[str, CommitTree] = {}
-
-    def at(self, commit: str) -> CommitTree:
-        """The tree at the commit. Raises RepositoryError if this clone does not have it."""
-        if commit not in self._known:
-            cache = self._git.root / ".edgetrain" / "blobs.db"
-            self._known[commit] = CommitTree(self._git, self._git.resolve(commit), cache=cache)
-        return self._known[commit]
+FSCK_SECONDS = 3600.0
+_DAMAGE = re.compile(
+    r"mismatch|corrupt|missing (?:blob|tree|commit)|broken link|unable to|could not|garbage|inflate"
+)
+_LOOK = "make a fresh clone, and compare: git fsck --full"
 
 
 def verify(
     root: Path, text: str | None, deep: bool = False, site: str | None = None, forge: bool = False
 ) -> Verification:
-    """Verify all of main as last fetched, or `MODEL`, or `MODEL@N`; `deep` also asks the site's providers, `forge`
-    what it knows of the pull requests that records keep.
+    """Verify all of main as last fetched, or `MODEL`, or `MODEL@N`; `deep` reads every byte, in this clone and at
+    the site's providers, and believes nothing that was remembered; `forge` asks what it knows of the pull requests
+    that records keep.
 
-    Raises UsageError for an unknown name, or no forge; RepositoryError; with `deep` ProviderError if one can't be
-    asked.
+    Raises UsageError for an unknown name, or no forge; RepositoryError. What can't be asked is a warning.
     """
+    store = list(_objects(Git.find(root))) if deep else []
     state = read_main(root)
-    versions, trees = versions_of(state.desired, text), Trees(state)
-    parts = [_files(state, versions if text else None), *(_version(state, version, trees) for version in versions)]
+    versions = versions_of(state.desired, text)
+    past = Past(state, lambda: machines_of(state.git, state.commit), afresh=deep)
+    only = versions if text else None
+    parts = [Part("clone", "", tuple(store)), _files(state, only, deep)]
+    parts += [_version(state, version, past) for version in versions]
     if text is None:
-        parts.append(_runs(state, {version.record for version in versions}, trees))
-    models = sorted({version.model for version in versions})
-    parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in models]
+        parts.append(_runs(state, {version.record for version in versions}, past))
+    names = {version.model for version in versions} | ({text} if text and "@" not in text else set())
+    parts.append(_references(state, names if text else None))
+    parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in sorted(names)]
     if deep:
-        parts += deep_parts(state, versions, site)
+        parts += deep_parts(state, versions, site, everything=text is None)
     if forge:
-        parts += forge_parts(state, versions if text else None)
+        parts += forge_parts(state, only)
     told = tuple(part for part in parts if part.checks)
     return Verification(text or "everything", state.commit, deep, told, forge)
 
@@ -77,17 +68,27 @@ def versions_of(desired: Desired, text: str | None) -> list[ModelVersion]:
     return [desired.versions[model, number] for model in models for number in desired.numbers(model)]
 
 
-def held(name: str, what: str, right: bool, fix: str = "") -> Check:
-    """A check that holds or does not."""
-    if right:
-        return Check(name, CheckStatus.PASS, what)
-    mend = fix or "find the commit that changed it with `git log -- FILE`, and undo it by a new one on main"
-    return Check(name, CheckStatus.FAIL, f"it does not hold that {what}", "Mismatch", mend)
+def _objects(git: Git) -> Iterator[Check]:
+    """Whether each object in this clone's own store is what its name says."""
+    done = git.attempt("fsck", "--full", "--no-dangling", "--no-progress", "--no-reflogs", timeout=FSCK_SECONDS)
+    said = (done.out.decode("utf-8", "replace") + done.err).splitlines()
+    damage = [line for line in said if not line.startswith("warning") and _DAMAGE.search(line)]
+    if done.code == 0:
+        yield Check("objects", CheckStatus.PASS, "every object of git in this clone is what its name says")
+    elif damage:
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        what = (
+            f"it does not hold that every object of git here is what its name says: {shown(damage[0], 200)}{more}"
+        )
+        yield Check("objects", CheckStatus.FAIL, what, "Mismatch", _LOOK)
+    else:
+        first = shown(said[0], 200) if said else f"exit code {done.code}"
+        yield untold("objects", f"git finds old objects of an odd form: {first}", "OddObjects", _LOOK)
 
 
-def _files(state: State, only: Sequence[ModelVersion] | None) -> Part:
+def _files(state: State, only: Sequence[ModelVersion] | None, afresh: bool) -> Part:
     """What validate finds, and whether the records are the machine's: of all files, or of some versions' own."""
-    judgement = judge_tip(state)
+    judgement = judge_tip(state, afresh)
     problems = [*problems_of(state.loaded), *main_problems(judgement.wrong), *judgement.warnings]
     if only is not None:
         places = {f"models/{version.model}/" for version in only} | {version.run_path for version in only}
@@ -104,12 +105,12 @@ def _problem(found: Problem) -> Check:
     return Check("files", status, f"{found.path}:{found.line}: {found.what}", found.code, found.fix)
 
 
-def _version(state: State, version: ModelVersion, trees: Trees) -> Part:
+def _version(state: State, version: ModelVersion, past: Past) -> Part:
     run = state.recorded.run(version.record)
     checks: list[Check] = [held("run-record", f"the run record {version.run_path} is there", run is not None)]
     if run is not None:
-        checks += _run(run, trees)
-        checks += _review(run)
+        checks += run_checks(run, past)
+        checks += review_checks(run, past)
     release = state.recorded.release(version.model, version.number)
     if release is None:
         checks.append(Check("release", CheckStatus.PASS, "it is not released yet"))
@@ -123,76 +124,28 @@ def _version(state: State, version: ModelVersion, trees: Trees) -> Part:
         if record is not release and "release" in record.data:
             right = record.data["release"] in (release.digest, None)
             checks.append(held(name, "it follows from the version's release", right))
-        checks += _review(record)
+        checks += review_checks(record, past)
     return Part("version", version.id, tuple(checks))
 
 
-def _runs(state: State, cited: set[str], trees: Trees) -> Part:
+def _runs(state: State, cited: set[str], past: Past) -> Part:
     """The runs that no version cites: told only where something is wrong."""
     runs = [run for run in state.recorded.runs if run.digest not in cited]
-    checks = [check for run in runs for check in (*_run(run, trees), *_review(run))]
-    bad = [check for check in checks if check.status is not CheckStatus.PASS]
-    if runs and not bad:
-        what = f"{len(runs)} more run records follow from the manifests, code and locks of their commits"
-        bad = [Check("run-records", CheckStatus.PASS, what)]
-    return Part("runs", "", tuple(bad))
+    checks = [check for run in runs for check in (*run_checks(run, past), *review_checks(run, past))]
+    what = f"{len(runs)} more run records follow from the manifests, code and locks of their commits"
+    return Part("runs", "", _wrong_only(checks, Check("run-records", CheckStatus.PASS, what)) if runs else ())
 
 
-def _run(run: RunRecord, trees: Trees) -> Iterator[Check]:
-    """Whether the record follows from what git held when the run was started."""
-    identity = run.identity == digest_of(run.data["identityOf"])
-    yield held("identity", f"{run.run_id} has the identity of its fields", identity)
-    folder = f"experiments/{run.experiment}"
-    try:
-        tree = trees.at(run.data["commit"])
-        manifest = tree.read(f"{folder}/experiment.yaml")
-    except RepositoryError as error:
-        what = f"{run.run_id}: its commit {run.data['commit'][:12]} can't be read here: {error.message}"
-        yield Check("manifest", CheckStatus.WARN, what, UNTOLD, "git fetch --unshallow, then verify again")
-        return
-    if "manifest" in run.data:
-        same = run.data["manifest"] == digest_bytes(manifest)
-        yield held("manifest", f"{run.run_id} was made by the manifest of its commit", same)
-    experiment = _experiment(manifest, f"{folder}/experiment.yaml")
-    if experiment is None:
-        what = f"{run.run_id}: its manifest is of a form that this version does not read"
-        yield Check("code", CheckStatus.WARN, what, "FormUnknown", "verify with the version of then")
-        return
-    of = run.data["identityOf"]
-    code = _digest(lambda: code_digest(tree, experiment.code_folder))
-    yield held("code", f"{run.run_id} ran the code of its commit", of["code"] == code)
-    path = experiment.lock_path
-    lock = None if path is None else _digest(lambda: digest_bytes(tree.read(path)))
-    yield held("lock", f"{run.run_id} had the packages of its commit", of["requirements"] == lock)
+def _references(state: State, models: set[str] | None) -> Part:
+    """What evaluations, proposals and releases refer to: told only where something is wrong."""
+    checks = list(reference_checks(state.recorded, state.desired, models))
+    what = "evaluations, proposals and releases refer to records and versions that are there"
+    return Part("references", "", _wrong_only(checks, Check("references", CheckStatus.PASS, what)))
 
 
-def _review(record: Record) -> Iterator[Check]:
-    """Whether the approvals that a record counts are those that its own numbers and commits let count."""
-    provenance = record.data.get("provenance") or {}
-    kept = provenance.get("review")
-    if kept is None:
-        return
-    right = [(one.counts, one.why) for one in read_review(kept).approvals]
-    told = [(one.get("counts"), one.get("why")) for one in kept["approvals"]]
-    named = provenance.get("approvers") == approvers(kept)
-    yield held("review", f"{record.path} counts and names the approvals that count", right == told and named)
-
-
-def _digest(compute: Callable[[], str]) -> str | None:
-    """None where git does not hold it: then it is no digest of a record."""
-    try:
-        return compute()
-    except RepositoryError:
-        return None
-
-
-def _experiment(data: bytes, path: str) -> Experiment | None:
-    document, problems = reader.read(data, path)
-    kind = kind_at(path)
-    if document is None or kind is None or problems or schema.check(document, kind.name):
-        return None
-    found = parse(document, kind)
-    return found if isinstance(found, Experiment) else None
+def _wrong_only(checks: Sequence[Check], well: Check) -> tuple[Check, ...]:
+    bad = tuple(check for check in checks if check.status is not CheckStatus.PASS)
+    return bad or ((well,) if checks else ())
 
 
 def _chains(recorded: Recorded, model: str) -> Iterable[Check]:

@@ -12,6 +12,9 @@ from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import prose
 from edgetrain.render.words import plural
 
+# The name of a check that says who could not be asked.
+UNREACHED = "not-asked"
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -33,22 +36,29 @@ class Verification:
         """Whether nothing is otherwise than recorded; what can't be told is no mismatch."""
         return not self.count(CheckStatus.FAIL)
 
+    @property
+    def answered(self) -> bool:
+        """Whether all that were asked gave an answer."""
+        return all(check.name != UNREACHED for part in self.parts for check in part.checks)
+
 
 def summary(found: Verification) -> str:
-    """`mean@2 at 1a2b3c4d5e6f: it holds (12 checks, 1 can't be told here)`."""
+    """`mean@2 at 1a2b3c4d5e6f: it holds (12 checks)`; not quite that, where something can't be told."""
     held, unknown, wrong = (found.count(status) for status in CheckStatus)
-    verdict = "it holds" if found.holds else f"{plural(wrong, 'thing')} {'does' if wrong == 1 else 'do'} not hold"
-    told = plural(held + unknown + wrong, "check") + (f", {unknown} can't be told here" if unknown else "")
+    well = f"what can be told holds, {plural(unknown, 'thing')} can't be" if unknown else "it holds"
+    verdict = well if found.holds else f"{plural(wrong, 'thing')} {'does' if wrong == 1 else 'do'} not hold"
+    told = plural(held + unknown + wrong, "check")
+    told += f", {unknown} can't be told here" if unknown and not found.holds else ""
     return f"{shown(found.scope)} at {short(found.commit)}: {verdict} ({told})"
 
 
 def asked(found: Verification) -> str:
     """How far it looked."""
-    outside = "workspace, registries and artifact store"
+    outside = "every byte in workspace, registries and artifact store"
     compared = [outside] * found.deep + ["the forge's pull requests"] * found.forge
     if compared:
         return f"Recomputed from git, and compared with {' and with '.join(compared)}."
-    return f"Recomputed from git alone; --deep also asks {outside}, --forge what it knows of approvals."
+    return f"Recomputed from git alone; --deep also reads {outside}, --forge what it knows of approvals."
 
 
 def verify_text(found: Verification) -> str:
@@ -73,6 +83,8 @@ def verify_json(found: Verification) -> str:
             "deep": found.deep,
             "forge": found.forge,
             "holds": found.holds,
+            "answered": found.answered,
+            "counts": {status.value: found.count(status) for status in CheckStatus},
             "parts": parts_json(found.parts),
         }
     )

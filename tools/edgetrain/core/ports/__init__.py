@@ -12,7 +12,7 @@ from edgetrain.core.ports.compute import Compute, Probed
 from edgetrain.core.ports.data import DataDigest, DataEntry, DataSource, Datastore, DataStream
 from edgetrain.core.ports.egress import EgressFinding, EgressRules, Examination, Leaving
 from edgetrain.core.ports.forge import Account, CheckResult, Forge, PullRequest, Review, WorkflowRun
-from edgetrain.core.ports.images import BaseImage, Image, Layer, Registry
+from edgetrain.core.ports.images import BaseImage, Image, ImagePart, Layer, Registry
 from edgetrain.core.ports.runs import (
     EgressLevel,
     Harvest,
@@ -27,7 +27,7 @@ from edgetrain.core.ports.runs import (
     TargetStatus,
 )
 from edgetrain.core.ports.settings import Outbound, Settings, TargetSettings
-from edgetrain.core.ports.workspace import TrackedRun, Workspace, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports.workspace import TrackedEntry, TrackedRun, Workspace, WorkspaceModel, WorkspaceVersion
 
 __all__ = [
     "Account",
@@ -52,6 +52,7 @@ __all__ = [
     "Forge",
     "Harvest",
     "Image",
+    "ImagePart",
     "InputMount",
     "Layer",
     "Leaving",
@@ -70,6 +71,7 @@ __all__ = [
     "StoredEnvironment",
     "TargetSettings",
     "TargetStatus",
+    "TrackedEntry",
     "TrackedRun",
     "WantedAttachment",
     "WorkflowRun",

@@ -40,6 +40,16 @@ class BaseImage:
     layers: Sequence[Layer]
 
 
+@dataclass(frozen=True)
+class ImagePart:
+    """One part of a stored image, read to its end: `manifest`, `config`, or `layer 2 of 4`. `fault` says what is
+    wrong with it; empty if its bytes are there and are those of `digest`."""
+
+    name: str
+    digest: str
+    fault: str = ""
+
+
 class Registry(Protocol):
     """Where images go."""
 
@@ -58,6 +68,10 @@ class Registry(Protocol):
     def has(self, repository: str, digest: str, lately: bool = False) -> bool:
         """Whether the manifest is there with all its blobs. `lately`: of what `tags` just led to, whether it was
         seen whole a short while ago is enough."""
+
+    def read(self, repository: str, digest: str) -> Sequence[ImagePart]:
+        """Read every byte of an image as it is stored now: manifest, config, layers. What can't be known because
+        of a fault is left out."""
 
     def where(self, repository: str) -> str:
         """How a person names the repository, in a line."""

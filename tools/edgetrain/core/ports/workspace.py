@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,6 +46,15 @@ class TrackedRun:
     ended: str | None
 
 
+@dataclass(frozen=True)
+class TrackedEntry:
+    """A tracked run as the workspace holds it now: final metrics, parameters and tags as far as it tells them."""
+
+    metrics: Mapping[str, float]
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
 class Workspace(Protocol):
     """Where runs and models are tracked."""
 
@@ -54,6 +63,9 @@ class Workspace(Protocol):
 
     def track(self, run: TrackedRun) -> str:
         """Ensure the run is there, whole, once; answer the workspace's own run id."""
+
+    def tracked(self, run_id: str, metrics: Collection[str]) -> TrackedEntry | None:
+        """What is there of a run, by the workspace's own id, with these metrics; None if it is not there."""
 
     def register(self, model: str, version: int, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
         """Ensure the version is registered (found again by our tags, never by number); answer its number.

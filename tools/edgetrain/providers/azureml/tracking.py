@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from edgetrain.core.digest import canonical
 from edgetrain.core.errors import NotFound, Rejected, Transient
-from edgetrain.core.ports import MetricPoint, TrackedRun
+from edgetrain.core.ports import MetricPoint, TrackedEntry, TrackedRun
 from edgetrain.providers.azureml.models import Origin, unreadable
 from edgetrain.providers.azureml.rules import (
     LONGEST_KEY,
@@ -91,6 +91,33 @@ class Runs:
         if not all(part is None or isinstance(part, dict) for part in parts):
             raise unreadable("a run")
         return cast("Mapping[str, Any]", found)
+
+    def tracked(self, run_id: str, metrics: Collection[str]) -> TrackedEntry | None:
+        """The record with its tags, those parameters that are properties of their own, and each metric's value at
+        its highest step."""
+        found = self.get(run_id) if run_id else None
+        if found is None:
+            return None
+        values = {name: self._last(run_id, name) for name in sorted(metrics)}
+        return TrackedEntry(
+            metrics={name: value for name, value in values.items() if value is not None},
+            parameters={
+                key.removeprefix(PARAMETER_KEY): str(value)
+                for key, value in (found.get("properties") or {}).items()
+                if key.startswith(PARAMETER_KEY)
+            },
+            tags={key: str(value) for key, value in (found.get("tags") or {}).items()},
+        )
+
+    def _last(self, run_id: str, name: str) -> float | None:
+        shown: tuple[int, float] | None = None
+        for row in self._rows(run_id, name):
+            data, step = row.get("data"), row.get("step")
+            value = data.get(name) if isinstance(data, dict) else None
+            at = step if isinstance(step, int) else 0
+            if isinstance(value, int | float) and (shown is None or at >= shown[0]):
+                shown = (at, float(value))
+        return shown[1] if shown else None
 
     def origin(self, run_id: str) -> Origin:
         """Where a model comes from, as far as the workspace knows; a run that was deleted there links nothing."""

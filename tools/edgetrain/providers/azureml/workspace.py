@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import NotFound, Rejected, Transient
-from edgetrain.core.ports import Check, CheckStatus, Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import (
+    Check,
+    CheckStatus,
+    Settings,
+    TrackedEntry,
+    TrackedRun,
+    WorkspaceModel,
+    WorkspaceVersion,
+)
 from edgetrain.providers.azureml.environment import ensure, for_rehearsal
 from edgetrain.providers.azureml.models import (
     CHANNEL_KEY,
@@ -123,6 +131,10 @@ class AzuremlWorkspace:
     def track(self, run: TrackedRun) -> str:
         """Ensure the run's record; the record of a run that Azure ML made itself only gets our tags."""
         return self._runs.track(run)
+
+    def tracked(self, run_id: str, metrics: Collection[str]) -> TrackedEntry | None:
+        """The run's record; None if the workspace has none of this id."""
+        return self._runs.tracked(run_id, metrics)
 
     def register(self, model: str, version: int, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
         """Ensure the version. Raises Conflict if it is registered with another digest.

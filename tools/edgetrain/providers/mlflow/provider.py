@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from edgetrain.core.digest import SHA256
 from edgetrain.core.errors import Conflict, NotFound, Rejected
-from edgetrain.core.ports import Check, Settings, TrackedRun, WorkspaceModel, WorkspaceVersion
+from edgetrain.core.ports import Check, Settings, TrackedEntry, TrackedRun, WorkspaceModel, WorkspaceVersion
 from edgetrain.providers.diagnosis import rehearsed, tried
 from edgetrain.providers.durable import disk, make_folder
 from edgetrain.providers.mlflow.client import DATABASE, load, open_client
@@ -155,6 +155,23 @@ class MlflowWorkspace:
             self._tag(client, run_id, tags)
             client.set_tag(run_id, COMPLETE_TAG, "true")
         return run_id
+
+    def tracked(self, run_id: str, metrics: Collection[str]) -> TrackedEntry | None:
+        """The run by MLflow's id; a deleted one is not there."""
+        from mlflow.exceptions import MlflowException
+
+        with self._client() as client:
+            try:
+                found = client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+        if found.info.lifecycle_stage != "active":
+            return None
+        data = found.data
+        shown = {name: value for name, value in data.metrics.items() if name in metrics}
+        return TrackedEntry(shown, dict(data.params), _own_tags(data.tags))
 
     def register(self, model: str, version: int, run_id: str, digest: str, tags: Mapping[str, str]) -> str:
         """Ensure the version. Raises Conflict if it is registered with another digest."""

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Unavailable
-from edgetrain.core.ports import BaseImage, Check, Image, Outbound, Settings
+from edgetrain.core.ports import BaseImage, Check, Image, ImagePart, Outbound, Settings
 from edgetrain.core.secret import Secret
 from edgetrain.providers.image_spec import (
     Descriptor,
@@ -27,6 +27,7 @@ from edgetrain.providers.image_spec import (
     check_tag,
     config_of,
     parsed,
+    read_parts,
 )
 from edgetrain.providers.oci import referrers
 from edgetrain.providers.oci.auth import Credential
@@ -186,6 +187,17 @@ class OciRegistry:
         with ThreadPoolExecutor(PARALLEL, "has") as pool:
             sizes = pool.map(lambda blob: self._client.blob_size(path, blob.digest), blobs)
             return all(size == blob.size for size, blob in zip(sizes, blobs, strict=True))
+
+    def read(self, repository: str, digest: str) -> Sequence[ImagePart]:
+        """Fetch the image whole, and keep nothing of it."""
+        path = self._path(repository)
+        return list(
+            read_parts(
+                digest,
+                lambda: self._client.manifest(path, check_digest(digest))[0],
+                lambda blob: self._client.blob(path, blob),
+            )
+        )
 
     def where(self, repository: str) -> str:
         """As docker, podman and skopeo name it."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import NotFound, Rejected
-from edgetrain.core.ports import BaseImage, Check, Image, Settings
+from edgetrain.core.ports import BaseImage, Check, Image, ImagePart, Settings
 from edgetrain.core.problem import shown
 from edgetrain.providers.diagnosis import tried
 from edgetrain.providers.durable import disk
@@ -25,7 +25,9 @@ from edgetrain.providers.image_spec import (
     check_repository,
     check_tag,
     config_of,
+    missing,
     parsed,
+    read_parts,
 )
 from edgetrain.providers.oci_layout.layout import REF_NAME, Layout, tag_of
 
@@ -100,6 +102,17 @@ class OciLayoutRegistry:
         except NotFound:
             return False
         return all(layout.size(blob.digest) == blob.size for blob in blobs)
+
+    def read(self, repository: str, digest: str) -> Sequence[ImagePart]:
+        """Every file of the image that the index names, hashed again."""
+        layout = self._layout(repository)
+
+        def manifest() -> bytes:
+            if not _of(layout.entries(), digest):
+                raise missing("the image layout's index", digest)
+            return layout.read(digest)
+
+        return list(read_parts(digest, manifest, layout.open))
 
     def diagnose(self, repositories: Sequence[str]) -> Sequence[Check]:
         """Whether the folder can be written, and each repository read and written."""
