@@ -6,11 +6,12 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgetrain.core.decide import version_spec
-from edgetrain.core.digest import digest_of, parse_canonical, tree_digest
+from edgetrain.core.digest import canonical, digest_of, parse_canonical, tree_digest
 from edgetrain.core.record import Outcome, Record, Recorded, is_record_path, parse_record, run_path, serialise
 from tests.core import build
 
@@ -139,6 +140,34 @@ def test_the_identity_is_proved_by_its_fields() -> None:
 def test_other_forms_of_json_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_canonical(content)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(Outcome)
+ANY = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+
+
+@given(ANY)
+@example({"\U0001f600": 1, "\ufb33": 2})
+@example({"a": [1e-4, 1e-5, 1e15, 1e16, 0.1 + 0.2, -0.0, 5e-324, 123456789012.5, 999999999999999.9]})
+@example({1: 2})
+@example([1e300, 2**53, True])
+@example("\x7f\x1f\u2028\ud7ff\ue000")
+def test_the_canonical_form_is_rfc_8785s(value: Any) -> None:
+    try:
+        form = rfc8785.dumps(value)
+    except ValueError:
+        with pytest.raises(ValueError, match="."):
+            canonical(value)
+    else:
+        assert canonical(value) == form
 
 
 def test_which_paths_are_the_machines() -> None:

@@ -47,9 +47,9 @@ def validate(
             )
         problems = validate_files(session.root, [_inside(session, file) for file in files])
     else:
-        from edgetrain.reconcile.validate import validate as find_problems
+        from edgetrain.reconcile.unchanged import validate_unless_unchanged
 
-        problems = find_problems(session.root, require_history=require_history, branch=branch)
+        problems = validate_unless_unchanged(session.root, require_history=require_history, branch=branch)
     seconds = time.monotonic() - started
     bad = any(found.severity is Severity.PROBLEM for found in problems)
     closing = f"{'' if problems else 'No problems. '}Checked in {seconds:.1f} s."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import stat
 import threading
@@ -230,6 +231,7 @@ class WorkTree(_Listed):
         self.root = place.root if isinstance(place, Git) else place
         self._opening = threading.Lock()
         self._folder: OpenFolder | None = None
+        self._listed: list[str] | None = None
 
     def _list(self) -> Iterator[Entry]:
         real: dict[str, bool] = {"": True}
@@ -241,7 +243,7 @@ class WorkTree(_Listed):
                 real[folder] = is_real(parent) and _is_folder(root + folder)
             return real[folder]
 
-        for path in self._names():
+        for path in self._listed or self._names():
             # A folder that was replaced by a link: git would not look behind it, nor do we.
             if not is_real(path.rpartition("/")[0]):
                 continue
@@ -251,6 +253,30 @@ class WorkTree(_Listed):
             except (FileNotFoundError, NotADirectoryError):
                 continue
             yield Entry(path, mode, None, target)
+
+    def trace(self) -> tuple[bytes, int]:
+        """A digest of what the last change of every file, and of every folder's place, leaves behind, and the time
+        of the newest change (nanoseconds). For listing before anything is read; contents are not looked at."""
+        self._listed = list(self._names())
+        root, newest, folders = f"{self.root}/", 0, {""}
+        facts: list[object] = []
+        for path in self._listed:
+            folder = path.rpartition("/")[0]
+            while folder not in folders:
+                folders.add(folder)
+                found = os.lstat(root + folder)
+                facts.append((folder, found.st_mode, found.st_ino))
+                folder = folder.rpartition("/")[0]
+            try:
+                found = os.lstat(root + path)
+            except OSError:
+                facts.append((path,))
+                continue
+            mode, inode, _, _, _, _, size, *_ = found
+            changed, written = found.st_ctime_ns, found.st_mtime_ns
+            newest = max(newest, changed, written)
+            facts.append((path, mode, inode, size, changed, written))
+        return hashlib.sha256(marshal.dumps(facts)).digest(), newest
 
     def _names(self) -> Iterator[str]:
         if self.git is None:

@@ -1,0 +1,132 @@
+"""What `validate` remembers counts while nothing has changed, and only then."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgetrain.core.problem import Problem
+from edgetrain.reconcile import unchanged, validate
+from edgetrain.reconcile.unchanged import MEMORY, validate_unless_unchanged
+from tests.core.case import Case
+
+pytestmark = pytest.mark.needs("git>=2.34")
+PERSON = ["-c", "user.name=Dana", "-c", "user.email=dana@example.org"]
+
+
+def git(root: Path, *arguments: str) -> None:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
+    subprocess.run(["git", *PERSON, *arguments], cwd=root, env=environment, check=True, capture_output=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(unchanged, "_SETTLED", 0)
+    root = tmp_path / "checkout"
+    Case(root).make()
+    git(root, "init", "--quiet", "-b", "main")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "Start")
+    return root
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Each time that the files were looked at."""
+    found: list[Path] = []
+    really = validate.validate
+
+    def counted(root: Path, **options: object) -> list[Problem]:
+        found.append(root)
+        return really(root, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(validate, "validate", counted)
+    return found
+
+
+def ask(root: Path, branch: str | None = None, require_history: bool = False) -> list[Problem]:
+    return validate_unless_unchanged(root, branch=branch, require_history=require_history)
+
+
+def test_nothing_is_read_again_while_nothing_changes(root: Path, looks: list[Path]) -> None:
+    (root / "compute" / "odd.yaml").write_text("kind: yes\n")
+    first = ask(root)
+    assert first
+    assert ask(root) == first
+    assert len(looks) == 1
+    assert ask(root, branch="other") != first
+    assert ask(root, require_history=True) == ask(root, require_history=True)
+    assert len(looks) == 3
+
+
+def in_place(root: Path) -> None:
+    """The same size and time of writing."""
+    file = root / "edgetrain.yaml"
+    before = file.stat()
+    file.write_bytes(file.read_bytes().replace(b"kind", b"kinn"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def linked(root: Path) -> None:
+    """A folder moved away, with a link in its place."""
+    (root / "experiments").rename(root.parent / "away")
+    (root / "experiments").symlink_to(root.parent / "away")
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    in_place,
+    linked,
+    lambda root: (root / "compute" / "new.yaml").write_text("a: 1\n"),
+    lambda root: (root / "edgetrain.yaml").unlink(),
+    lambda root: next(root.glob("experiments/*/*.py")).chmod(0o755),
+    lambda root: git(root, "commit", "--quiet", "--allow-empty", "-m", "More"),
+    lambda root: git(root, "branch", "other"),
+    lambda root: git(root, "rm", "--quiet", "--cached", "edgetrain.yaml"),
+    lambda root: git(root, "config", "core.autocrlf", "input"),
+    lambda root: (root / ".git" / MEMORY).write_text("[" * 100_000),
+    lambda root: (root / ".git" / MEMORY).write_text('{"key": 1, "problems": [[]]}'),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_is_looked_at(root: Path, looks: list[Path], change: Callable[[Path], object]) -> None:
+    ask(root)
+    change(root)
+    found = ask(root)
+    assert len(looks) == 2
+    assert found == validate.validate(root)
+
+
+def test_the_day_counts_for_waivers(root: Path, looks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(root)
+    monkeypatch.setattr(unchanged, "today", lambda: "2999-01-01")
+    ask(root)
+    assert len(looks) == 2
+
+
+def test_what_just_changed_is_not_remembered(
+    root: Path, looks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "_SETTLED", 3600 * 10**9)
+    ask(root)
+    ask(root)
+    assert len(looks) == 2
+
+
+def test_a_forged_memory_needs_its_key(root: Path, looks: list[Path]) -> None:
+    (root / "compute" / "odd.yaml").write_text("kind: yes\n")
+    found = ask(root)
+    (root / ".git" / MEMORY).write_text(json.dumps({"key": "0" * 64, "problems": []}))
+    assert ask(root) == found != []
+
+
+def test_without_a_repository_nothing_is_kept(tmp_path: Path, looks: list[Path]) -> None:
+    Case(tmp_path).make()
+    ask(tmp_path)
+    ask(tmp_path)
+    assert len(looks) == 2
