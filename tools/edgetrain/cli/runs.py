@@ -84,7 +84,7 @@ def run(
 
         session.say(f"  | {shown(line, 1000)}")
 
-    with _stopping(stop):
+    with stopping(stop):
         trial = try_out(session.root, asked, say, stop, show if shows else None)
     session.show(trial_json(trial) if session.format == "json" else trial_text(trial))
     if stop.is_set() and trial.outcome == Outcome.CANCELLED.value:
@@ -107,7 +107,7 @@ def _seconds(text: str | None) -> int | None:
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
+def stopping(stop: threading.Event) -> Iterator[None]:
     """SIGINT and SIGTERM set `stop`; a second one exits at once."""
 
     def on_signal(number: int, _: FrameType | None) -> None:

@@ -23,6 +23,7 @@ VERBS: dict[str, Verb] = {
     "audit": Verb("edgetrain.cli.history:audit", "Tell the whole story of a model version."),
     "log": Verb("edgetrain.cli.history:log", "Show a model's versions and channel moves."),
     "verify": Verb("edgetrain.cli.verify:verify", "Recompute what records and versions claim."),
+    "reproduce": Verb("edgetrain.cli.reproduce:reproduce", "Train a version again, and compare."),
     "compare": Verb("edgetrain.cli.history:compare", "Compare two runs or versions."),
     "init": Verb("edgetrain.cli.init:init", "Make a new site's repository, or say what one lacks."),
     "new": Verb("edgetrain.cli.new:new", "Write a new manifest, ready to edit."),

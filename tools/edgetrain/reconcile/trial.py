@@ -7,9 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgetrain.core.codes.references import UNKNOWN_MODEL
@@ -17,16 +15,14 @@ from edgetrain.core.decide import decide
 from edgetrain.core.desired import Desired
 from edgetrain.core.errors import EdgetrainError, InvalidFiles, Unavailable, UsageError
 from edgetrain.core.identity import fields, identity
-from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment
+from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.experiment import LATEST, DataInput
-from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TargetSettings, TargetStatus
+from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, TargetStatus
 from edgetrain.core.problem import did_you_mean, shown
-from edgetrain.core.record import Outcome, run_id
+from edgetrain.core.record import Outcome
 from edgetrain.core.search import trials
-from edgetrain.providers.table import provider
+from edgetrain.reconcile.aside import AsideSite, begin, claim, not_ready, promises, watch
 from edgetrain.reconcile.audit import gates_of
-from edgetrain.reconcile.conduct import POLL_SECONDS, export_code
-from edgetrain.reconcile.facts import run_spec
 from edgetrain.reconcile.finish import check, final_metrics, seconds_between, undecided, verdict_of
 from edgetrain.reconcile.logs import LOG_LIMIT
 from edgetrain.reconcile.report import Event, Report
@@ -37,10 +33,8 @@ from edgetrain.render.trial import File, Input, Trial, trial_json
 from edgetrain.repo.git import Git
 from edgetrain.repo.scalar import MAX_INTEGER
 
-CACHES = ".edgetrain"
 UNJUDGED = "unjudged"
 GOOD = frozenset({Outcome.CANDIDATE.value, Outcome.NOT_BETTER.value, UNJUDGED})
-DRAIN_SECONDS = 10.0
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
@@ -53,17 +47,6 @@ class Asked:
     data: Mapping[str, Path] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None
-
-
-class TrialSite(Site):
-    """The site as a try-out sees it: caches, environments and runs lie in the checkout, `given` data beside
-    the site's own datastores."""
-
-    def __init__(self, configuration: Configuration, name: str, checkout: Path, given: Mapping[str, Path]) -> None:
-        super().__init__(configuration, name, checkout)
-        self.state = self.caches / "local"
-        blocks = {store: {"type": "folder", "path": str(path)} for store, path in given.items()}
-        self.settings = replace(self.settings, datastores={**self.settings.datastores, **blocks})
 
 
 def try_out(
@@ -84,27 +67,28 @@ def try_out(
     experiment, given = with_data(chosen, asked.data)
     if asked.timeout is not None:
         experiment = replace(experiment, timeout=asked.timeout)
-    site = TrialSite(state.desired.configuration, _site_name(state.desired, chosen), git.root, given)
+    site = AsideSite(state.desired.configuration, _site_name(state.desired, chosen), git.root, given)
     target = _target(state.desired, chosen, site.name)
-    compute = _compute(site, target)
+    compute = site.compute(target) if target is not None else site.this_machine()
     status = compute.observe()
     if not status.ready:
-        raise Unavailable(status.message, reason=status.reason, fix=_not_ready(site))
+        raise Unavailable(status.message, reason=status.reason, fix=not_ready(site))
     experiment, seen = _measured(experiment, site, report)
-    name, identity_ = _claim(state, experiment, status, site, compute)
-    folder = _own_folder(git.root) / "runs" / name
+    identity_ = _identity(state, experiment, status)
+    folder = claim(git.root, compute, experiment.name, identity_)
+    name = folder.name
     try:
-        _start(state, experiment, site, compute, name, status, report)
+        begin(state.tree, experiment, site, compute, name, experiment.environment.python or status.python, report)
     except BaseException:
         folder.rmdir()
         raise
-    ended = _watch(compute, name, report, stop, show)
+    ended = watch(compute, name, report, stop, show)
     harvest = Harvest((), {})
     verdict = verdict_of(ended)
     if ended.phase is RunPhase.ENDED and ended.ended_by == "exit":
         harvest = compute.harvest(name, {key: output.path for key, output in experiment.outputs.items()})
     if verdict.outcome is None:
-        verdict = check(_promises(experiment), harvest)
+        verdict = check(promises(experiment), harvest)
     model = state.desired.models.get(experiment.model)
     if verdict.outcome is None and model is not None:
         metrics = {key: final_metrics(harvest)[key] for key in experiment.metrics}
@@ -230,21 +214,6 @@ def _target(desired: Desired, experiment: Experiment, site: str) -> ComputeTarge
     return next((target for target in [*own, *others] if target.type == "local"), None)
 
 
-def _compute(site: TrialSite, target: ComputeTarget | None) -> Compute:
-    if target is not None:
-        return site.compute(target)
-    allowed = site.configuration.allow_unsandboxed
-    settings = TargetSettings(name="local", block={}, state=site.state, allow_unsandboxed=allowed)
-    made: Compute = provider("compute", "local", settings)
-    return made
-
-
-def _not_ready(site: Site) -> str:
-    if site.configuration.allow_unsandboxed:
-        return "see `edgetrain plan --refresh` for the state of the targets"
-    return "install bubblewrap, or set allowUnsandboxed: true in edgetrain.yaml of this checkout"
-
-
 def _measured(experiment: Experiment, site: Site, report: Report) -> tuple[Experiment, dict[str, DataDigest]]:
     """Digest the data. Raises UsageError if it is not what the manifest says."""
     data, seen = dict(experiment.data), {}
@@ -271,20 +240,7 @@ def _measured(experiment: Experiment, site: Site, report: Report) -> tuple[Exper
     return replace(experiment, data=data), seen
 
 
-def _own_folder(checkout: Path) -> Path:
-    """`.edgetrain` of the checkout, which git ignores whatever the repository says."""
-    folder = checkout / CACHES
-    folder.mkdir(exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
-    return folder
-
-
-def _claim(
-    state: State, experiment: Experiment, status: TargetStatus, site: TrialSite, compute: Compute
-) -> tuple[str, str]:
-    """A run id that was never used here, and the run's identity; the id's folder is made."""
+def _identity(state: State, experiment: Experiment, status: TargetStatus) -> str:
     of = fields(
         experiment,
         {},
@@ -294,73 +250,7 @@ def _claim(
         python=experiment.environment.python or status.python,
         platform=experiment.environment.platform or status.platform,
     )
-    mine = identity(of)
-    folder = _own_folder(state.git.root) / "runs"
-    folder.mkdir(exist_ok=True)
-    for attempt in count(1):
-        name = run_id(experiment.name, mine, attempt)
-        if compute.inspect(name).phase is not RunPhase.ABSENT:
-            continue
-        try:
-            (folder / name).mkdir()
-        except FileExistsError:
-            continue
-        return name, mine
-    raise AssertionError("counting does not end")
-
-
-def _start(
-    state: State,
-    experiment: Experiment,
-    site: TrialSite,
-    compute: Compute,
-    name: str,
-    status: TargetStatus,
-    report: Report,
-) -> None:
-    site.state.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=site.state, prefix="code-") as scratch:
-        code = Path(scratch) / "code"
-        requirements = export_code(state.tree, experiment, code, site.configuration.code_size)
-        python = experiment.environment.python or status.python
-        data = {key: source.digest for key, source in experiment.data.items()}
-        spec = run_spec(experiment, {}, name, code, requirements, python, site, data)
-        report(Event("Starting", name))
-        compute.start(spec)
-
-
-def _watch(
-    compute: Compute, name: str, report: Report, stop: threading.Event, show: Callable[[str], None] | None
-) -> RunState:
-    """Wait for the end, showing the output meanwhile; `stop` ends the run."""
-
-    def follow(show: Callable[[str], None]) -> None:
-        for line in compute.logs(name, follow=True):
-            show(line)
-
-    thread = threading.Thread(target=follow, args=(show,), daemon=True) if show else None
-    if thread:
-        thread.start()
-    shown_phase = None
-    while True:
-        state = compute.inspect(name)
-        if state.phase in (RunPhase.ENDED, RunPhase.LOST):
-            break
-        if state.phase is not shown_phase:
-            shown_phase = state.phase
-            report(Event(state.phase.value.capitalize(), name))
-        if stop.wait(POLL_SECONDS):
-            report(Event("Cancelling", name))
-            compute.cancel(name, "Interrupted")
-    if thread:
-        thread.join(DRAIN_SECONDS)
-    return state
-
-
-def _promises(experiment: Experiment) -> dict[str, Any]:
-    """What the outputs are checked against, in the form of a ticket."""
-    outputs = {name: {"path": out.path, "maxSize": out.max_size} for name, out in experiment.outputs.items()}
-    return {"outputs": outputs, "metrics": list(experiment.metrics)}
+    return identity(of)
 
 
 def _notes(experiment: Experiment, asked: Asked, has_model: bool) -> list[str]:

@@ -1,0 +1,185 @@
+"""`edgetrain reproduce`: a version trained again, and where it differs, with nothing written anywhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetrain.core.errors import NotFound, RepositoryError, Unavailable, UsageError
+from edgetrain.core.ports import RunPhase, RunState, TargetStatus
+from edgetrain.providers.local.provider import LocalCompute
+from edgetrain.reconcile.reproduce import reproduce
+from edgetrain.render.reproduction import (
+    Finding,
+    Reproduction,
+    Verdict,
+    Where,
+    reproduction_json,
+    reproduction_markdown,
+    reproduction_text,
+)
+from tests.apply.site import SmallSite
+from tests.cli.command import edgetrain
+
+NOISE = """\
+noise = 0.0
+if options.shift < 0.4:
+    noise = (1 + int.from_bytes(os.urandom(4), "big")) * 1e-12
+(out / "model.json").write_text(json.dumps({"mean": sum(numbers) / len(numbers), "shift": options.shift + noise}))
+(out / "metrics.json").write_text(json.dumps({"score": 1 - abs(options.shift) - noise}))
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> SmallSite:
+    """Version 1 is the same each time; version 2 never is."""
+    made = SmallSite(tmp_path_factory.mktemp("again") / "a site").make()
+    script = (made.clone / "experiments/mean/train.py").read_text().splitlines(keepends=True)
+    plain = [line for line in script if not line.startswith('(out / "')]
+    made.write("experiments/mean/train.py", "".join([*plain[:-1], NOISE, plain[-1]]))
+    made.push("Add some noise")
+    made.release()
+    made.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.3")
+    made.push("Shift less")
+    made.apply()
+    made.merge_proposal(2)
+    # What the work tree and main have by now is not what the versions were made of.
+    made.write("experiments/mean/train.py", "raise SystemExit(3)\n")
+    made.edit("experiments/mean/experiment.yaml", "shift: 0.3", "shift: 0.7")
+    made.push("Break it")
+    return made
+
+
+def again(
+    site: SmallSite, version: str = "mean@1", tolerance: float = 0.0, target: str | None = None
+) -> Reproduction:
+    return reproduce(site.clone, version, target, tolerance, lambda event: None, threading.Event())
+
+
+def shape(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_the_same_to_the_byte_and_nothing_is_written(site: SmallSite) -> None:
+    refs, state = site._git("for-each-ref"), shape(site.state)
+    found = again(site)
+    assert (found.verdict, found.findings, found.good) == (Verdict.IDENTICAL, (), True)
+    assert [(one.name, one.recorded, one.now, one.within) for one in found.metrics] == [("score", 0.5, 0.5, True)]
+    assert (found.target, found.recorded_target) == ("runner", "runner")
+    assert (site._git("for-each-ref"), shape(site.state)) == (refs, state)
+    assert site._git("status", "--porcelain") == ""
+    assert sorted(file.name for file in (site.clone / ".edgetrain/runs" / found.run).iterdir()) == ["result.json"]
+    ended = edgetrain("reproduce", "mean@production", "--format", "json", cwd=site.clone)
+    assert (ended.code, ended.json["kind"], ended.json["verdict"]) == (0, "Reproduction", "identical")
+    assert ended.json["run"] != found.run
+
+
+def test_other_bytes_with_metrics_within_the_tolerance(site: SmallSite) -> None:
+    found = again(site, "mean@2", tolerance=0.01)
+    assert (found.verdict, found.where) == (Verdict.EQUAL, ("bytes", "metrics"))
+    assert [(one.where, one.what) for one in found.findings] == [
+        (Where.BYTES, "model.json"),
+        (Where.METRICS, "score"),
+    ]
+    assert "no metric is further off than 0.01" in reproduction_text(found)
+
+
+def test_metrics_further_off_are_different(site: SmallSite) -> None:
+    ended = edgetrain("reproduce", "mean@2", cwd=site.clone)
+    assert ended.code == 1
+    assert "mean@2: different (bytes, metrics differ)" in ended.out
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_data_that_is_gone_or_other_is_said_and_nothing_is_run(site: SmallSite, gone: bool) -> None:
+    table = site.data / "table"
+    file, away = table / "a.txt", site.data / "away"
+    file.rename(away)
+    if gone:
+        table.rmdir()
+    else:
+        file.write_text("4 5 6\n")
+    try:
+        found = again(site)
+    finally:
+        table.mkdir(exist_ok=True)
+        away.rename(file)
+    assert (found.verdict, found.where, found.run) == (Verdict.DIFFERENT, ("data",), "")
+    assert (found.findings[0].now == "gone") is gone
+    assert "It was not trained again" in reproduction_markdown(found)
+
+
+def test_another_environment_is_told_beside_the_result(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    observe = LocalCompute.observe
+
+    def elsewhere(self: LocalCompute) -> TargetStatus:
+        status = observe(self)
+        return TargetStatus(**{**vars(status), "platform": "linux/arm64"})
+
+    monkeypatch.setattr(LocalCompute, "observe", elsewhere)
+    found = again(site)
+    assert found.verdict is Verdict.IDENTICAL
+    [one] = found.findings
+    assert (one.where, one.what, one.now) == (Where.ENVIRONMENT, "platform", "linux/arm64")
+    assert "in spite of what differs" in reproduction_text(found)
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ({"ended_by": "exit", "exit_code": 1}, "failed"),
+        ({"ended_by": "memory"}, "failed"),
+        ({"ended_by": "sandbox"}, ""),
+    ],
+)
+def test_a_run_that_ends_otherwise(
+    site: SmallSite, monkeypatch: pytest.MonkeyPatch, end: dict[str, Any], told: str
+) -> None:
+    inspect = LocalCompute.inspect
+
+    def ended(self: LocalCompute, run: str) -> RunState:
+        state = inspect(self, run)
+        return RunState(RunPhase.ENDED, **end) if state.phase is RunPhase.ENDED else state
+
+    monkeypatch.setattr(LocalCompute, "inspect", ended)
+    if not told:
+        with pytest.raises(Unavailable):
+            again(site)
+        return
+    found = again(site)
+    assert (found.verdict, found.where) == (Verdict.DIFFERENT, ("outcome",))
+    assert found.findings[0].now.startswith(told)
+
+
+def test_what_can_not_be_run_is_refused(site: SmallSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError):
+        again(site, "mean@7")
+    with pytest.raises(UsageError) as wrong:
+        again(site, target="runnr")
+    assert "runner" in wrong.value.message
+    shallow = tmp_path / "shallow"
+    site._git("clone", "--quiet", "--depth", "1", site.remote.as_uri(), str(shallow))
+    with pytest.raises(RepositoryError):
+        reproduce(shallow, "mean@1", None, 0.0, lambda event: None, threading.Event())
+    assert edgetrain("reproduce", "mean@1", cwd=shallow).code == 3
+
+    def silent(*_: object) -> Any:
+        raise NotFound("no bubblewrap", reason="SandboxMissing", fix="install it")
+
+    monkeypatch.setattr(LocalCompute, "start", silent)
+    before = sorted((site.clone / ".edgetrain/runs").iterdir())
+    with pytest.raises(NotFound):
+        again(site)
+    assert sorted((site.clone / ".edgetrain/runs").iterdir()) == before
+
+
+def test_hostile_words_of_a_result_are_harmless() -> None:
+    finding = Finding(Where.BYTES, "a|b`<script>\x1b[31m", "sha256:x", "gone")
+    found = Reproduction("m@1", "run", "c" * 40, Verdict.DIFFERENT, (finding,), "t", "u", 0.0)
+    assert "\x1b" not in reproduction_text(found) + reproduction_markdown(found)
+    assert "<script>" not in reproduction_markdown(found)
+    assert json.loads(reproduction_json(found))["where"] == ["bytes"]

@@ -1,0 +1,124 @@
+"""Runs made aside, of which neither git nor workspace nor the site's store learns anything."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgetrain.core.kinds import Configuration, Experiment
+from edgetrain.core.ports import Compute, RunPhase, RunState, TargetSettings
+from edgetrain.core.record import run_id
+from edgetrain.providers.table import provider
+from edgetrain.reconcile.conduct import POLL_SECONDS, export_code
+from edgetrain.reconcile.facts import run_spec
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site
+from edgetrain.repo.tree import Tree
+
+CACHES = ".edgetrain"
+DRAIN_SECONDS = 10.0
+
+
+class AsideSite(Site):
+    """The site without its store: caches, environments and local runs lie in the checkout, `given` data beside the
+    site's own datastores."""
+
+    def __init__(self, configuration: Configuration, name: str, checkout: Path, given: Mapping[str, Path]) -> None:
+        super().__init__(configuration, name, checkout)
+        self.state = self.caches / "local"
+        blocks = {store: {"type": "folder", "path": str(path)} for store, path in given.items()}
+        self.settings = replace(self.settings, datastores={**self.settings.datastores, **blocks})
+
+    def this_machine(self) -> Compute:
+        """A local target that no manifest declares."""
+        allowed = self.configuration.allow_unsandboxed
+        settings = TargetSettings(name="local", block={}, state=self.state, allow_unsandboxed=allowed)
+        made: Compute = provider("compute", "local", settings)
+        return made
+
+
+def not_ready(site: Site) -> str:
+    """What to do where a target can't take runs."""
+    if site.configuration.allow_unsandboxed:
+        return "see `edgetrain plan --refresh` for the state of the targets"
+    return "install bubblewrap, or set allowUnsandboxed: true in edgetrain.yaml of this checkout"
+
+
+def own_folder(checkout: Path) -> Path:
+    """`.edgetrain` of the checkout, which git ignores whatever the repository says."""
+    folder = checkout / CACHES
+    folder.mkdir(exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    return folder
+
+
+def claim(checkout: Path, compute: Compute, experiment: str, identity: str, first: int = 1) -> Path:
+    """A fresh folder in the checkout, named by a run id that was never used here; attempts count from `first`."""
+    folder = own_folder(checkout) / "runs"
+    folder.mkdir(exist_ok=True)
+    for attempt in count(first):
+        name = run_id(experiment, identity, attempt)
+        if compute.inspect(name).phase is not RunPhase.ABSENT:
+            continue
+        try:
+            (folder / name).mkdir()
+        except FileExistsError:
+            continue
+        return folder / name
+    raise AssertionError("counting does not end")
+
+
+def begin(
+    tree: Tree, experiment: Experiment, site: Site, compute: Compute, name: str, python: str, report: Report
+) -> None:
+    """Start the run on an export of the tree's code; each input's digest is the one that was measured."""
+    scratch = site.state if isinstance(site, AsideSite) else site.state / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch, prefix="code-") as folder:
+        code = Path(folder) / "code"
+        requirements = export_code(tree, experiment, code, site.configuration.code_size)
+        data = {key: source.digest for key, source in experiment.data.items()}
+        spec = run_spec(experiment, {}, name, code, requirements, python, site, data)
+        report(Event("Starting", name))
+        compute.start(spec)
+
+
+def watch(
+    compute: Compute, name: str, report: Report, stop: threading.Event, show: Callable[[str], None] | None = None
+) -> RunState:
+    """Wait for the end, showing the output meanwhile; `stop` ends the run."""
+
+    def follow(show: Callable[[str], None]) -> None:
+        for line in compute.logs(name, follow=True):
+            show(line)
+
+    thread = threading.Thread(target=follow, args=(show,), daemon=True) if show else None
+    if thread:
+        thread.start()
+    shown_phase = None
+    while True:
+        state = compute.inspect(name)
+        if state.phase in (RunPhase.ENDED, RunPhase.LOST):
+            break
+        if state.phase is not shown_phase:
+            shown_phase = state.phase
+            report(Event(state.phase.value.capitalize(), name))
+        if stop.wait(POLL_SECONDS):
+            report(Event("Cancelling", name))
+            compute.cancel(name, "Interrupted")
+    if thread:
+        thread.join(DRAIN_SECONDS)
+    return state
+
+
+def promises(experiment: Experiment) -> dict[str, Any]:
+    """What the outputs are checked against, in the form of a ticket."""
+    outputs = {name: {"path": out.path, "maxSize": out.max_size} for name, out in experiment.outputs.items()}
+    return {"outputs": outputs, "metrics": list(experiment.metrics)}

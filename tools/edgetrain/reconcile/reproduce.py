@@ -1,0 +1,294 @@
+"""Trains a version again from what its record says, and compares; nothing is written, registered or fetched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.desired import Desired
+from edgetrain.core.digest import digest_bytes, tree_digest
+from edgetrain.core.egress import to_json
+from edgetrain.core.errors import NotFound, Rejected, Stopped, Unavailable, UsageError
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds.compute import ATTACHED
+from edgetrain.core.kinds.experiment import DataInput
+from edgetrain.core.ports import Compute, Harvest, RunPhase, RunState, TargetStatus
+from edgetrain.core.problem import did_you_mean, shown
+from edgetrain.core.record import RunRecord
+from edgetrain.reconcile.aside import AsideSite, begin, claim, not_ready, promises, watch
+from edgetrain.reconcile.data import measure_input
+from edgetrain.reconcile.finish import (
+    check,
+    files_of,
+    final_metrics,
+    refusal,
+    rules_of,
+    seconds_between,
+    verdict_of,
+)
+from edgetrain.reconcile.lookup import read_main, version_named
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import State
+from edgetrain.reconcile.verify_runs import read_experiment
+from edgetrain.render.reproduction import Finding, Metric, Reproduction, Verdict, Where, reproduction_json
+from edgetrain.render.words import plural, value
+from edgetrain.repo.load import MAX_LOCK_BYTES
+from edgetrain.repo.snapshot import code_digest
+from edgetrain.repo.tree import CommitTree, Tree
+
+# Attempts that no run of apply ever has.
+FIRST_ATTEMPT = 1_000_001
+GONE, NONE = "gone", "none"
+# Ends that say nothing of the model: the run could not be made.
+NOT_MADE = frozenset({"environment", "sandbox", "data"})
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the run is made of: from git, with the parameters and inputs of the record."""
+
+    tree: Tree
+    experiment: Experiment
+
+
+def reproduce(
+    root: Path, text: str, target: str | None, tolerance: float, report: Report, stop: threading.Event
+) -> Reproduction:
+    """Train `MODEL@N` again, on the recorded target or another; `stop` ends the run.
+
+    Raises UsageError for a wrong name; RepositoryError if this clone lacks the commit; ProviderError if it could
+    not be run: no sandbox, no such environment, a datastore that does not answer; Stopped.
+    """
+    state = read_main(root)
+    version = version_named(state.desired, text)
+    run = state.recorded.run(version.record)
+    if run is None:
+        raise Rejected(
+            f"the run record {version.run_path} that {version.id} cites is not on main",
+            reason="RunRecordMissing",
+            fix=f"edgetrain verify {version.id} says more",
+        )
+    source = _source(state, run)
+    chosen = target_of(state.desired, run, target)
+    configuration, checkout = state.desired.configuration, state.git.root
+    if chosen.type == "local":
+        site: Site = AsideSite(configuration, chosen.site, checkout, {})
+    else:
+        site = Site(configuration, chosen.site, checkout)
+    compute = site.compute(chosen)
+    status = compute.observe()
+    if not status.ready:
+        raise Unavailable(status.message, reason=status.reason, fix=not_ready(site))
+    held = [*_code(source, run), *_environment(source, run, status)]
+    experiment, moved = _measured(source.experiment, run, site, chosen, report)
+    before = Reproduction(
+        version=version.id,
+        recorded=run.run_id,
+        commit=run.data["commit"],
+        verdict=Verdict.DIFFERENT,
+        findings=(*held, *moved),
+        target=chosen.metadata.name,
+        recorded_target=run.data["target"]["name"],
+        tolerance=tolerance,
+        recorded_seconds=run.data.get("seconds"),
+    )
+    # Another Python or platform may give the same model; other code, packages or data can't tell.
+    if moved or any(one.where is Where.CODE or one.what in ("requirements", "image") for one in held):
+        return before
+    python = experiment.environment.python or status.python or str(run.data["environment"]["python"])
+    again = replace(source, experiment=experiment)
+    return _run(before, again, run, site, compute, checkout, python, report, stop)
+
+
+def target_of(desired: Desired, run: RunRecord, asked: str | None) -> ComputeTarget:
+    """The target asked for, else the recorded one. Raises UsageError if it is not there, or tells a workspace."""
+    known = {name: one for name, one in desired.targets.items() if one.type not in ATTACHED}
+    name = asked or str(run.data["target"]["name"])
+    fix = f"say where: --target {' | --target '.join(sorted(known))}" if known else "declare a target of type local"
+    if name not in desired.targets:
+        hint = did_you_mean(name, known) if asked else ", and it is the one of the record"
+        raise UsageError(f"no compute target {shown(name)!r}{hint}", fix=fix)
+    if name not in known:
+        what = f"{shown(name)} runs through Azure ML, which would keep an entry of the run"
+        raise UsageError(what, fix=fix)
+    return known[name]
+
+
+def _source(state: State, run: RunRecord) -> _Source:
+    """Raises RepositoryError for a commit that is not here; Rejected for a manifest of another form."""
+    tree = CommitTree(state.git, state.git.resolve(run.data["commit"]))
+    path = f"experiments/{run.experiment}/experiment.yaml"
+    found = read_experiment(tree.read(path), path)
+    if found is None:
+        raise Rejected(
+            f"{path} at {run.data['commit'][:12]} is of a form that this version does not read",
+            reason="FormUnknown",
+            fix=f"reproduce with the version of then: {run.data.get('edgetrain', 'see its record')}",
+        )
+    inputs = {
+        name: DataInput(name, entry["type"], entry["datastore"], entry["path"], entry["digest"])
+        for name, entry in run.data["inputs"].items()
+    }
+    return _Source(tree, replace(found, parameters=dict(run.data["parameters"]), sweep=None, data=inputs))
+
+
+def _code(source: _Source, run: RunRecord) -> Iterator[Finding]:
+    """Whether git still holds what the record says that was run."""
+    of, experiment = run.data["identityOf"], source.experiment
+    pairs: dict[str, tuple[Any, Any]] = {
+        "code": (of["code"], code_digest(source.tree, experiment.code_folder)),
+        "command": (of["command"], experiment.command),
+        "seed": (of["seed"], experiment.seed),
+    }
+    for name, (recorded, now) in pairs.items():
+        if recorded != now:
+            yield Finding(Where.CODE, name, value(recorded), value(now))
+
+
+def _environment(source: _Source, run: RunRecord, status: TargetStatus) -> Iterator[Finding]:
+    recorded, environment = run.data["environment"], source.experiment.environment
+    path = source.experiment.lock_path
+    pairs: dict[str, Any] = {
+        "requirements": digest_bytes(source.tree.read(path, MAX_LOCK_BYTES)) if path else None,
+        "image": environment.image,
+        "python": environment.python or status.python or recorded["python"],
+        "platform": environment.platform or status.platform or recorded["platform"],
+    }
+    for name, now in pairs.items():
+        if recorded[name] != now:
+            yield Finding(Where.ENVIRONMENT, name, value(recorded[name]), value(now))
+
+
+def _measured(
+    experiment: Experiment, run: RunRecord, site: Site, target: ComputeTarget, report: Report
+) -> tuple[Experiment, list[Finding]]:
+    """The inputs as they are at the site now. Raises ProviderError if a datastore does not answer."""
+    found = []
+    for name, source in experiment.data.items():
+        report(Event("Digesting", f"input {name}"))
+        recorded = run.input_digests[name]
+        if source.datastore not in site.settings.datastores:
+            what = f"input {name} ({site.name} has no datastore {source.datastore})"
+            found.append(Finding(Where.DATA, what, value(recorded), GONE))
+            continue
+        try:
+            seen, _ = measure_input(site, target, source)
+        except NotFound:
+            found.append(Finding(Where.DATA, f"input {name}", value(recorded), GONE))
+            continue
+        if seen.digest != recorded:
+            found.append(Finding(Where.DATA, f"input {name}", value(recorded), value(seen.digest)))
+    return experiment, found
+
+
+def _run(
+    before: Reproduction,
+    source: _Source,
+    run: RunRecord,
+    site: Site,
+    compute: Compute,
+    checkout: Path,
+    python: str,
+    report: Report,
+    stop: threading.Event,
+) -> Reproduction:
+    experiment = source.experiment
+    folder = claim(checkout, compute, experiment.name, run.identity, FIRST_ATTEMPT)
+    try:
+        begin(source.tree, experiment, site, compute, folder.name, python, report)
+    except BaseException:
+        folder.rmdir()
+        raise
+    try:
+        ended = watch(compute, folder.name, report, stop)
+        _check_made(ended, folder.name)
+        findings, metrics = compared(experiment, run, compute, folder.name, ended, before.tolerance)
+    finally:
+        compute.forget(folder.name)
+    every = (*before.findings, *findings)
+    found = replace(
+        before,
+        verdict=verdict(findings, metrics),
+        findings=every,
+        run=folder.name,
+        level=ended.level.value,
+        metrics=metrics,
+        seconds=seconds_between(ended.started, ended.ended),
+    )
+    (folder / "result.json").write_text(reproduction_json(found), encoding="utf-8")
+    return found
+
+
+def _check_made(ended: RunState, name: str) -> None:
+    """Raises Stopped, or Unavailable, for a run whose end says nothing of the model."""
+    if ended.ended_by == "cancel":
+        raise Stopped(f"{name} was stopped", reason="Interrupted")
+    if ended.phase is RunPhase.LOST or ended.ended_by in NOT_MADE:
+        why = verdict_of(ended)
+        raise Unavailable(
+            f"it could not be run: {why.message or why.reason}",
+            reason=why.reason,
+            fix="see what the target lacks: edgetrain doctor; or choose another: --target NAME",
+        )
+
+
+def compared(
+    experiment: Experiment, run: RunRecord, compute: Compute, name: str, ended: RunState, tolerance: float
+) -> tuple[tuple[Finding, ...], tuple[Metric, ...]]:
+    """How an ended run differs from the recorded one. No file is brought here; no name that the record lacks is
+    told."""
+    reported: Mapping[str, float] = run.data.get("selfReported", run.metrics)
+    failure, harvest = verdict_of(ended), Harvest((), {})
+    if failure.outcome is None:
+        harvest = compute.harvest(name, {key: output.path for key, output in experiment.outputs.items()})
+        failure = check(promises(experiment), harvest)
+    finals = final_metrics(harvest)
+    if failure.outcome is None:
+        # Of all that it made only these numbers are told, and they are looked at as those of any run.
+        told: dict[str, Any] = {"outputs": {}, "metrics": sorted(reported.keys() & finals.keys()), "logs": "site"}
+        told["waivers"] = [to_json(waiver) for waiver in experiment.waivers]
+        failure = refusal(told, compute.examine(name, rules_of(told, replace(harvest, history=(), metrics=finals))))
+    if failure.outcome is not None:
+        now = f"{failure.outcome.value}: {failure.message}".removesuffix(": ")
+        return (Finding(Where.OUTCOME, failure.reason, run.outcome.value, now),), ()
+    recorded: Mapping[str, Any] = run.data["outputs"]
+    findings = [found for output in sorted(recorded) for found in _bytes(output, recorded[output], harvest)]
+    metrics = tuple(_metric(key, before, finals.get(key), tolerance) for key, before in sorted(reported.items()))
+    for one in metrics:
+        if one.now != one.recorded:
+            now = NONE if one.now is None else repr(one.now)
+            findings.append(Finding(Where.METRICS, one.name, repr(one.recorded), now))
+    return tuple(findings), metrics
+
+
+def _metric(name: str, recorded: float, now: float | None, tolerance: float) -> Metric:
+    return Metric(name, recorded, now, now is not None and abs(now - recorded) <= tolerance)
+
+
+def _bytes(name: str, recorded: Mapping[str, Any], harvest: Harvest) -> Iterator[Finding]:
+    """An output's files that differ, are gone, or are new."""
+    files = files_of(recorded["path"], harvest)
+    alone = len(files) == 1 and files[0].path == recorded["path"]
+    now = files[0].digest if alone else tree_digest((file.path, file.digest) for file in files)
+    if now == recorded["digest"]:
+        return
+    there = {file.path: file.digest for file in files}
+    known = {entry["path"]: entry["digest"] for entry in recorded["files"]}
+    for path, digest in sorted(known.items()):
+        if there.get(path) != digest:
+            yield Finding(Where.BYTES, path, value(digest), value(there[path]) if path in there else GONE)
+    if new := len(there.keys() - known.keys()):
+        yield Finding(Where.BYTES, f"{plural(new, 'more file')} in output {name}", NONE, "there")
+    if there == known:  # another way to sum up the same files
+        yield Finding(Where.BYTES, f"output {name}", value(recorded["digest"]), value(now))
+
+
+def verdict(findings: tuple[Finding, ...], metrics: tuple[Metric, ...]) -> Verdict:
+    """What the comparison of a run that was made amounts to."""
+    if any(one.where is Where.OUTCOME for one in findings) or not all(one.within for one in metrics):
+        return Verdict.DIFFERENT
+    return Verdict.EQUAL if findings else Verdict.IDENTICAL
