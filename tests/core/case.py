@@ -4,12 +4,16 @@ A case file holds steps, each a line that begins with `@` and the lines that fol
 
     @ write PATH          the lines are the file's new text
     @ edit PATH           lines up to `=>` are replaced by those after it (`=>` alone: removed)
+    @ bytes PATH          each line is a number and a literal of bytes, as Python has it: repeated so often
+    @ set PATH KEY        the line is JSON: a record's value under this key (`a.b`), written in canonical form
+    @ unset PATH KEY
     @ remove PATH         a file, or a folder with all in it
     @ link PATH TARGET    a symbolic link
     @ move PATH PATH
     @ judge NUMBER OUTCOME  record that the run of this version of `mean` was judged again
     @ main                commit all on main, records by the machine; what follows happens on a branch
     @ commit EMAIL        commit all, by this committer
+    @ git EMAIL ARGUMENT... any other command of git, by this committer
     @ shallow             go on in a clone of depth 1, which is on the same branch
     @ require             validate with require_history
 
@@ -18,12 +22,17 @@ Without `@ main` the case needs no git and is validated as a plain folder.
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from edgetrain.core.checks.history import touches_record
 from edgetrain.core.kinds import ModelVersion
@@ -36,7 +45,8 @@ PERSON = "dana@example.org"
 MACHINE = "machine@example.org"
 
 
-def base_files() -> dict[str, bytes]:
+@cache
+def base_files() -> Mapping[str, bytes]:
     """The valid repository: two versions of one model with their records, and a sweep."""
     state = build.desired()
     runs = [build.run(state, metrics={"score": score}) for score in (0.4, 0.5)]
@@ -44,8 +54,7 @@ def base_files() -> dict[str, bytes]:
     runs[1] = build.run(build.desired(second), metrics={"score": 0.5})
     files = {path: text.encode() for path, text in build.with_versions(build.FILES, *runs).items()}
     records = [*runs, *(build.released(run, number) for number, run in enumerate(runs, 1))]
-    files |= {record.path: serialise(record.data) for record in records}
-    return files
+    return files | {record.path: serialise(record.data) for record in records}
 
 
 @dataclass
@@ -90,6 +99,27 @@ class Case:
         assert text.count(old) == 1, (path, old)
         self.write(path, text.replace(old, new.removeprefix("\n")).encode())
 
+    def _bytes(self, body: str, path: str) -> None:
+        parts = (line.split(" ", 1) for line in body.strip().splitlines())
+        self.write(path, b"".join(int(count) * ast.literal_eval(literal) for count, literal in parts))
+
+    def _set(self, body: str, path: str, pointer: str) -> None:
+        self._record(path, pointer, json.loads(body))
+
+    def _unset(self, body: str, path: str, pointer: str) -> None:
+        self._record(path, pointer, None)
+
+    def _record(self, path: str, pointer: str, value: Any) -> None:
+        data = json.loads((self.root / path).read_bytes())
+        at, (*keys, last) = data, pointer.split(".")
+        for key in keys:
+            at = at[key]
+        if value is None:
+            del at[last]
+        else:
+            at[last] = value
+        self.write(path, serialise(data))
+
     def _remove(self, body: str, path: str) -> None:
         found = self.root / path
         if found.is_dir():
@@ -128,6 +158,10 @@ class Case:
         self._sh("add", "--all", "--force")
         self._sh("commit", "--quiet", "--message", "change", email=email)
 
+    def _git(self, body: str, email: str, *arguments: str) -> None:
+        self.git = True
+        self._sh(*arguments, email=email)
+
     def _shallow(self, body: str) -> None:
         clone = self.root.parent / "shallow"
         self._sh("clone", "--quiet", "--depth", "1", "--no-single-branch", self.root.as_uri(), str(clone))
@@ -153,4 +187,4 @@ def report(problems: list[Problem]) -> str:
         f"    fix: {p.fix}\n"
         for p in problems
     )
-    return re.sub(r"commit [0-9a-f]{12} ", "commit ID ", text)
+    return re.sub(r"(commit|git revert(?: -m 1)?) [0-9a-f]{12}\b", r"\1 ID", text)

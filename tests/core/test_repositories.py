@@ -11,6 +11,8 @@ from edgetrain.core.codes import egress, history, references
 from edgetrain.core.problem import Code
 from tests.core.case import Case, report
 
+# Where records lie: a case that touches one is about records.
+PLACES = ("/runs/", "/proposals/", ".release-")
 CASES = sorted((Path(__file__).parents[1] / "cases" / "repositories").glob("*.case"))
 
 
@@ -43,3 +45,19 @@ def test_every_code_has_a_case() -> None:
         if isinstance(value, Code)
     }
     assert known == {file.name.partition("-")[0] for file in CASES} - {"ok"}
+
+
+def test_the_corpus_is_wide() -> None:
+    """Bad manifests, repositories, records and histories, each with a golden report."""
+    folder = CASES[0].parents[1]
+    bad = [file for file in CASES if not file.name.startswith("ok-")]
+    records = [file for file in bad if any(place in file.read_text(encoding="utf-8") for place in PLACES)]
+    groups = {
+        "manifests": [*(folder / "yaml").glob("*.yaml"), *(folder / "schema").glob("*.yaml")],
+        "histories": [file for file in bad if file.name.startswith("H")],
+        "records": [file for file in records if not file.name.startswith("H")],
+    }
+    groups["repositories"] = [file for file in bad if file not in groups["histories"] + groups["records"]]
+    assert all(file.with_suffix(".expected").is_file() for files in groups.values() for file in files)
+    counted = {name: len(files) for name, files in groups.items()}
+    assert all(count >= 25 for count in counted.values()), counted

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+MAX_DEPTH = 100
 _SAFE = 2**53 - 1
 _ENCODE = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=True
@@ -48,7 +49,7 @@ def _alike(value: Any, depth: int) -> bool:
     if kind is float:
         # Within these bounds both write the shortest digits without an exponent; whole numbers differ (1.0, 1).
         return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
-    if depth > 100:
+    if depth > MAX_DEPTH:
         return False
     if kind is dict:
         for key, item in value.items():  # noqa: SIM110 (a generator costs more)
@@ -64,12 +65,26 @@ def _alike(value: Any, depth: int) -> bool:
 
 
 def parse_canonical(data: bytes) -> Any:
-    """Read JSON that must be in RFC 8785 form (one trailing newline allowed); ValueError otherwise."""
+    """Read JSON that must be in RFC 8785 form (one trailing newline allowed); ValueError, in words, otherwise.
+
+    What it gives is at most MAX_DEPTH levels deep, so that whoever walks it needs no care.
+    """
+    deep = f"nested more than {MAX_DEPTH} levels deep"
     try:
         value = json.loads(data, parse_int=_integer)
-        form = canonical(value)
-    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not JSON: byte {error.start + 1} is not UTF-8") from None
+    except RecursionError:
+        raise ValueError(deep) from None
+    except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise ValueError(deep)
+    try:
+        form = canonical(value)
+    except ValueError:
+        what = "a number that is not finite, or half a character (a lone surrogate)"
+        raise ValueError(f"holds what RFC 8785 has no form for: {what}") from None
     if form != data.removesuffix(b"\n"):
         raise ValueError("not in canonical form (RFC 8785)")
     return value
@@ -77,8 +92,19 @@ def parse_canonical(data: bytes) -> Any:
 
 def _integer(text: str) -> int | float:
     """RFC 8785 writes a large float without a fraction like an integer: 1e17 as 100000000000000000."""
-    value = int(text)
-    return value if abs(value) < 2**53 else float(text)
+    # The length is looked at first, for Python refuses to convert thousands of digits.
+    return int(text) if len(text) < 18 and abs(int(text)) <= _SAFE else float(text)
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether lists and mappings lie in each other more than so often."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+    return True
 
 
 def digest_bytes(data: bytes) -> str:

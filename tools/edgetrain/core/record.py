@@ -247,10 +247,11 @@ def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
 
 def _check_parts(value: Mapping[str, Any]) -> None:
     """The parts that other code reads without asking again."""
-    for name, number in value.get("metrics", {}).items():
+    run = value if value["kind"] == "RunRecord" else {}
+    for name, number in run.get("metrics", {}).items():
         if not isinstance(number, _NUMBER) or isinstance(number, bool):
             raise ValueError(f"metric {name!r} is not a number")
-    for name, entry in value.get("inputs", {}).items():
+    for name, entry in run.get("inputs", {}).items():
         if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
             raise ValueError(f"input {name!r} has no digest")
     provenance = value.get("provenance")
@@ -259,7 +260,7 @@ def _check_parts(value: Mapping[str, Any]) -> None:
             read_review(provenance["review"])
         except ValueError as error:
             raise ValueError(f"provenance.review: {error}") from None
-    if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
+    if run and run["identity"] != digest_bytes(canonical(run["identityOf"])):
         raise ValueError("identity is not the digest of identityOf")
     parts = dict(_PARTS.get(value["kind"], {}))
     if value["kind"] == "ReleaseRecord":
