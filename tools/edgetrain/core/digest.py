@@ -45,7 +45,7 @@ def _alike(value: Any, depth: int) -> bool:
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
-        return -_SAFE <= value <= _SAFE
+        return bool(-_SAFE <= value <= _SAFE)
     if kind is float:
         # Within these bounds both write the shortest digits without an exponent; whole numbers differ (1.0, 1).
         return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
