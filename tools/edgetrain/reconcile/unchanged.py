@@ -102,11 +102,15 @@ def _remembered(memory: Path) -> tuple[str, list[Problem]] | None:
     try:
         with memory.open("rb") as file:
             value = json.loads(file.read(MAX_MEMORY))
-        problems = [Problem(*row[:6], Severity(row[6])) for row in value["problems"]]
+        problems = [_problem(*row) for row in value["problems"]]
         sound = all(list(map(type, astuple(each)[:6])) == [str, int, int, str, str, str] for each in problems)
         return (str(value["key"]), problems) if sound else None
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
+
+
+def _problem(path: str, line: int, column: int, code: str, what: str, fix: str, severity: str) -> Problem:
+    return Problem(path, line, column, code, what, fix, Severity(severity))
 
 
 def _remember(memory: Path, key: str, problems: Sequence[Problem]) -> None:
