@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from edgetrain.core.errors import InvalidFiles
 from edgetrain.core.problem import Problem
-from edgetrain.reconcile import unchanged, validate
-from edgetrain.reconcile.unchanged import MEMORY, validate_unless_unchanged
+from edgetrain.reconcile import planning, unchanged, validate
+from edgetrain.reconcile.unchanged import VALIDATED as MEMORY
+from edgetrain.reconcile.unchanged import plan_unless_unchanged, validate_unless_unchanged
 from tests.core.case import Case
 
 pytestmark = pytest.mark.needs("git>=2.34")
@@ -26,12 +28,14 @@ def git(root: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(unchanged, "_SETTLED", 0)
+    monkeypatch.setattr(unchanged, "_SETTLED", -(10**9))
     root = tmp_path / "checkout"
     Case(root).make()
     git(root, "init", "--quiet", "-b", "main")
     git(root, "add", ".")
     git(root, "commit", "--quiet", "-m", "Start")
+    git(root, "checkout", "--quiet", "-b", "work")
+    git(root, "commit", "--quiet", "--allow-empty", "-m", "Work")
     return root
 
 
@@ -46,6 +50,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return really(root, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(validate, "validate", counted)
+    monkeypatch.setattr(planning, "validate", counted)
     return found
 
 
@@ -56,10 +61,11 @@ def ask(root: Path, branch: str | None = None, require_history: bool = False) ->
 def test_nothing_is_read_again_while_nothing_changes(root: Path, looks: list[Path]) -> None:
     (root / "compute" / "odd.yaml").write_text("kind: yes\n")
     first = ask(root)
-    assert first
+    assert {found.path for found in first} == {"compute/odd.yaml"}
     assert ask(root) == first
     assert len(looks) == 1
     assert ask(root, branch="other") != first
+    assert len(looks) == 2
     assert ask(root, require_history=True) == ask(root, require_history=True)
     assert len(looks) == 3
 
@@ -78,6 +84,12 @@ def linked(root: Path) -> None:
     (root / "experiments").symlink_to(root.parent / "away")
 
 
+def forged(root: Path, answer: object) -> None:
+    """The right key, and an answer that is none."""
+    memory = root / ".git" / MEMORY
+    memory.write_text(json.dumps({**json.loads(memory.read_text()), "answer": answer}))
+
+
 CHANGES: list[Callable[[Path], object]] = [
     in_place,
     linked,
@@ -89,7 +101,10 @@ CHANGES: list[Callable[[Path], object]] = [
     lambda root: git(root, "rm", "--quiet", "--cached", "edgetrain.yaml"),
     lambda root: git(root, "config", "core.autocrlf", "input"),
     lambda root: (root / ".git" / MEMORY).write_text("[" * 100_000),
-    lambda root: (root / ".git" / MEMORY).write_text('{"key": 1, "problems": [[]]}'),
+    lambda root: (root / ".git" / MEMORY).write_text('{"key": 1}'),
+    lambda root: forged(root, [[1, 2]]),
+    lambda root: forged(root, [["a", 1, 1, "b", "c", "d", "nothing"]]),
+    lambda root: forged(root, 5),
 ]
 
 
@@ -104,7 +119,7 @@ def test_any_change_is_looked_at(root: Path, looks: list[Path], change: Callable
 
 def test_the_day_counts_for_waivers(root: Path, looks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ask(root)
-    monkeypatch.setattr(unchanged, "today", lambda: "2999-01-01")
+    monkeypatch.setattr(unchanged, "_today", lambda: "2999-01-01")
     ask(root)
     assert len(looks) == 2
 
@@ -121,7 +136,7 @@ def test_what_just_changed_is_not_remembered(
 def test_a_forged_memory_needs_its_key(root: Path, looks: list[Path]) -> None:
     (root / "compute" / "odd.yaml").write_text("kind: yes\n")
     found = ask(root)
-    (root / ".git" / MEMORY).write_text(json.dumps({"key": "0" * 64, "problems": []}))
+    (root / ".git" / MEMORY).write_text(json.dumps({"key": "0" * 64, "answer": []}))
     assert ask(root) == found != []
 
 
@@ -130,3 +145,16 @@ def test_without_a_repository_nothing_is_kept(tmp_path: Path, looks: list[Path])
     ask(tmp_path)
     ask(tmp_path)
     assert len(looks) == 2
+
+
+def test_a_plan_is_made_again_when_something_changed(root: Path, looks: list[Path]) -> None:
+    made = plan_unless_unchanged(root, site=None)
+    assert plan_unless_unchanged(root, site=None) == made
+    assert len(looks) == 1
+    script = next(root.glob("experiments/*/*.py"))
+    script.write_text(script.read_text() + "# more\n")
+    assert plan_unless_unchanged(root, site=None).digest != made.digest
+    script.write_text("import requests\n" * 1000)
+    (root / "edgetrain.yaml").write_text("kind: yes\n")
+    with pytest.raises(InvalidFiles):
+        plan_unless_unchanged(root, site=None)

@@ -9,8 +9,7 @@ import click
 
 from edgetrain.cli.failure import EXIT_REFUSED
 from edgetrain.cli.session import Session, format_option, pass_session
-from edgetrain.core.errors import InvalidFiles, UsageError
-from edgetrain.core.problem import Severity
+from edgetrain.core.errors import UsageError
 
 if TYPE_CHECKING:
     from edgetrain.core.plan import Plan
@@ -36,15 +35,14 @@ def plan(
     Without --refresh the plan is made from the records in git, so that anybody can make it. A plan that
     refuses something ends with exit code 3; the rest of it would go on.
     """
-    from edgetrain.core.egress import is_guard
-    from edgetrain.reconcile.planning import make_plan
-    from edgetrain.reconcile.validate import validate
+    if refresh:
+        from edgetrain.reconcile.planning import checked_plan
 
-    problems = validate(session.root)
-    # What the egress guard finds stops its own experiment, and the plan tells it.
-    if any(found.severity is Severity.PROBLEM and not is_guard(found.code) for found in problems):
-        raise InvalidFiles(problems)
-    made = make_plan(session.root, refresh=refresh, site=site)
+        made = checked_plan(session.root, site=site, refresh=True)
+    else:
+        from edgetrain.reconcile.unchanged import plan_unless_unchanged
+
+        made = plan_unless_unchanged(session.root, site=site)
     if out is not None:
         _write(out, made)
         session.say(f"the plan is in {out}")

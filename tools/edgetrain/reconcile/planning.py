@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgetrain.core.egress import is_guard
 from edgetrain.core.errors import InvalidFiles
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build
-from edgetrain.core.problem import Problem
+from edgetrain.core.problem import Problem, Severity
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.remote import connect
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
-from edgetrain.reconcile.validate import problems_of
+from edgetrain.reconcile.validate import problems_of, validate
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger, Machine
+from edgetrain.repo.tree import WorkTree
 
 
 def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> Plan:
@@ -25,7 +27,27 @@ def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> 
 
     Raises InvalidFiles, UsageError for an unclear site, RepositoryError, or ProviderError.
     """
-    state = checked(read_work_tree(Git.find(root)))
+    return _plan(checked(read_work_tree(Git.find(root))), refresh, site)
+
+
+def checked_plan(
+    root: Path, tree: WorkTree | None = None, site: str | None = None, *, refresh: bool = False
+) -> Plan:
+    """Like `make_plan`, after all that `validate` looks at; both read the files once. `tree` is root's work tree.
+
+    InvalidFiles then holds warnings, too. What the egress guard finds stops its own experiment, and the plan
+    tells it.
+    """
+    if tree is None or tree.git is None:
+        tree = WorkTree(Git.find(root))
+    state = read_work_tree(tree.git or Git.find(root), tree)
+    problems = validate(root, on=tree, loaded=state.loaded)
+    if any(found.severity is Severity.PROBLEM and not is_guard(found.code) for found in problems):
+        raise InvalidFiles(problems)
+    return _plan(checked(state), refresh, site)
+
+
+def _plan(state: State, refresh: bool, site: str | None) -> Plan:
     if not refresh:
         if site is not None:
             choose_site(state.desired.configuration, site)

@@ -49,10 +49,10 @@ class State:
         return replace(self, loaded=replace(self.loaded, recorded=Recorded.of(every)))
 
 
-def read_work_tree(git: Git) -> State:
-    """The work tree as it lies, uncommitted changes and all."""
+def read_work_tree(git: Git, tree: WorkTree | None = None) -> State:
+    """The work tree as it lies, uncommitted changes and all; `tree` if it is listed already."""
     head = git.head()
-    return _read(git, WorkTree(git), "", head)
+    return _read(git, tree or WorkTree(git), "", head)
 
 
 def read_commit(git: Git, commit: str) -> State:

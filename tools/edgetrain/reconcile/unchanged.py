@@ -1,9 +1,9 @@
-"""Remembers what `validate` said of a work tree, so that nothing is read again while nothing has changed.
+"""Remembers what was said of a work tree, so that nothing is read again while nothing has changed.
 
-The memory is one file in the git folder, where no commit can bring one. It counts only if all that the verdict
-depends on is the same: edgetrain itself and Python, the day, what was asked, git's settings, HEAD, the branch of
-merged facts, git's index, and of every file and folder what its last change leaves behind (inode, size, mode, both
-times). It is for one's own checkout: where strangers' changes are checked, `validate` is called without it.
+The memory is one file a verb in the git folder, where no commit can bring one. It counts only if all that the
+answer depends on is the same: edgetrain itself and Python, the day, what was asked, git's settings, HEAD, the
+branches, git's index, and of every file and folder what its last change leaves behind (inode, size, mode, both
+times). It is for a look at one's own checkout: apply, and what checks strangers' changes, never ask it.
 """
 
 from __future__ import annotations
@@ -11,59 +11,103 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import marshal
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import edgetrain
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import Problem, Severity
-from edgetrain.reconcile.guard import today
 from edgetrain.repo.git import Git
 from edgetrain.repo.tree import WorkTree
 
-MEMORY = "edgetrain-validated.json"
+if TYPE_CHECKING:
+    from edgetrain.core.plan import Plan
+
+VALIDATED, PLANNED = "edgetrain-validated.json", "edgetrain-planned.json"
 MAX_MEMORY = 4 * 2**20
 # What changed within this time might change again without leaving a trace in its times.
 _SETTLED = 2 * 10**9
 _IN_GIT = ("index", "shallow", "info/attributes", "info/grafts", "info/exclude", "objects/info/alternates")
+T = TypeVar("T")
 
 
 def validate_unless_unchanged(root: Path, *, require_history: bool, branch: str | None) -> list[Problem]:
     """`validate` of the work tree, or what it said when everything was as it is now."""
+
+    def make(tree: WorkTree | None) -> list[Problem]:
+        from edgetrain.reconcile.validate import validate  # here: nothing of it is needed if nothing has changed
+
+        return validate(root, on=tree, require_history=require_history, branch=branch)
+
+    def dump(problems: list[Problem]) -> Any:
+        return [list(astuple(each)) for each in problems]
+
+    return _unless_unchanged(root, VALIDATED, [require_history, branch], make, dump, _problems)
+
+
+def plan_unless_unchanged(root: Path, *, site: str | None) -> Plan:
+    """`checked_plan` of the work tree, or the plan that was made when everything was as it is now."""
+
+    def make(tree: WorkTree | None) -> Plan:
+        from edgetrain.reconcile.planning import checked_plan
+
+        return checked_plan(root, tree, site)
+
+    def load(value: Any) -> Plan:
+        from edgetrain.core.plan import Plan
+
+        return Plan.from_json(value)
+
+    return _unless_unchanged(root, PLANNED, [site], make, lambda plan: plan.to_json(), load)
+
+
+def _unless_unchanged(
+    root: Path,
+    name: str,
+    asked: Sequence[Any],
+    make: Callable[[WorkTree | None], T],
+    dump: Callable[[T], Any],
+    load: Callable[[Any], T],
+) -> T:
+    """What was made before, if all is as it was; else what `make` makes, and that is remembered."""
+    started = time.time_ns()
     try:
         git = Git.find(root)
         folder = Path(git.text("rev-parse", "--absolute-git-dir"))
-    except RepositoryError:
-        return _validate(root, None, require_history, branch)
-    memory = folder / MEMORY
-    known = _remembered(memory)
-    now = time.time_ns()
-    tree = WorkTree(git)
-    try:
-        asked = [str(root), require_history, branch, today()]
-        key, newest = _key(git, folder, tree, asked)
+        tree = WorkTree(git)
+        key, newest = _key(git, folder, tree, [name, str(root), *asked])
     except (RepositoryError, OSError):
-        return _validate(root, None, require_history, branch)
-    if known is not None and known[0] == key:
-        return known[1]
-    problems = _validate(root, tree, require_history, branch)
-    if newest < now - _SETTLED:
-        _remember(memory, key, problems)
-    return problems
+        return make(None)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+        known = _remembered(folder / name)
+        if known["key"] == key:
+            return load(known["answer"])
+    answer = make(tree)
+    if newest < started - _SETTLED:
+        _remember(folder / name, {"key": key, "answer": dump(answer)})
+    return answer
 
 
-def _validate(root: Path, tree: WorkTree | None, require_history: bool, branch: str | None) -> list[Problem]:
-    from edgetrain.reconcile.validate import validate  # here: nothing of it is needed while nothing has changed
+def _today() -> str:
+    from datetime import UTC, datetime
 
-    return validate(root, on=tree, require_history=require_history, branch=branch)
+    return datetime.now(UTC).date().isoformat()
+
+
+def _problems(value: Any) -> list[Problem]:
+    found = []
+    for path, line, column, code, what, fix, severity in value:
+        if [type(each) for each in (path, line, column, code, what, fix)] != [str, int, int, str, str, str]:
+            raise ValueError("no problem")
+        found.append(Problem(path, line, column, code, what, fix, Severity(severity)))
+    return found
 
 
 def _key(git: Git, folder: Path, tree: WorkTree, asked: Sequence[Any]) -> tuple[str, int]:
@@ -74,9 +118,9 @@ def _key(git: Git, folder: Path, tree: WorkTree, asked: Sequence[Any]) -> tuple[
     refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
     settings = git.run("config", "--list", "-z")
     files, newest = tree.trace()
-    machine = [sys.version, shutil.which("ssh-keygen"), shutil.which("git")]
+    machine = [_today(), sys.version, shutil.which("ssh-keygen"), shutil.which("git")]
     facts = [asked, machine, program, inside, git.head(), refs, settings, files]
-    return hashlib.sha256(marshal.dumps(facts)).hexdigest(), newest
+    return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -98,28 +142,18 @@ def _stats(paths: Iterable[str]) -> list[tuple[Any, ...]]:
     return found
 
 
-def _remembered(memory: Path) -> tuple[str, list[Problem]] | None:
-    try:
-        with memory.open("rb") as file:
-            value = json.loads(file.read(MAX_MEMORY))
-        problems = [_problem(*row) for row in value["problems"]]
-        sound = all(list(map(type, astuple(each)[:6])) == [str, int, int, str, str, str] for each in problems)
-        return (str(value["key"]), problems) if sound else None
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return None
+def _remembered(memory: Path) -> Any:
+    with memory.open("rb") as file:
+        return json.loads(file.read(MAX_MEMORY))
 
 
-def _problem(path: str, line: int, column: int, code: str, what: str, fix: str, severity: str) -> Problem:
-    return Problem(path, line, column, code, what, fix, Severity(severity))
-
-
-def _remember(memory: Path, key: str, problems: Sequence[Problem]) -> None:
-    text = json.dumps({"key": key, "problems": [list(astuple(each)) for each in problems]})
+def _remember(memory: Path, value: Any) -> None:
+    text = json.dumps(value)
     if len(text) > MAX_MEMORY:
         return
     # What can't be written is looked at again: slower, and no less right.
     with contextlib.suppress(OSError):
-        handle, name = tempfile.mkstemp(prefix=MEMORY, dir=memory.parent)
+        handle, name = tempfile.mkstemp(prefix=memory.name, dir=memory.parent)
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(text)

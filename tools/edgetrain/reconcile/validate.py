@@ -34,6 +34,7 @@ def validate(
     branch: str | None = None,
     tip: str | None = None,
     day: str | None = None,
+    loaded: Loaded | None = None,
 ) -> list[Problem]:
     """All problems and warnings of all files at once, sorted.
 
@@ -41,10 +42,11 @@ def validate(
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
     file); with `tip`, merged facts are those of that commit. The records on that branch itself are judged where
     its tip is checked out, and always with `require_history`. What history can't tell is a warning, or a problem
-    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today.
+    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today. `loaded`
+    is a reading of the same tree that is there already.
     """
     try:
-        git = Git.find(root)
+        git = on.git if isinstance(on, WorkTree) and on.git else Git.find(root)
     except RepositoryError as error:
         tree = WorkTree(root) if on is None else on
         loaded = read_repository(tree)
@@ -54,7 +56,7 @@ def validate(
             [_unknown(error.message, require_history, error.fix)],
         )
     tree = WorkTree(git) if on is None else on
-    loaded = read_repository(tree)
+    loaded = loaded or read_repository(tree)
     if branch is None:
         branch = loaded.desired.configuration.branch if loaded.desired else DEFAULT_BRANCH
     history = list(_history(git, tree, branch, tip, require_history))

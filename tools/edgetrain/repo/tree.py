@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import marshal
 import os
 import stat
 import threading
@@ -276,7 +275,7 @@ class WorkTree(_Listed):
             changed, written = found.st_ctime_ns, found.st_mtime_ns
             newest = max(newest, changed, written)
             facts.append((path, mode, inode, size, changed, written))
-        return hashlib.sha256(marshal.dumps(facts)).digest(), newest
+        return hashlib.sha256(ascii(facts).encode()).digest(), newest
 
     def _names(self) -> Iterator[str]:
         if self.git is None:
