@@ -32,7 +32,7 @@ BULKY = """\
 import os, pathlib
 (pathlib.Path(os.environ["EDGETRAIN_OUTPUTS"]) / "model.json").write_bytes(bytes(200 * 2**20))
 """
-TRAIN_STEPS, RELEASE_STEPS = 26, 34
+TRAIN_STEPS, RELEASE_STEPS = 34, 44
 # Where the link is cut, and for how many seconds (None: until the apply has ended).
 PHASES = ("Digesting", "start", "Starting", "Running", "Checking", "artifacts", "forget")
 CUTS = [(phase, seconds) for phase in PHASES for seconds in (5.0, None)]

@@ -16,7 +16,7 @@ from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import check_limits, surprises
 from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.attaching import attach
-from edgetrain.reconcile.conduct import cancel_superseded, conduct, tidy_recorded
+from edgetrain.reconcile.conduct import cancel_superseded, conduct
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.judge import judge_tip
 from edgetrain.reconcile.lanes import ASIDE, ATTACHING, RELEASING, Lane
@@ -29,6 +29,7 @@ from edgetrain.reconcile.remote import connect, connect_as_known
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, open_ledger, read_tip
+from edgetrain.reconcile.tidying import tidy_recorded
 from edgetrain.reconcile.training import train_all
 from edgetrain.repo.git import Git
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,8 +37,9 @@ from edgetrain.reconcile.finish import (
     verdict_of,
 )
 from edgetrain.reconcile.logs import save_log, tell_log
-from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS
+from edgetrain.reconcile.observe import GIVEN_UP, TICKETS
 from edgetrain.reconcile.report import Result, Status
+from edgetrain.reconcile.tidying import tidy
 from edgetrain.repo.export import export
 from edgetrain.repo.history import last_change
 from edgetrain.repo.load import MAX_LOCK_BYTES
@@ -136,6 +137,7 @@ def measure(
     """
     found, staged = {}, []
     for name, source in experiment.data.items():
+        context.step("measure")
         context.tell("Digesting", f"{source.datastore}:{source.path}")
         seen, copied = measure_input(context.site, target, source)
         if copied:
@@ -264,8 +266,8 @@ def finish(
         if verdict.outcome is None:
             if facts["logs"] != "site":
                 tell_log(context, compute, name)
-            context.step("artifacts")
-            kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch)
+            storing = partial(context.step, "artifacts")
+            kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch, storing)
         model = context.state.desired.models.get(facts["model"])
         if verdict.outcome is None and model is not None:
             inputs = {key: value["digest"] for key, value in facts["inputs"].items()}
@@ -283,6 +285,7 @@ def finish(
         context.step("track")
         workspace = track(context, facts, state, decision.outcome, kept, harvest)
         record = run_record(facts, state, decision, kept, workspace, examination)
+        context.step("log")
         save_log(context, compute, name, facts["target"])
         context.commit_record(
             run_path(facts["experiment"], facts["identity"], facts["attempt"]),
@@ -338,29 +341,6 @@ def track(
     return {"type": context.site.configuration.workspace["type"], "run": number}
 
 
-def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
-    """Clear away a recorded run: its folder on the target, its ticket, its wish for a retry.
-
-    A target that can't be reached now keeps its folder, and the ticket, until a later apply.
-    """
-    name, artifacts = ticket_name(facts), context.site.artifacts
-    context.step("forget")
-    given_up = GIVEN_UP + name in dict(artifacts.claims(GIVEN_UP + name))
-    try:
-        if given_up:  # nobody waits for its end: it must not go on where it can be reached
-            compute.cancel(name, "given up")
-        compute.forget(name)
-    except ProviderError as error:
-        if not given_up:
-            context.tell("Note", name, f"it is cleared away by a later apply: {error.message}")
-            return
-    for left in context.scratch.glob(f"code-{name}-*"):  # of an apply that was killed at its start
-        shutil.rmtree(left, ignore_errors=True)
-    context.step("release-ticket")
-    for claims in (TICKETS, RETRIES, GIVEN_UP):
-        artifacts.release_claim(claims + name)
-
-
 def cancel_superseded(context: Context, change: Change) -> Result:
     """End a run that nobody wants any more, and record it as cancelled."""
     facts = change.subject
@@ -369,6 +349,7 @@ def cancel_superseded(context: Context, change: Change) -> Result:
     if target is None:
         raise target_gone(name, facts["target"])
     compute = context.site.compute(target)
+    context.step("cancel")
     compute.cancel(name, "Superseded")
     state = wait(context, compute, name)
     return finish(context, compute, None, {k: v for k, v in facts.items() if k != "run"}, state)
@@ -381,17 +362,3 @@ def target_gone(run: str, target: str) -> ProviderError:
         reason="TargetGone",
         fix=f"declare compute/{target}.yaml again (schedulable: false) until the run has its record",
     )
-
-
-def tidy_recorded(context: Context) -> None:
-    """Clear what a killed apply left behind its record: tickets of runs that are recorded."""
-    done = {run.run_id for run in context.state.recorded.runs}
-    for claim, value in list(context.site.artifacts.claims(TICKETS)):
-        name = claim.removeprefix(TICKETS)
-        if name in done:
-            facts = json.loads(value)
-            target = context.state.desired.targets.get(facts["target"])
-            if target is not None and target.site == context.site.name:
-                tidy(context, context.site.compute(target), facts)
-            elif target is None and facts["site"] == context.site.name:
-                context.site.artifacts.release_claim(claim)  # nothing is left to ask

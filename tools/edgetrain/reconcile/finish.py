@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -163,14 +163,22 @@ def files_of(path: str, harvest: Harvest) -> list[OutputFile]:
 
 
 def keep(
-    facts: Mapping[str, Any], harvest: Harvest, compute: Compute, run: str, artifacts: ArtifactStore, scratch: Path
+    facts: Mapping[str, Any],
+    harvest: Harvest,
+    compute: Compute,
+    run: str,
+    artifacts: ArtifactStore,
+    scratch: Path,
+    before: Callable[[], None],
 ) -> Kept:
-    """Bring the declared outputs into the artifact store. Only declared metrics are kept."""
+    """Bring the declared outputs into the artifact store, calling `before` before each file. Only declared metrics
+    are kept."""
     outputs: dict[str, Any] = {}
     for name, output in facts["outputs"].items():
         files = files_of(output["path"], harvest)
         for file in files:
             if artifacts.size(file.digest) is None:
+                before()
                 _store(compute, run, file, artifacts, scratch)
         alone = len(files) == 1 and files[0].path == str(PurePosixPath(output["path"]))
         outputs[name] = {

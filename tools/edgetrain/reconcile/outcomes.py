@@ -44,6 +44,7 @@ class Outcomes:
                 known = commit in self._sources
                 self._sources[commit].add(change.id)
             if not known:
+                context.step("owe")
                 context.site.artifacts.claim(f"{OUTCOMES}{lane_of(change.operation).value}/{commit}", b"owed")
 
     def tell(self, context: Context, results: Mapping[str, Result]) -> list[str]:
@@ -114,6 +115,7 @@ def tell_outcomes(outcomes: Outcomes, context: Context, results: Mapping[str, Re
 
 def _paid(context: Context, claims: Sequence[str]) -> None:
     for name in claims:
+        context.step("paid")
         context.site.artifacts.release_claim(name)
 
 

@@ -79,6 +79,7 @@ def registered(context: Context, model: Model, change: Change) -> str:
             context.step("alias")
             workspace.alias(model.name, channel, version.number)
         if why := model.withdrawn.get(version.number):
+            context.step("mark")
             workspace.mark(model.name, version.number, {"edgetrain.withdrawn": why})
         merged = last_change(context.state.git, context.state.commit, CONFIGURATION)
         data = _release_data(context, model.name, version, "registered") | {
@@ -192,12 +193,13 @@ def tag(context: Context, model: Model, change: Change, built: Built) -> None:
     """Ensure the version's tags, or the one tag that drifted."""
     subject = change.subject
     registry, repository = _place(context, model, subject["version"])
-    context.step("tag")
     if "tag" in subject:
+        context.step("tag")
         registry.tag(repository, subject["tag"], subject["digest"])
         return
     version = _version(context, change)
     for name in version_tags(context, version):
+        context.step("tag")
         registry.tag(repository, name, built[model.name, version.number])
 
 
