@@ -1,11 +1,11 @@
-"""`edgetrain models`, `audit`, `log` and `compare`: what git alone knows of models."""
+"""`edgetrain models`, `log` and `compare`: what git alone knows of models."""
 
 from __future__ import annotations
 
 import click
 
 from edgetrain.cli.names import models as completed_models
-from edgetrain.cli.names import versions, versions_or_runs
+from edgetrain.cli.names import versions_or_runs
 from edgetrain.cli.session import Session, format_option, pass_session
 
 
@@ -20,23 +20,6 @@ def models(session: Session, model: str | None) -> None:
 
     found = find(session.root, model)
     session.show(models_json(found) if session.format == "json" else models_text(found))
-
-
-@click.command()
-@click.argument("version", metavar="MODEL@N", shell_complete=versions)
-@format_option("text", "markdown", "json")
-@pass_session
-def audit(session: Session, version: str) -> None:
-    """Tell the whole story of a model version, from git alone.
-
-    MODEL@N names a version, MODEL@CHANNEL the one that the channel points to.
-    """
-    from edgetrain.reconcile.audit import audit as find
-    from edgetrain.render.audit import audit_json, audit_markdown, audit_text
-
-    story = find(session.root, version)
-    forms = {"json": audit_json, "markdown": audit_markdown}
-    session.show(forms.get(session.format, audit_text)(story))
 
 
 @click.command()

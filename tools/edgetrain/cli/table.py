@@ -20,7 +20,7 @@ VERBS: dict[str, Verb] = {
     "propose": Verb("edgetrain.cli.propose:propose", "Propose a run's model, or changed data."),
     "gc": Verb("edgetrain.cli.runs:gc", "Remove stored files that nothing names any more."),
     "models": Verb("edgetrain.cli.history:models", "List models, versions and channels."),
-    "audit": Verb("edgetrain.cli.history:audit", "Tell the whole story of a model version."),
+    "audit": Verb("edgetrain.cli.audit:audit", "Tell the story of a version, or of a span of time."),
     "log": Verb("edgetrain.cli.history:log", "Show a model's versions and channel moves."),
     "verify": Verb("edgetrain.cli.verify:verify", "Recompute what records and versions claim."),
     "reproduce": Verb("edgetrain.cli.reproduce:reproduce", "Train a version again, and compare."),

@@ -129,6 +129,12 @@ def added(git: Git, tip: str, pathspecs: Sequence[str]) -> list[Addition]:
     return list(found.values())
 
 
+def mainline(git: Git, tip: str) -> list[tuple[Commit, tuple[str, ...]]]:
+    """Main's own line, oldest first: each commit with the paths that it changed there."""
+    log = _log(git, *_FIRST_PARENT, "--reverse", git.resolve(tip))
+    return [(commit, tuple(change.path for change in changes)) for commit, changes in log]
+
+
 def last_change(git: Git, tip: str, folder: str, exclude: Sequence[str] = ()) -> Change | None:
     """The newest commit on main that touched the folder (or file), except for `exclude` (paths in it)."""
     specs = [f":(top,literal){folder}"]
