@@ -34,7 +34,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 # A loaded machine is no fault of a test: nothing here is judged by its time.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+# `make test-all` is the fuzzing run: each property is tried with so many examples that it takes minutes.
+settings.register_profile("fuzzing", settings.get_profile("any machine"), max_examples=5000)
+settings.load_profile("fuzzing" if WALK_ALL else "any machine")
 
 ENVIRONMENT = dict(os.environ)
 PARTS = (

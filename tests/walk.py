@@ -16,3 +16,9 @@ def sample(steps: int, size: int) -> list[int]:
     if WALK_ALL or steps <= size:
         return list(range(steps))
     return sorted(random.Random(SEED).sample(range(steps), size))
+
+
+def examples(number: int) -> int:
+    """How many examples a property is tried with: so many in a run of all tests, fifty times more in
+    `make test-all`."""
+    return number * 50 if WALK_ALL else number
