@@ -148,14 +148,17 @@ class _Look:
             )
             yield Check("run-entry", CheckStatus.WARN, what, "WorkspaceChanged", "look there by hand")
             return
-        found = self._site.workspace.tracked(number, run.metrics)
+        reported = dict(run.data.get("selfReported", run.metrics))
+        if "evaluation" in run.data:  # told under names of their own, beside the script's
+            reported |= {f"evaluated/{name}": value for name, value in run.metrics.items()}
+        found = self._site.workspace.tracked(number, reported)
         if found is None:
             what = (
                 f"{run.run_id} is not in the workspace of now as {number}: it was deleted there, or is in another"
             )
             yield Check("run-entry", CheckStatus.WARN, what, "EntryGone", "the record in git has all of it")
             return
-        for name, value in sorted(run.metrics.items()):
+        for name, value in sorted(reported.items()):
             what = f"the metric {name} of {run.run_id} is as recorded"
             yield _seen("run-metric", what, value, found.metrics.get(name), ENTRY)
         for name, value in sorted(run.data["parameters"].items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,12 +20,26 @@ from edgetrain.core.review import read_review
 from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.state import State
 from edgetrain.repo import reader, schema
-from edgetrain.repo.history import provenance
+from edgetrain.repo.history import Provenance, provenance, provenance_of
+from edgetrain.repo.load import MAX_LOCK_BYTES
+from edgetrain.repo.mainline import merged_by
+from edgetrain.repo.objects import Commit
 from edgetrain.repo.snapshot import code_digest
 from edgetrain.repo.tree import CommitTree
 
 UNTOLD = "HistoryCutOff"
 PASSED = frozenset({GateStatus.PASSED.value, GateStatus.NO_REFERENCE.value})
+
+
+@dataclass(frozen=True)
+class Made:
+    """What git held of an experiment at a commit; `experiment` is None for a form that can't be read any more."""
+
+    on_main: bool
+    manifest: str
+    experiment: Experiment | None
+    code: str | None = None
+    lock: str | None = None
 
 
 class Past:
@@ -33,30 +48,61 @@ class Past:
     def __init__(self, state: State, machines: Callable[[], frozenset[str]], afresh: bool = False) -> None:
         self._git, self._tip, self._afresh = state.git, state.commit, afresh
         self._machines = cache(machines)
-        self._known: dict[str, CommitTree] = {}
-        self._hands: dict[str, tuple[str, frozenset[str]]] = {}
+        self._trees: dict[str, CommitTree] = {}
+        self._made: dict[tuple[str, str], Made] = {}
         self.shallow = state.git.is_shallow()
 
-    def at(self, commit: str) -> CommitTree:
-        """The tree at the commit: many runs are of one. Raises RepositoryError if this clone does not have it."""
-        if commit not in self._known:
-            cache = None if self._afresh else self._git.root / ".edgetrain" / "blobs.db"
-            self._known[commit] = CommitTree(self._git, self._git.resolve(commit), cache=cache)
-        return self._known[commit]
+    def made(self, commit: str, experiment: str) -> Made:
+        """What the experiment was there: many runs are of one. Raises RepositoryError if this clone can't tell."""
+        key = commit, experiment
+        if key not in self._made:
+            self._made[key] = self._look(commit, experiment)
+        return self._made[key]
+
+    def _look(self, commit: str, experiment: str) -> Made:
+        if commit not in self._trees:
+            cached = None if self._afresh else self._git.root / ".edgetrain" / "blobs.db"
+            self._trees[commit] = CommitTree(self._git, self._git.resolve(commit), cache=cached)
+        tree, path = self._trees[commit], f"experiments/{experiment}/experiment.yaml"
+        data = tree.read(path)
+        found, on_main = read_experiment(data, path), tree.sha in self.commits
+        if found is None:
+            return Made(on_main, digest_bytes(data), None)
+        lock = found.lock_path
+        return Made(
+            on_main,
+            digest_bytes(data),
+            found,
+            _digest(lambda: code_digest(tree, found.code_folder)),
+            None if lock is None else _digest(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
+        )
 
     @cached_property
     def commits(self) -> frozenset[str]:
         """Every commit that led to main's tip, as far as this clone knows."""
         return frozenset(self._git.text("rev-list", self._tip).splitlines())
 
-    def hands(self, commit: str) -> tuple[str, frozenset[str]] | None:
-        """Who proposed what the commit of main brought, and whom trailers call its approvers; None if cut off."""
-        if commit not in self._hands:
-            found = provenance(self._git, commit, self._machines())
-            if not found.certain:
-                return None
-            self._hands[commit] = (found.proposer, frozenset(found.approvers))
-        return self._hands[commit]
+    @cached_property
+    def _line(self) -> dict[str, tuple[Commit, list[Commit]]]:
+        return merged_by(self._git, self._tip)
+
+    def told(self, commit: str, behind: Mapping[str, Any]) -> bool | None:
+        """Whether git tells the same of who proposed and approved what it brought; None if that is cut off."""
+        machines = self._machines()
+        if commit in self._line:
+            found = provenance_of(*self._line[commit], self._git.boundary(), machines)
+            if found.certain and _same_hands(found, behind):
+                return True
+        # Git's own order of what was merged has the last word.
+        found = provenance(self._git, commit, machines)
+        return _same_hands(found, behind) if found.certain else None
+
+
+def _same_hands(found: Provenance, behind: Mapping[str, Any]) -> bool:
+    if behind.get("proposer") != found.proposer:
+        return False
+    # Where a forge was asked, approvers are its, whatever trailers say.
+    return behind.get("review") is not None or set(behind.get("approvers") or ()) <= set(found.approvers)
 
 
 def held(name: str, what: str, right: bool, fix: str = "") -> Check:
@@ -75,10 +121,9 @@ def untold(name: str, what: str, reason: str, fix: str) -> Check:
 def run_checks(run: RunRecord, past: Past) -> Iterator[Check]:
     """Whether the record agrees with itself, and follows from what git held when the run was started."""
     yield from _itself(run)
-    folder, commit = f"experiments/{run.experiment}", run.data["commit"]
+    commit = run.data["commit"]
     try:
-        tree = past.at(commit)
-        manifest = tree.read(f"{folder}/experiment.yaml")
+        made = past.made(commit, run.experiment)
     except RepositoryError as error:
         what = f"{run.run_id}: its commit {commit[:12]} can't be read here: {error.message}"
         fix = "git fetch --unshallow, then verify again"
@@ -87,22 +132,18 @@ def run_checks(run: RunRecord, past: Past) -> Iterator[Check]:
         yield untold("manifest", what, UNTOLD if past.shallow else "CommitGone", fix)
         return
     if not past.shallow:
-        yield held("commit", f"{run.run_id} was made from a commit of main", tree.sha in past.commits)
+        yield held("commit", f"{run.run_id} was made from a commit of main", made.on_main)
     if "manifest" in run.data:
-        same = run.data["manifest"] == digest_bytes(manifest)
+        same = run.data["manifest"] == made.manifest
         yield held("manifest", f"{run.run_id} was made by the manifest of its commit", same)
-    experiment = read_experiment(manifest, f"{folder}/experiment.yaml")
-    if experiment is None:
+    if made.experiment is None:
         what = f"{run.run_id}: its manifest is of a form that this version does not read"
         yield untold("code", what, "FormUnknown", "verify with the version of then")
         return
     of = run.data["identityOf"]
-    code = _digest(lambda: code_digest(tree, experiment.code_folder))
-    yield held("code", f"{run.run_id} ran the code of its commit", of["code"] == code)
-    path = experiment.lock_path
-    lock = None if path is None else _digest(lambda: digest_bytes(tree.read(path)))
-    yield held("lock", f"{run.run_id} had the packages of its commit", of["requirements"] == lock)
-    odd = sorted(_odd_fields(run, experiment))
+    yield held("code", f"{run.run_id} ran the code of its commit", of["code"] == made.code)
+    yield held("lock", f"{run.run_id} had the packages of its commit", of["requirements"] == made.lock)
+    odd = sorted(_odd_fields(run, made.experiment))
     told = f"{run.run_id} ran what its manifest asks for"
     yield held("identity-fields", told + (f" ({', '.join(odd)} differ)" if odd else ""), not odd)
 
@@ -120,7 +161,7 @@ def _itself(run: RunRecord) -> Iterator[Check]:
     odd = sorted(name for name, (told, used) in pairs.items() if told != used)
     said = f"{run.run_id} tells of what its identity is made of"
     yield held("identity-told", said + (f" ({', '.join(odd)} differ)" if odd else ""), not odd)
-    yield from gate_checks(run, run.metrics if data["metricsSource"] == "self-reported" else {})
+    yield from gate_checks(run, run.metrics)
 
 
 def gate_checks(record: RunRecord | EvaluationRecord, metrics: Mapping[str, float]) -> Iterator[Check]:
@@ -185,16 +226,12 @@ def review_checks(record: Record, past: Past) -> Iterator[Check]:
         else:
             yield held("provenance", f"{record.path} names a merge that is in main's history", False)
         return
-    hands = past.hands(merge)
-    if hands is None:
+    same = past.told(merge, behind)
+    if same is None:
         what = f"{record.path}: what commit {merge[:12]} merged is cut off"
         yield untold("provenance", what, UNTOLD, "git fetch --unshallow, then verify again")
-        return
-    proposer, named_there = hands
-    right_hands = behind.get("proposer") == proposer
-    if kept is None:
-        right_hands = right_hands and set(behind.get("approvers") or ()) <= named_there
-    yield held("provenance", f"{record.path} names who proposed and approved {merge[:12]}", right_hands)
+    else:
+        yield held("provenance", f"{record.path} names who proposed and approved {merge[:12]}", same)
 
 
 def reference_checks(recorded: Recorded, desired: Desired, models: set[str] | None) -> Iterator[Check]:
@@ -212,8 +249,9 @@ def reference_checks(recorded: Recorded, desired: Desired, models: set[str] | No
             stem, number = run.path.removesuffix(".json"), evaluation.data["number"]
             beside = evaluation.path == f"{stem}.evaluation-{number}.json"
             yield held("reference", f"{evaluation.path} lies beside the run record that it judges", beside)
-            own = evaluation.data.get("metricsSource") == "self-reported"
-            yield from gate_checks(evaluation, run.metrics if own else {})
+            told = evaluation.data.get("metrics")
+            same = evaluation.data.get("metricsSource") == run.data["metricsSource"] == "self-reported"
+            yield from gate_checks(evaluation, told if isinstance(told, dict) else run.metrics if same else {})
     proposals = {proposal.digest: proposal for proposal in recorded.proposals}
     for proposal in filter(lambda one: mine(one.model), recorded.proposals):
         run, before = recorded.run(proposal.run), proposal.data.get("supersedes")

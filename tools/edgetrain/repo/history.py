@@ -159,6 +159,13 @@ def provenance(git: Git, sha: str, machines: Collection[str] = (), trailers: boo
     if len(commit.parents) > 1:
         wanted = (commit.sha, f"^{commit.parents[0]}", f"--max-count={MAX_COMMITS_MERGED}", "--topo-order")
         merged = [c for c in git.commits("--no-patch", *wanted) if c.sha != commit.sha]
+    return provenance_of(commit, merged, git.boundary(), machines, trailers)
+
+
+def provenance_of(
+    commit: Commit, merged: Sequence[Commit], cut: Collection[str], machines: Collection[str], trailers: bool = True
+) -> Provenance:
+    """The same, of a commit and what it merged, newest first; `cut` are commits whose parents are not here."""
     people = [c for c in merged if len(c.parents) < 2 and c.author.email not in machines]
     proposer = (people or merged or [commit])[0].author
     told = [c for c in (commit, *merged) if trailers and c.author.email not in machines]
@@ -166,7 +173,6 @@ def provenance(git: Git, sha: str, machines: Collection[str] = (), trailers: boo
     requests = [name for c in told for name in c.trailer("Pull-Request")]
     subject = _PULL_REQUEST.search(commit.subject)
     requests += [subject[1] or subject[2]] if subject else []
-    cut = git.boundary()
     certain = not any(c.sha in cut for c in (commit, *merged))
     return Provenance(
         commit.sha, str(proposer), tuple(approvers), next(iter(requests), None), commit.committer.time, certain
