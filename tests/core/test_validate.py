@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,9 @@ class Counted:
     def read(self, path: str, limit: int = 2**20) -> bytes:
         self.reads[path] = self.reads.get(path, 0) + 1
         return self.tree.read(path, limit)
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        self.tree.ahead(paths)
 
     def copy(self, path: str, sink: object) -> int:
         raise AssertionError("nothing is copied while loading")

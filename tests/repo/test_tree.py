@@ -295,3 +295,17 @@ def test_unsafe_names_never_leave_their_root(name):
     else:
         assert Path(os.path.normpath(f"/root/{name}")).is_relative_to("/root/")
         assert os.path.normpath(name) == name
+
+
+def test_what_is_read_ahead_is_what_is_read(checkout) -> None:
+    checkout.write("experiments/x/large.txt", b"x" * (2**16 + 1))
+    checkout.write("experiments/x/same.py", "print()\n")
+    sha = checkout.commit("More")
+    alone, ahead = (CommitTree(checkout.git, sha) for _ in range(2))
+    with alone, ahead:
+        paths = [entry.path for entry in alone.files() if entry.regular]
+        ahead.ahead([*paths, "nowhere.txt", "experiments"])
+        assert [ahead.read(path) for path in paths] == [alone.read(path) for path in paths]
+        ahead.ahead(paths)
+        assert reason(lambda: ahead.read("experiments/x/train.py", 1)) == "FileTooLarge"
+        assert ahead.read("experiments/x/large.txt") == b"x" * (2**16 + 1)

@@ -356,10 +356,14 @@ class Recorded:
         last = self.evaluation(run)
         return dict((last or run).data["gates"])
 
+    @cached_property
+    def _released(self) -> Mapping[tuple[str, int], ReleaseRecord]:
+        mine = (r for r in self.releases if r.event == "released")
+        return {(r.model, r.version): r for r in reversed(list(mine))}
+
     def release(self, model: str, version: int) -> ReleaseRecord | None:
         """The record that the version was released."""
-        mine = self._by_model.get(model, ())
-        return next((r for r in mine if (r.version, r.event) == (version, "released")), None)
+        return self._released.get((model, version))
 
     def registration(self, model: str, version: int) -> ReleaseRecord | None:
         """The last record that the version was registered in a workspace: at its release, or after a move."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edgetrain.core.review import LATE, MACHINE, OWN, STALE, read_review
 from edgetrain.reconcile.state import State
 from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
-from edgetrain.repo.history import provenance
+from edgetrain.repo.history import MAX_COMMITS_MERGED, Provenance, provenance, provenance_of
+from edgetrain.repo.mainline import merged_by
 
 PASSING = frozenset({"success", "neutral", "skipped"})
 _NUMBERED = re.compile(r"<([0-9]{1,20})\+[^@>]+@users\.noreply\.[^@>]+>$")
@@ -17,7 +18,23 @@ _NUMBERED = re.compile(r"<([0-9]{1,20})\+[^@>]+@users\.noreply\.[^@>]+>$")
 
 def hand_of(state: State, commit: str, machine: str) -> Hand:
     """Who stands behind a commit of main, as history tells it."""
-    found = provenance(state.git, commit, machines=[machine])
+    return _hand(provenance(state.git, commit, machines=[machine]))
+
+
+def hands_of(state: State, commits: Iterable[str], machine: str) -> Mapping[str, Hand]:
+    """`hand_of` of each of main's commits."""
+    line, cut = merged_by(state.git, state.commit), state.git.boundary()
+    found = {}
+    for sha in set(commits):
+        if sha in line:
+            commit, brought = line[sha]
+            found[sha] = _hand(provenance_of(commit, brought[:MAX_COMMITS_MERGED], cut, [machine]))
+        else:
+            found[sha] = hand_of(state, sha, machine)
+    return found
+
+
+def _hand(found: Provenance) -> Hand:
     return Hand(found.proposer, found.approvers, found.merge_commit, found.pull_request, found.time, found.certain)
 
 

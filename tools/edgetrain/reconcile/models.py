@@ -15,7 +15,7 @@ from edgetrain.core.record import (
     RunRecord,
 )
 from edgetrain.reconcile.audit import gates_of
-from edgetrain.reconcile.hands import hand_of, recorded_hand
+from edgetrain.reconcile.hands import hands_of, recorded_hand
 from edgetrain.reconcile.lookup import model_named, open_branches, read_main
 from edgetrain.reconcile.state import State
 from edgetrain.render.hands import approvers, hand_rows, proposer
@@ -83,14 +83,19 @@ Placed = tuple[tuple[int, str], Happening]
 
 def _merges(state: State, model: str) -> Iterator[Placed]:
     machine = state.desired.configuration.machine.email
-    for path, addition in state.added.items():
+    versions = {}
+    for path in state.added:
         found = _VERSION_FILE.fullmatch(path)
         if found and found[1] == model and (model, int(found[2])) in state.desired.versions:
-            hand = hand_of(state, addition.commit, machine)
-            release = state.recorded.release(model, int(found[2]))
-            told = _approval(release) if release else hand
-            details = _hand(told if told.merge_commit == hand.merge_commit else hand)
-            yield (addition.ordinal, path), Happening(addition.time, "merged", f"{model}@{found[2]}", "", details)
+            versions[path] = found
+    hands = hands_of(state, (state.added[path].commit for path in versions), machine)
+    for path, found in versions.items():
+        addition = state.added[path]
+        hand = hands[addition.commit]
+        release = state.recorded.release(model, int(found[2]))
+        told = _approval(release) if release else hand
+        details = _hand(told if told.merge_commit == hand.merge_commit else hand)
+        yield (addition.ordinal, path), Happening(addition.time, "merged", f"{model}@{found[2]}", "", details)
 
 
 def _records(state: State, model: str) -> Iterator[Placed]:

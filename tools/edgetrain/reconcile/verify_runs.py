@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -59,11 +60,14 @@ class Past:
             self._made[key] = self._look(commit, experiment)
         return self._made[key]
 
-    def _look(self, commit: str, experiment: str) -> Made:
+    def _tree(self, commit: str) -> CommitTree:
         if commit not in self._trees:
             cached = None if self._afresh else self._git.root / ".edgetrain" / "blobs.db"
             self._trees[commit] = CommitTree(self._git, self._git.resolve(commit), cache=cached)
-        tree, path = self._trees[commit], f"experiments/{experiment}/experiment.yaml"
+        return self._trees[commit]
+
+    def _look(self, commit: str, experiment: str) -> Made:
+        tree, path = self._tree(commit), f"experiments/{experiment}/experiment.yaml"
         data = tree.read(path)
         found, on_main = read_experiment(data, path), tree.sha in self.commits
         if found is None:
@@ -76,6 +80,15 @@ class Past:
             _digest(lambda: code_digest(tree, found.code_folder)),
             None if lock is None else _digest(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
         )
+
+    def ahead(self, runs: Sequence[RunRecord]) -> None:
+        """These runs are looked at next, each once; a few hundred at most."""
+        manifests: dict[str, list[str]] = {}
+        for run in runs:
+            manifests.setdefault(run.data["commit"], []).append(f"experiments/{run.experiment}/experiment.yaml")
+        for commit, paths in manifests.items():
+            with contextlib.suppress(RepositoryError):  # told of each run
+                self._tree(commit).ahead(paths)
 
     @cached_property
     def commits(self) -> frozenset[str]:

@@ -33,6 +33,7 @@ from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import Entry, Tree, WorkTree
 
 MAX_LOCK_BYTES = 4 * 2**20
+_AHEAD = 256
 _MANAGED = ("edgetrain", "compute", "experiments", "models")
 
 
@@ -92,10 +93,17 @@ class _Loading:
             self.problems.append(problem(code, path, None, error.message))
             return None
 
+    def _in_order(self, paths: Sequence[str]) -> Iterator[str]:
+        """The paths, which are read one after the other; the tree is told a little ahead."""
+        for at in range(0, len(paths), _AHEAD):
+            part = paths[at : at + _AHEAD]
+            self.tree.ahead(part)
+            yield from part
+
     def records(self, ordinals: Mapping[str, int]) -> list[Record]:
         """All records that can be read."""
         found = []
-        for path in filter(is_record_path, self.entries):
+        for path in self._in_order(list(filter(is_record_path, self.entries))):
             data = self.read(path, MAX_RECORD_BYTES)
             if data is None:
                 self.broken.add(path)
@@ -133,8 +141,9 @@ class _Loading:
         if len(jobs) >= WORTH_IT and isinstance(self.tree, WorkTree):
             beside = Beside(self.tree.read, [(path, kind.name) for path, kind in jobs])
         if beside is None or not beside.working:
-            for path, kind in jobs:
-                yield path, self._manifest(path, kind)
+            kinds = dict(jobs)
+            for path in self._in_order(list(kinds)):
+                yield path, self._manifest(path, kinds[path])
             return
         try:
             for path, kind in jobs[::2]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from edgetrain.repo.tree import MANIFEST_LIMIT, Entry, Tree
 
@@ -29,6 +29,10 @@ class PartOfTree:
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
         return self._whole.read(path, limit)
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """These are read next."""
+        self._whole.ahead(paths)
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""

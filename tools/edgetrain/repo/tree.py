@@ -63,6 +63,9 @@ class Tree(Protocol):
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
 
+    def ahead(self, paths: Sequence[str]) -> None:
+        """These are read next, each once; a few hundred at most. Nothing but speed depends on it."""
+
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
 
@@ -152,6 +155,7 @@ class CommitTree(_Listed):
         self._reader: ObjectReader | None = None
         self._lock = threading.Lock()
         self._sizes: dict[str, dict[str, int]] = {}
+        self._ahead: dict[str, bytes] = {}
 
     def _objects(self) -> ObjectReader:
         with self._lock:
@@ -174,7 +178,15 @@ class CommitTree(_Listed):
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
-        return self._objects().read(self._regular(path).blob or "", limit)
+        blob = self._regular(path).blob or ""
+        ready = self._ahead.pop(blob, None)
+        return self._objects().read(blob, limit) if ready is None or len(ready) > limit else ready
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """These are read next, each once; a few hundred at most. Nothing but speed depends on it."""
+        entries = self._entries()
+        wanted = [entry.blob for path in paths if (entry := entries.get(path)) and entry.regular and entry.blob]
+        self._ahead = self._objects().read_small(wanted)
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
@@ -301,6 +313,9 @@ class WorkTree(_Listed):
         if len(data) > limit:
             raise RepositoryError(f"{shown(path)} is larger than {limit} bytes", reason="FileTooLarge")
         return data
+
+    def ahead(self, paths: Sequence[str]) -> None:
+        """Files on disk are read one by one."""
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
