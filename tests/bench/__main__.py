@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+from tests.bench.peers import how
 from tests.bench.runner import ROOT, markdown, run
 
 NAMES = (
@@ -20,6 +21,7 @@ NAMES = (
     "validate",
     "workspaces",
     "reconcile",
+    "history",
     "training",
     "data",
     "image",
@@ -42,6 +44,7 @@ the first row's of the same turn. Compare ratios, not seconds: they hold on othe
 make bench                                             # all, and write this page
 .venv/bin/python -m tests.bench {names}
 .venv/bin/python -m tests.bench validate --size 2000   # {units}
+{peers}
 ```
 """
 
@@ -85,7 +88,7 @@ def _head() -> str:
     log = ["git", "log", "-1", "--date=short", "--format=%cd, at commit %h"]
     when = subprocess.run(log, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     units = "; ".join(f"{name}: {import_module(f'tests.bench.{name}').UNIT}" for name in NAMES)
-    return HEAD.format(when=when, machine=_machine(), names=" ".join(NAMES), units=units)
+    return HEAD.format(when=when, machine=_machine(), names=" ".join(NAMES), units=units, peers="\n".join(how()))
 
 
 def _machine() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import cast
 
 from edgetrain.core.decide import decide
 from edgetrain.core.digest import digest_bytes
@@ -12,10 +14,12 @@ from edgetrain.core.kinds import Experiment
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import DataDigest, RunPhase, RunState
 from edgetrain.core.record import Outcome, run_path, serialise
+from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket
 from edgetrain.reconcile.finish import Kept, run_record
 from edgetrain.reconcile.planning import make_plan
-from edgetrain.reconcile.state import State, read_work_tree
+from edgetrain.reconcile.proposing import manifest_bytes
+from edgetrain.reconcile.state import State, read_commit, read_work_tree
 from edgetrain.repo.git import Git
 from tests.apply.site import EXPERIMENT, MODEL, SCRIPT, SmallSite
 from tests.bench.runner import EDGETRAIN, environment
@@ -24,17 +28,51 @@ BEGAN, ENDED = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 SCORE = 0.05  # less than the model's gate demands: nothing follows from such a run
 
 
-def with_experiments(site: SmallSite, count: int) -> None:
-    """Add experiments, each with its script, its data and its model, and push them."""
+def with_experiments(site: SmallSite, count: int, model: str | None = None) -> None:
+    """Add experiments, each with its script, its data and its model (or all for one `model`), and push them."""
     for number in range(count):
         name = f"sample-{number:05}"
         (site.data / name).mkdir()
         (site.data / name / "numbers.txt").write_text(f"{number}\n")
         text = EXPERIMENT.replace("mean", name).replace("path: table/", f"path: {name}/")
+        if model is not None:
+            text = text.replace(f"model: {name}", f"model: {model}")
         site.write(f"experiments/{name}/experiment.yaml", text)
         site.write(f"experiments/{name}/train.py", SCRIPT)
-        site.write(f"models/{name}/model.yaml", MODEL.replace("mean", name))
+        if model is None:
+            site.write(f"models/{name}/model.yaml", MODEL.replace("mean", name))
     site.push("Add samples")
+
+
+def forget(site: SmallSite) -> None:
+    """Remove what edgetrain remembers of this checkout."""
+    for file in (site.clone / ".git").glob("edgetrain-*.json"):
+        file.unlink()
+
+
+def with_versions(site: SmallSite, model: str) -> None:
+    """A version for each candidate of the model, each by a commit of its own, as merges by squash leave them."""
+    state = read_commit(Git.find(site.clone), "HEAD")
+    runs = [run for run in state.recorded.runs if run.model == model and run.outcome is Outcome.CANDIDATE]
+    context = cast(Context, SimpleNamespace(state=state))
+    stream = bytearray()
+    for number, run in enumerate(runs, 1):
+        data, path = manifest_bytes(context, run, number), f"models/{model}/versions/{number}.yaml"
+        when = 1767225600 + number
+        stream += (
+            b"commit refs/heads/main\ncommitter Dana <dana@example.org> %d +0000\ndata 11\nAdd version\n" % when
+        )
+        stream += b"from refs/heads/main^0\n" if number == 1 else b""
+        stream += b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(data), data)
+    for line, given in (
+        (["fast-import", "--quiet"], bytes(stream)),
+        (["reset", "--quiet", "--hard", "main"], b""),
+        (["push", "--quiet", "origin", "main"], b""),
+    ):
+        subprocess.run(["git", *line], cwd=site.clone, env=environment(), input=given, check=True)
+    subprocess.run(
+        [EDGETRAIN, "validate"], cwd=site.clone, env=environment(), stdout=subprocess.DEVNULL, check=True
+    )
 
 
 Score = Callable[[Change, Experiment], float]
@@ -59,7 +97,7 @@ def with_records(
     for line in (
         ["add", "."],
         [*person, "commit", "--quiet", "-m", "Record samples"],
-        ["push", "--quiet", "origin"],
+        ["push", "--quiet", "origin", "main"],
     ):
         subprocess.run(["git", *line], cwd=site.clone, env=environment(), check=True)
     if outputs is None:

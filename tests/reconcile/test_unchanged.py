@@ -14,7 +14,7 @@ from edgetrain.core.errors import InvalidFiles
 from edgetrain.core.problem import Problem
 from edgetrain.reconcile import planning, unchanged, validate
 from edgetrain.reconcile.unchanged import VALIDATED as MEMORY
-from edgetrain.reconcile.unchanged import plan_unless_unchanged, validate_unless_unchanged
+from edgetrain.reconcile.unchanged import plan_unless_unchanged, told_unless_unchanged, validate_unless_unchanged
 from tests.core.case import Case
 
 pytestmark = pytest.mark.needs("git>=2.34")
@@ -158,3 +158,27 @@ def test_a_plan_is_made_again_when_something_changed(root: Path, looks: list[Pat
     (root / "edgetrain.yaml").write_text("kind: yes\n")
     with pytest.raises(InvalidFiles):
         plan_unless_unchanged(root, site=None)
+
+
+def test_what_commits_tell_counts_until_a_branch_moves(root: Path) -> None:
+    asked: list[str] = []
+
+    def tell() -> str:
+        asked.append("told")
+        return "told " * len(asked)
+
+    def ask_for(model: str) -> str:
+        return told_unless_unchanged(root, "models", [model], tell)
+
+    assert ask_for("mean") == ask_for("mean") == "told "
+    (root / "experiments" / "new.txt").write_text("of no account\n")
+    assert ask_for("mean") == "told "
+    assert ask_for("other") != "told "
+    git(root, "commit", "--quiet", "--allow-empty", "-m", "More")
+    ask_for("other")
+    (root / "edgetrain.yaml").write_text("spec: {branch: other}\n")
+    ask_for("other")
+    assert len(asked) == 4
+    memory = root / ".git" / "edgetrain-models.json"
+    memory.write_text(json.dumps({**json.loads(memory.read_text()), "answer": 5}))
+    assert ask_for("other") == "told " * 5

@@ -15,11 +15,16 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @pass_session
 def models(session: Session, model: str | None) -> None:
     """List models, versions and channels, from git as it was last fetched."""
-    from edgetrain.reconcile.models import models as find
-    from edgetrain.render.models import models_json, models_text
+    from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    found = find(session.root, model)
-    session.show(models_json(found) if session.format == "json" else models_text(found))
+    def tell() -> str:
+        from edgetrain.reconcile.models import models as find
+        from edgetrain.render.models import models_json, models_text
+
+        found = find(session.root, model)
+        return models_json(found) if session.format == "json" else models_text(found)
+
+    session.show(told_unless_unchanged(session.root, "models", [model, session.format], tell))
 
 
 @click.command()
@@ -28,11 +33,16 @@ def models(session: Session, model: str | None) -> None:
 @pass_session
 def log(session: Session, model: str) -> None:
     """Show a model's runs, versions and channel moves, oldest first."""
-    from edgetrain.reconcile.models import log as find
-    from edgetrain.render.models import log_json, log_text
+    from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    name, found = find(session.root, model)
-    session.show(log_json(name, found) if session.format == "json" else log_text(name, found))
+    def tell() -> str:
+        from edgetrain.reconcile.models import log as find
+        from edgetrain.render.models import log_json, log_text
+
+        name, found = find(session.root, model)
+        return log_json(name, found) if session.format == "json" else log_text(name, found)
+
+    session.show(told_unless_unchanged(session.root, "log", [model, session.format], tell))
 
 
 @click.command()

@@ -25,6 +25,7 @@ import edgetrain
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import Problem, Severity
 from edgetrain.repo.git import Git
+from edgetrain.repo.opening import open_file
 from edgetrain.repo.tree import WorkTree
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ VALIDATED, PLANNED = "edgetrain-validated.json", "edgetrain-planned.json"
 MAX_MEMORY = 4 * 2**20
 # What changed within this time might change again without leaving a trace in its times.
 _SETTLED = 2 * 10**9
-_IN_GIT = ("index", "shallow", "info/attributes", "info/grafts", "info/exclude", "objects/info/alternates")
+_OF_HISTORY = ("shallow", "info/grafts", "objects/info/alternates")
+_IN_GIT = (*_OF_HISTORY, "index", "info/attributes", "info/exclude")
 T = TypeVar("T")
 
 
@@ -68,6 +70,19 @@ def plan_unless_unchanged(root: Path, *, site: str | None) -> Plan:
     return _unless_unchanged(root, PLANNED, [site], make, lambda plan: plan.to_json(), load)
 
 
+def told_unless_unchanged(root: Path, verb: str, asked: Sequence[Any], make: Callable[[], str]) -> str:
+    """What `make` tells of the commits alone, or what it told when the branches were as they are now. Of the work
+    tree only `edgetrain.yaml` counts, which names the branch."""
+
+    def load(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("no text")
+        return str(value)
+
+    name = f"edgetrain-{verb}.json"
+    return _unless_unchanged(root, name, asked, lambda _: make(), lambda text: text, load, files=False)
+
+
 def _unless_unchanged(
     root: Path,
     name: str,
@@ -75,6 +90,7 @@ def _unless_unchanged(
     make: Callable[[WorkTree | None], T],
     dump: Callable[[T], Any],
     load: Callable[[Any], T],
+    files: bool = True,
 ) -> T:
     """What was made before, if all is as it was; else what `make` makes, and that is remembered."""
     started = time.time_ns()
@@ -82,7 +98,7 @@ def _unless_unchanged(
         git = Git.find(root)
         folder = Path(git.text("rev-parse", "--absolute-git-dir"))
         tree = WorkTree(git)
-        key, newest = _key(git, folder, tree, [name, str(root), *asked])
+        key, newest = _key(git, folder, tree if files else None, [name, str(root), *asked])
     except (RepositoryError, OSError):
         return make(None)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
@@ -110,17 +126,24 @@ def _problems(value: Any) -> list[Problem]:
     return found
 
 
-def _key(git: Git, folder: Path, tree: WorkTree, asked: Sequence[Any]) -> tuple[str, int]:
+def _key(git: Git, folder: Path, tree: WorkTree | None, asked: Sequence[Any]) -> tuple[str, int]:
     """The digest of all that the verdict depends on, and the time of the newest change among the files."""
     program = _stats(_files_below(Path(edgetrain.__file__).parent))
-    inside = _stats(str(place / name) for place in {folder, git.common_dir} for name in _IN_GIT)
+    names = _IN_GIT if tree else _OF_HISTORY
+    inside = _stats(str(place / name) for place in sorted({folder, git.common_dir}) for name in names)
     # All refs: which of them the verdict depends on is written in the files. HEAD is none of them.
     refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
     settings = git.run("config", "--list", "-z")
-    files, newest = tree.trace()
+    files, newest = tree.trace() if tree else (_configuration(git.root), 0)
     machine = [_today(), sys.version, shutil.which("ssh-keygen"), shutil.which("git")]
     facts = [asked, machine, program, inside, git.head(), refs, settings, files]
     return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
+
+
+def _configuration(root: Path) -> bytes:
+    handle = open_file(root, "edgetrain.yaml")
+    with os.fdopen(handle, "rb") as file:
+        return hashlib.sha256(file.read(2**20 + 1)).digest()
 
 
 def _files_below(folder: Path) -> Iterator[str]:
