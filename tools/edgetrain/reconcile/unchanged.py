@@ -79,8 +79,10 @@ def told_unless_unchanged(root: Path, verb: str, asked: Sequence[Any], make: Cal
             raise ValueError("no text")
         return str(value)
 
-    name = f"edgetrain-{verb}.json"
-    return _unless_unchanged(root, name, asked, lambda _: make(), lambda text: text, load, files=False)
+    def dump(text: str) -> Any:
+        return text
+
+    return _unless_unchanged(root, f"edgetrain-{verb}.json", asked, lambda _: make(), dump, load, files=False)
 
 
 def _unless_unchanged(
