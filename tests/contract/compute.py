@@ -66,6 +66,9 @@ FAULTS: list[tuple[list[Step], str]] = [
     ([["write", "metrics.json", "[1]"]], "metrics.json"),
     ([["write", "metrics.json", "{"]], "metrics.json"),
     ([["write", "metrics.jsonl", '{"name": "a", "value": "x"}']], "a is not a number"),
+    ([["write", "metrics.json", '{"slices": {"../x": {"auroc": 1}}}']], "slice"),
+    ([["write", "metrics.json", '{"slices": {"w": 1}}']], "slice"),
+    ([["write", "metrics.json", '{"slices": {"w": {"auroc": NaN}}}']], "a slice's metric is not a finite number"),
 ]
 NUMBERS = ("auroc", "n", "loss", "a")
 

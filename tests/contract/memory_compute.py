@@ -127,6 +127,7 @@ class MemoryCompute:
         run = self._ended(run_id)
         files, faults, history = [], [], []
         metrics: dict[str, float] = {}
+        slices: dict[str, dict[str, float]] = {}
         for path, data in run.outputs.items():
             known = any(path == own or path.startswith(own + "/") for own in outputs.values())
             if data is None:
@@ -136,7 +137,10 @@ class MemoryCompute:
             else:
                 files.append(OutputFile(path, len(data), digest_bytes(data)))
         try:
-            for name, value in _object(run.outputs.get("metrics.json") or b"{}").items():
+            told = _object(run.outputs.get("metrics.json") or b"{}")
+            if isinstance(told.get("slices"), dict):
+                slices = _slices(told.pop("slices"))
+            for name, value in told.items():
                 metrics[name] = _number(name, value)
             for line in (run.outputs.get("metrics.jsonl") or b"").splitlines():
                 point = _object(line)
@@ -144,7 +148,7 @@ class MemoryCompute:
                 history.append(MetricPoint(name, _number(name, point["value"]), point.get("step", 0)))
         except ValueError as error:
             faults.append(f"metrics.json: {error}")
-        return Harvest(files, metrics, history, faults)
+        return Harvest(files, metrics, history, faults, slices)
 
     def examine(self, run_id: str, rules: EgressRules) -> Examination:
         run = self._ended(run_id)
@@ -225,6 +229,17 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found
+
+
+def _slices(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    if len(found) > 100 or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+ -]{0,63}", name) for name in found):
+        raise ValueError("slices")
+    if not all(isinstance(numbers, dict) for numbers in found.values()):
+        raise ValueError("a slice is not an object")
+    return {
+        name: {metric: _number("a slice's metric", value) for metric, value in numbers.items()}
+        for name, numbers in found.items()
+    }
 
 
 def _number(name: str, value: Any) -> float:

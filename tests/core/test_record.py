@@ -102,7 +102,7 @@ def spoil(data: Any, pointer: tuple[str, ...], value: Any) -> dict[str, Any]:
 def use(recorded: Recorded) -> None:
     """What other code asks of records."""
     for run in recorded.runs:
-        version_spec(run, 1, recorded.gates(run))
+        version_spec(run, 1, recorded.gates(run), recorded.judged(run))
         assert run.input_digests.keys() == run.data["inputs"].keys()
         assert recorded.outcome(run) in set(Outcome)
     for release in recorded.releases:

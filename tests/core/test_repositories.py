@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetrain.core.codes import egress, history, references
+from edgetrain.core.codes import egress, evaluation, history, references
 from edgetrain.core.problem import Code
 from tests.core.case import Case, report
 
@@ -40,7 +40,7 @@ def test_case_gives_its_report(file: Path, root: Path, golden: Callable[[Path, s
 def test_every_code_has_a_case() -> None:
     known = {
         value.id
-        for family in (references, history, egress)
+        for family in (references, evaluation, history, egress)
         for value in vars(family).values()
         if isinstance(value, Code)
     }

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy
+import yaml
+
+from edgetrain.core.digest import digest_bytes, tree_digest
 
 ROOT = Path(__file__).parents[2]
 SEED = ROOT / "tools" / "demo" / "seed.py"
@@ -26,6 +29,7 @@ def test_the_same_bytes_each_time_and_nothing_rewritten(tmp_path: Path) -> None:
     first = contents(tmp_path / "a b")
     assert set(first) == {
         "breast-cancer/tumours.csv",
+        "breast-cancer-heldout/tumours.csv",
         "digits/images.npy",
         "digits/labels.npy",
         "hospital-tests/tests.csv",
@@ -40,10 +44,17 @@ def test_the_same_bytes_each_time_and_nothing_rewritten(tmp_path: Path) -> None:
 
 def test_the_sets_are_whole(tmp_path: Path) -> None:
     seed(tmp_path)
-    with (tmp_path / "breast-cancer" / "tumours.csv").open(encoding="utf-8") as file:
-        tumours = list(csv.DictReader(file))
-    assert len(tumours) == 569
-    assert sum(row["diagnosis"] == "malignant" for row in tumours) == 212
+    parts = []
+    for name in ("breast-cancer", "breast-cancer-heldout"):
+        with (tmp_path / name / "tumours.csv").open(encoding="utf-8") as file:
+            parts.append([tuple(row.values()) for row in csv.DictReader(file)])
+    assert [len(part) for part in parts] == [455, 114]
+    assert sum(row[-1] == "malignant" for part in parts for row in part) == 212
+    assert set(parts[0]) & set(parts[1]) == set()
+    model = yaml.safe_load((ROOT / "models/breast-cancer/model.yaml").read_text(encoding="utf-8"))
+    held = (tmp_path / "breast-cancer-heldout" / "tumours.csv").read_bytes()
+    digest = tree_digest([("tumours.csv", digest_bytes(held))])
+    assert model["spec"]["evaluation"]["inputs"]["heldout"]["digest"] == digest
     with (tmp_path / "hospital-tests" / "tests.csv").open(encoding="utf-8") as file:
         tests = list(csv.DictReader(file))
     assert len(tests) == 15_524

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from edgetrain.cli.app import app
-from edgetrain.core import record
+from edgetrain.core import record, record_parts
 from edgetrain.core.codes import CODES
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
 from edgetrain.core.review import review_json
@@ -230,8 +230,8 @@ def test_every_key_of_a_record_is_explained() -> None:
     for kind, form in record.FORMS.items():
         assert f"## {kind}" in page
         keys |= set(form.required)
-        keys |= {part for pointer in record._PARTS.get(kind, {}) for part in pointer.split(".")}
-    for event, parts in record._EVENTS.items():
+        keys |= {part for pointer in record_parts._PARTS.get(kind, {}) for part in pointer.split(".")}
+    for event, parts in record_parts._EVENTS.items():
         assert f"| `{event}` |" in page
         keys |= {part for pointer in parts for part in pointer.split(".")}
     assert keys - explained == set()

@@ -210,6 +210,7 @@ def first_version(demo: Demo) -> None:
     demo.title("Merge: the site's runner reconciles main")
     demo.merge("less-regularisation", "Merge: regularise less")
     demo.say("(The first run also installs the pinned packages, once for all three experiments.)")
+    demo.say("The model is then evaluated on tumours that no training reads; the gates look at nothing else.")
     demo.edgetrain("apply")
     demo.title("The candidate is a branch with a model version; people decide")
     show_proposal(demo, 1)

@@ -12,9 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+HELD_OUT = 5
+
 
 def seed(folder: Path) -> None:
-    """Write `breast-cancer/`, `digits/` and `hospital-tests/` into `folder`; the same bytes each time.
+    """Write `breast-cancer/`, `breast-cancer-heldout/`, `digits/` and `hospital-tests/` into `folder`; the same
+    bytes each time.
 
     A file that already holds these bytes is left as it is. Raises OSError.
     """
@@ -29,20 +32,23 @@ def seed(folder: Path) -> None:
 
 
 def _files() -> Iterable[tuple[str, bytes]]:
-    yield "breast-cancer/tumours.csv", _breast_cancer()
+    yield "breast-cancer/tumours.csv", _breast_cancer(held_out=False)
+    yield "breast-cancer-heldout/tumours.csv", _breast_cancer(held_out=True)
     yield "digits/images.npy", _digits("images")
     yield "digits/labels.npy", _digits("target")
     yield "hospital-tests/tests.csv", _hospital_tests()
 
 
-def _breast_cancer() -> bytes:
+def _breast_cancer(held_out: bool) -> bytes:
+    """Every fifth tumour is held out for the model's evaluation; trainings get the others."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
     names = [*(name.replace(" ", "_") for name in data.feature_names), "diagnosis"]
     rows = (
         [*(repr(float(value)) for value in values), data.target_names[label]]
-        for values, label in zip(data.data, data.target, strict=True)
+        for number, (values, label) in enumerate(zip(data.data, data.target, strict=True))
+        if (number % HELD_OUT == 0) is held_out
     )
     return _csv(names, rows)
 

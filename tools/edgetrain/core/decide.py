@@ -9,7 +9,7 @@ from typing import Any
 from edgetrain.core.desired import Desired
 from edgetrain.core.gate import GateResult, GateStatus, Scores, data_digest, evaluate, gates_digest
 from edgetrain.core.kinds import Experiment, Model
-from edgetrain.core.record import API_VERSION, Outcome, Recorded, RunRecord
+from edgetrain.core.record import API_VERSION, JUDGED, Outcome, Recorded, RunRecord
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,16 @@ def channel_scores(desired: Desired, model: Model) -> dict[str, Scores]:
     for channel, number in model.channels.items():
         version = desired.versions.get((model.name, number))
         if version is not None and number not in model.withdrawn:
-            inputs = {name: entry["digest"] for name, entry in version.spec.get("inputs", {}).items()}
-            scores[channel] = Scores(version.id, version.spec.get("metrics", {}), data_digest(inputs))
+            scores[channel] = scores_of(version.id, version.spec)
     return scores
+
+
+def scores_of(label: str, told: Mapping[str, Any]) -> Scores:
+    """The scores that a record or a version tells of itself: with an evaluation, those that it measured."""
+    metrics, evaluation = told.get("metrics", {}), told.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        return Scores(label, metrics, str(evaluation["identity"]), evaluation.get("slices", {}))
+    return Scores(label, metrics, data_digest({name: e["digest"] for name, e in told.get("inputs", {}).items()}))
 
 
 def decide(
@@ -41,11 +48,16 @@ def decide(
     identity: str,
     metrics: Mapping[str, float],
     inputs: Mapping[str, str],
+    scored: tuple[Scores, Mapping[str, Scores]] | None = None,
 ) -> Decision:
-    """Judge a run that ended well: by the model's gates, and in a sweep beside the trials already recorded."""
-    results = evaluate(
-        model.gates, Scores("candidate", metrics, data_digest(inputs)), channel_scores(desired, model)
-    )
+    """Judge a run that ended well: by the model's gates, and in a sweep beside the trials already recorded.
+
+    `metrics` are what the run reports of itself. Where the model has an evaluation, `scored` holds what that
+    measured of the candidate and of each channel's version, and the gates look at nothing else.
+    """
+    own = Scores("candidate", metrics, data_digest(inputs))
+    candidate, channels = scored or (own, channel_scores(desired, model))
+    results = evaluate(model.gates, candidate, channels)
     gates = {"digest": gates_digest(model.gates), "results": [result.to_json() for result in results]}
     failed = [result for result in results if not result.passed]
     if failed:
@@ -67,11 +79,12 @@ def _only_not_comparable(results: Sequence[GateResult]) -> bool:
 
 
 def _sentence(result: GateResult) -> str:
+    name = result.metric if result.slice is None else f"{result.metric} of slice {result.slice}"
     if result.status is GateStatus.MISSING:
-        return f"{result.metric} was not reported"
+        return f"{name} was not reported"
     if result.status is GateStatus.NOT_COMPARABLE:
-        return f"{result.metric} can't be compared with {result.reference}: it was measured on other data"
-    return f"{result.metric} {result.value:.6g} does not hold {result.rule} ({result.bound:.6g})"
+        return f"{name} can't be compared with {result.reference}: it was measured on other data"
+    return f"{name} {result.value:.6g} does not hold {result.rule} ({result.bound:.6g})"
 
 
 def _better_trial(
@@ -86,11 +99,11 @@ def _better_trial(
         for run in recorded.runs_of(experiment.name)
         if run.identity != identity
         and recorded.outcome(run) is Outcome.CANDIDATE
-        and sweep.metric in run.metrics
+        and sweep.metric in run.reported
         and _same_sweep(run.data["identityOf"], experiment)
     ]
-    best = max(rivals, key=lambda run: sign * run.metrics[sweep.metric], default=None)
-    return best if best and sign * best.metrics[sweep.metric] > sign * metrics[sweep.metric] else None
+    best = max(rivals, key=lambda run: sign * run.reported[sweep.metric], default=None)
+    return best if best and sign * best.reported[sweep.metric] > sign * metrics[sweep.metric] else None
 
 
 def _same_sweep(of: Mapping[str, Any], experiment: Experiment) -> bool:
@@ -103,12 +116,15 @@ def version_manifest(run: RunRecord, number: int, recorded: Recorded, owners: Se
         "apiVersion": API_VERSION,
         "kind": "ModelVersion",
         "metadata": {"name": f"{run.model}-{number}", "owners": list(owners)},
-        "spec": version_spec(run, number, recorded.gates(run)),
+        "spec": version_spec(run, number, recorded.gates(run), recorded.judged(run)),
     }
 
 
-def version_spec(run: RunRecord, number: int, gates: Mapping[str, Any]) -> dict[str, Any]:
-    """What a version repeats of its run record; `validate` demands that each of these is equal."""
+def version_spec(
+    run: RunRecord, number: int, gates: Mapping[str, Any], judged: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a version repeats of its run record, and of how that was judged (see `Recorded.judged`; as it ended,
+    unless given); `validate` demands that each of these is equal."""
     data = run.data
     return {
         "model": run.model,
@@ -128,8 +144,7 @@ def version_spec(run: RunRecord, number: int, gates: Mapping[str, Any]) -> dict[
         "inputs": data["inputs"],
         "environment": data["environment"],
         "target": {key: data["target"][key] for key in ("name", "type", "site", "egress")},
-        "metrics": data["metrics"],
-        "metricsSource": data["metricsSource"],
+        **(judged or {key: data[key] for key in JUDGED if key in data}),
         "gates": gates["results"],
         "artifacts": data["outputs"],
         "egress": data["egress"],

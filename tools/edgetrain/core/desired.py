@@ -12,9 +12,18 @@ from edgetrain.core.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
+class EvaluationFiles:
+    """The digests of an evaluation's code and of its own lock file, if any; `snapshot` are the code's files."""
+
+    code: str
+    lock: str | None = None
+    snapshot: Snapshot = field(default_factory=Snapshot, compare=False)
+
+
+@dataclass(frozen=True)
 class Desired:
     """What git wants. `code` and `locks` hold each experiment's code tree digest and lock digest, `snapshots`
-    the code's files.
+    the code's files, `evaluations` the same of each model that has an evaluation.
 
     `version_commits` maps `(model, n)` to the commit that put the version on main, where known.
     """
@@ -27,6 +36,7 @@ class Desired:
     code: Mapping[str, str] = field(default_factory=dict)
     locks: Mapping[str, str | None] = field(default_factory=dict)
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    evaluations: Mapping[str, EvaluationFiles] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -38,11 +48,13 @@ class Desired:
             *(item.document for item in self.models.values()),
             *(item.document for item in self.versions.values()),
         ]
+        evaluations = {name: [files.code, files.lock] for name, files in self.evaluations.items()}
         return digest_of(
             {
                 "manifests": {document.path: digest_of(document.data) for document in documents},
                 "code": dict(self.code),
                 "locks": dict(self.locks),
+                **({"evaluations": evaluations} if evaluations else {}),
             }
         )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from edgetrain.core.digest import digest_of
-from edgetrain.core.kinds.model import Gate
+from edgetrain.core.kinds.model import EVERY_SLICE, Gate
 
 
 class GateStatus(StrEnum):
@@ -23,11 +23,17 @@ class GateStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Scores:
-    """A version's or a run's metrics, with the digest of the data on which they were measured."""
+    """A version's or a run's metrics, with the digest of what they were measured by: for self-reported ones of the
+    training data, for evaluated ones the evaluation's identity. `slices` holds the metrics of each slice."""
 
     label: str
     metrics: Mapping[str, float]
     data: str
+    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def of(self, part: str | None) -> Mapping[str, float] | None:
+        """The metrics of one slice, or of all the data; None if there is no such slice."""
+        return self.metrics if part is None else self.slices.get(part)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class GateResult:
     value: float | None
     bound: float | None
     reference: str | None = None
+    slice: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -55,6 +62,7 @@ class GateResult:
             "value": self.value,
             "bound": self.bound,
             "reference": self.reference,
+            **({"slice": self.slice} if self.slice is not None else {}),
         }
 
 
@@ -70,18 +78,30 @@ def data_digest(inputs: Mapping[str, str]) -> str:
 
 def evaluate(gates: Sequence[Gate], candidate: Scores, channels: Mapping[str, Scores]) -> list[GateResult]:
     """Judge the candidate by each gate. `channels` holds the scores of what each channel points to."""
-    return [result for gate in gates for result in _judge(gate, candidate, channels)]
+    found: list[GateResult] = []
+    for gate in gates:
+        other = channels.get(gate.reference) if gate.reference is not None else None
+        for part in _parts(gate, candidate, other):
+            found += _judge(gate, part, candidate, other)
+    return found
 
 
-def _judge(gate: Gate, candidate: Scores, channels: Mapping[str, Scores]) -> list[GateResult]:
-    value = candidate.metrics.get(gate.metric)
+def _parts(gate: Gate, candidate: Scores, other: Scores | None) -> list[str | None]:
+    """The slices that a gate looks at; None is all the data. A slice that either side has counts. If neither has
+    one, the star itself is looked for, and missing."""
+    if gate.slice != EVERY_SLICE:
+        return [gate.slice]
+    return [*sorted({*candidate.slices, *(other.slices if other else ())})] or [EVERY_SLICE]
+
+
+def _judge(gate: Gate, part: str | None, candidate: Scores, other: Scores | None) -> list[GateResult]:
+    mine = candidate.of(part)
+    value = mine.get(gate.metric) if mine is not None else None
     results = []
 
     def add(rule: str, bound: float | None, status: GateStatus, reference: str | None = None) -> None:
-        missing = value is None
-        results.append(
-            GateResult(gate.metric, rule, GateStatus.MISSING if missing else status, value, bound, reference)
-        )
+        told = GateStatus.MISSING if value is None else status
+        results.append(GateResult(gate.metric, rule, told, value, bound, reference, part))
 
     def verdict(good: bool) -> GateStatus:
         return GateStatus.PASSED if good else GateStatus.FAILED
@@ -92,13 +112,13 @@ def _judge(gate: Gate, candidate: Scores, channels: Mapping[str, Scores]) -> lis
         add("max", gate.max, verdict(value is not None and value <= gate.max))
     if gate.reference is not None:
         rule = f"notWorseThan {gate.reference}"
-        other = channels.get(gate.reference)
+        theirs = other.of(part) if other is not None else None
+        bound = theirs.get(gate.metric) if theirs is not None else None
         if other is None:
             add(rule, None, GateStatus.NO_REFERENCE)
-        elif other.data != candidate.data or gate.metric not in other.metrics:
-            add(rule, other.metrics.get(gate.metric), GateStatus.NOT_COMPARABLE, other.label)
+        elif other.data != candidate.data or bound is None:
+            add(rule, bound, GateStatus.NOT_COMPARABLE, other.label)
         else:
-            bound = other.metrics[gate.metric]
             better = bound - gate.tolerance if gate.goal == "maximize" else bound + gate.tolerance
             good = value is not None and (value >= better if gate.goal == "maximize" else value <= better)
             add(rule, better, verdict(good), other.label)

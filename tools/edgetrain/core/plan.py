@@ -27,6 +27,7 @@ class Operation(StrEnum):
     ADOPT = "adopt"
     CANCEL = "cancel"
     EVALUATE = "evaluate"
+    SCORE = "score"
     PROPOSE = "propose"
     REGISTER = "register"
     PUSH = "push"

@@ -9,8 +9,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from edgetrain.core.digest import SHA256, canonical, digest_bytes, parse_canonical
-from edgetrain.core.review import read_review
+from edgetrain.core.digest import canonical, digest_bytes, parse_canonical
+from edgetrain.core.record_parts import check_parts
+from edgetrain.core.scores import ENTRY
 
 API_VERSION = "edgetrain/v1"
 MAX_RECORD_BYTES = 4 * 2**20
@@ -27,6 +28,8 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+# What of a run another judgement may replace.
+JUDGED = ("metrics", "metricsSource", "selfReported", "evaluation")
 SETTLED = frozenset(set(Outcome) - {Outcome.LOST})
 
 
@@ -80,8 +83,19 @@ class RunRecord(Record):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The final metrics."""
+        """The final metrics: evaluated ones where the model has an evaluation."""
         return dict(self.data["metrics"])
+
+    @property
+    def reported(self) -> Mapping[str, float]:
+        """The metrics that the training script measured itself."""
+        return dict(self.data.get("selfReported", self.data["metrics"]))
+
+    @property
+    def tracked(self) -> Mapping[str, float]:
+        """The metrics by their names in the workspace, where evaluated ones are beside the script's own."""
+        told = self.data["metrics"] if "evaluation" in self.data else {}
+        return {**self.reported, **{f"evaluated/{name}": value for name, value in told.items()}}
 
     @property
     def input_digests(self) -> dict[str, str]:
@@ -157,7 +171,6 @@ class _Form:
     required: Mapping[str, type | tuple[type, ...]]
 
 
-_NUMBER = (int, float)
 _RUN = {
     "experiment": str, "model": str, "identity": str, "identityOf": dict, "attempt": int, "outcome": str,
     "reason": str, "commit": str, "provenance": dict, "target": dict, "inputs": dict, "parameters": dict,
@@ -185,30 +198,6 @@ FORMS: dict[str, _Form] = {
         {"model": str, "version": int, "number": int, "event": str, "manifest": str, "run": str},
     ),
 }
-
-
-# What other code reads inside: by kind, and for releases by event.
-_OPEN_TEXT = (str, type(None))
-_PARTS: dict[str, dict[str, Any]] = {
-    "RunRecord": {
-        **{f"identityOf.{key}": str for key in ("experiment", "command", "code")},
-        **{f"identityOf.{key}": _OPEN_TEXT for key in ("requirements", "image", "python", "platform")},
-        **{f"identityOf.{key}": dict for key in ("parameters", "inputs", "outputs")},
-        "identityOf.seed": (int, type(None)),
-        **{f"target.{key}": str for key in ("name", "type", "site", "egress")},
-        "gates.digest": str,
-        "gates.results": list,
-    },
-    "EvaluationRecord": {"gates.digest": str, "gates.results": list},
-}
-_IMAGE: dict[str, Any] = {f"image.{key}": str for key in ("registry", "repository", "digest")}
-_EVENTS: dict[str, dict[str, Any]] = {
-    "released": {**_IMAGE, "image.tags": list},
-    "channel": {"channel": str, "from": (int, type(None)), "to": (int, type(None)), "follows": _OPEN_TEXT},
-    "withdrawn": {"why": str},
-    "registered": {"registered.type": str, "registered.version": str, "from": str},
-}
-_ABSENT = object()
 
 
 def workspace_name(type_: str, name: str) -> str:
@@ -241,38 +230,8 @@ def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
             raise ValueError(f"{key} is not that of the file's name")
     if "outcome" in form.required and value["outcome"] not in set(Outcome):
         raise ValueError("outcome is not a known one")
-    _check_parts(value)
+    check_parts(value)
     return form.holds(path, value, digest_bytes(data.removesuffix(b"\n")), ordinal)
-
-
-def _check_parts(value: Mapping[str, Any]) -> None:
-    """The parts that other code reads without asking again."""
-    run = value if value["kind"] == "RunRecord" else {}
-    for name, number in run.get("metrics", {}).items():
-        if not isinstance(number, _NUMBER) or isinstance(number, bool):
-            raise ValueError(f"metric {name!r} is not a number")
-    for name, entry in run.get("inputs", {}).items():
-        if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
-            raise ValueError(f"input {name!r} has no digest")
-    provenance = value.get("provenance")
-    if isinstance(provenance, dict) and "review" in provenance and provenance["review"] is not None:
-        try:
-            read_review(provenance["review"])
-        except ValueError as error:
-            raise ValueError(f"provenance.review: {error}") from None
-    if run and run["identity"] != digest_bytes(canonical(run["identityOf"])):
-        raise ValueError("identity is not the digest of identityOf")
-    parts = dict(_PARTS.get(value["kind"], {}))
-    if value["kind"] == "ReleaseRecord":
-        if value["event"] not in _EVENTS:
-            raise ValueError("event is not a known one")
-        parts |= _EVENTS[value["event"]]
-    for pointer, types in parts.items():
-        part: Any = value
-        for key in pointer.split("."):
-            part = part.get(key, _ABSENT) if isinstance(part, dict) else _ABSENT
-        if not isinstance(part, types) or isinstance(part, bool):
-            raise ValueError(f"{pointer} is missing or of another type")
 
 
 def serialise(data: Mapping[str, Any]) -> bytes:
@@ -317,8 +276,11 @@ class Recorded:
         return {run.digest: run for run in reversed(self.runs)}
 
     @cached_property
-    def _verdicts(self) -> dict[str, EvaluationRecord]:
-        return {e.run: e for e in sorted(self.evaluations, key=lambda e: int(e.data["number"]))}
+    def _again(self) -> dict[str, list[EvaluationRecord]]:
+        found: dict[str, list[EvaluationRecord]] = {}
+        for one in sorted(self.evaluations, key=lambda e: int(e.data["number"])):
+            found.setdefault(one.run, []).append(one)
+        return found
 
     @cached_property
     def _by_model(self) -> dict[str, list[ReleaseRecord]]:
@@ -344,7 +306,8 @@ class Recorded:
 
     def evaluation(self, run: RunRecord) -> EvaluationRecord | None:
         """The run's last evaluation record, by its number."""
-        return self._verdicts.get(run.digest)
+        again = self._again.get(run.digest)
+        return again[-1] if again else None
 
     def outcome(self, run: RunRecord) -> Outcome:
         """The run's outcome, by its last evaluation."""
@@ -360,6 +323,32 @@ class Recorded:
     def _released(self) -> Mapping[tuple[str, int], ReleaseRecord]:
         mine = (r for r in self.releases if r.event == "released")
         return {(r.model, r.version): r for r in reversed(list(mine))}
+
+    def judged(self, run: RunRecord) -> Mapping[str, Any]:
+        """What the run was last judged by: `metrics`, `metricsSource`, and with an evaluation `evaluation` and
+        `selfReported`. Records of the first released format hold no metrics of a later judgement."""
+        return self.judgements(run)[-1]
+
+    def judgements(self, run: RunRecord) -> Sequence[Mapping[str, Any]]:
+        """The same of each judgement of the run, the last one last."""
+        every = [run.data, *(e.data for e in self._again.get(run.digest, ()) if "metrics" in e.data)]
+        return [{key: data[key] for key in JUDGED if key in data} for data in every]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[str, str], dict[str, Any]]:
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for record in (*self.runs, *self.evaluations):
+            if told := record.data.get("evaluation"):
+                for entry in (told, *told["references"].values()):
+                    if "metrics" in entry:
+                        kept = {**{key: entry[key] for key in ENTRY if key in entry}, "inputs": told["inputs"]}
+                        found.setdefault((told["identity"], entry["artifact"]), kept)
+        return found
+
+    def score(self, evaluation: str, artifact: str | None) -> Mapping[str, Any] | None:
+        """What that evaluation measured of that model, with the `inputs` that it was measured on: nothing is scored
+        twice. None if no record tells."""
+        return self._scores.get((evaluation, artifact)) if artifact else None
 
     def release(self, model: str, version: int) -> ReleaseRecord | None:
         """The record that the version was released."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,7 +40,7 @@ def literal(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def render(command: str, parameters: Mapping[str, Any], data: Mapping[str, Any], outputs: Mapping[str, str]) -> str:
+def render(command: str, parameters: Mapping[str, Any], data: Container[str], outputs: Mapping[str, str]) -> str:
     """The command with parameters quoted in, and paths left as the markers `{{inputs.NAME}}`/`{{outputs}}`.
 
     Only the target knows where its folders are, so it replaces the markers (see `ports.RunSpec.command`).

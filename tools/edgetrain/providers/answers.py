@@ -47,7 +47,9 @@ def not_examined(reason: str, level: str = EgressLevel.ENFORCED) -> Examination:
 
 
 def _harvest(found: Any) -> Harvest:
-    if set(found) - {"notes"} != {*_LISTS, "metrics"} or not all(isinstance(found[name], list) for name in _LISTS):
+    if set(found) - {"notes", "slices"} != {*_LISTS, "metrics"} or not all(
+        isinstance(found[name], list) for name in _LISTS
+    ):
         raise ValueError("keys")
     return Harvest(
         files=[OutputFile(_path(f["path"]), _count(f["size"]), _digest(f["digest"])) for f in found["files"]],
@@ -57,6 +59,10 @@ def _harvest(found: Any) -> Harvest:
             for name, value, step in found["history"]
         ],
         faults=[_text(fault, 500) for fault in found["faults"]],
+        slices={
+            _text(part, 64): {_text(name): _number(value) for name, value in numbers.items()}
+            for part, numbers in found.get("slices", {}).items()
+        },
     )
 
 

@@ -18,12 +18,13 @@ from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.attaching import attach
 from edgetrain.reconcile.conduct import cancel_superseded, conduct
 from edgetrain.reconcile.context import Context, no_step
+from edgetrain.reconcile.evaluating import evaluate_again
 from edgetrain.reconcile.judge import judge_tip
-from edgetrain.reconcile.lanes import ASIDE, ATTACHING, RELEASING, Lane
+from edgetrain.reconcile.lanes import ASIDE, ATTACHING, ON_TARGETS, RELEASING, Lane
 from edgetrain.reconcile.observe import observe
 from edgetrain.reconcile.outcomes import Outcomes, tell_outcomes
 from edgetrain.reconcile.planning import checked, open_site, plan_of
-from edgetrain.reconcile.proposing import evaluate_again, propose
+from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.releasing import Built, release
 from edgetrain.reconcile.remote import connect, connect_as_known
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
@@ -261,9 +262,11 @@ def carry_out(
         return result
 
     def on_target(change: Change, target: ComputeTarget, freed: Callable[[], None]) -> Result:
+        if change.operation is Operation.SCORE:
+            return do(change, lambda: evaluate_again(context, change, target))
         return do(change, lambda: _named(conduct(context, change, target, freed), change))
 
-    runs = [change for change in changes if change.operation in (Operation.TRAIN, Operation.ADOPT)]
+    runs = [change for change in changes if change.operation in ON_TARGETS]
     for change in changes:
         if context.stop.is_set():
             break

@@ -121,6 +121,8 @@ def tell(desired: Desired, recorded: Recorded, version: ModelVersion, facts: Fac
         training=_training(run) if run else None,
         metrics=spec["metrics"],
         metrics_source=spec["metricsSource"],
+        self_reported=spec.get("selfReported", {}),
+        evaluation=spec.get("evaluation"),
         gates=tuple(gates_of(spec["gates"])),
         artifacts=tuple(artifacts_of(spec)),
         left=_left(spec["egress"]),
@@ -182,6 +184,7 @@ def gates_of(results: Sequence[Mapping[str, Any]]) -> Iterator[Gate]:
             entry.get("value"),
             entry.get("bound"),
             entry.get("reference"),
+            entry.get("slice"),
         )
 
 
@@ -328,7 +331,7 @@ def _doubts(
     if run is None:
         yield Doubt("RunRecordMissing", f"the run record {version.run_path} that it cites is not on main")
     else:
-        of = version_spec(run, version.number, recorded.gates(run))
+        of = version_spec(run, version.number, recorded.gates(run), recorded.judged(run))
         differs = sorted(key for key in of if key != "gates" and version.spec.get(key) != of[key])
         if differs:
             yield Doubt("DiffersFromRecord", f"it does not repeat its run record: {', '.join(differs)}")

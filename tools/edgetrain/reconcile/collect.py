@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgetrain.core.record import Recorded, RunRecord
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.observe import TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, open_site
+from edgetrain.reconcile.scoring import SCORING, SCORINGS
 from edgetrain.reconcile.site import Site, served
 from edgetrain.reconcile.state import State
 from edgetrain.render.runs import Collection, Item
@@ -82,11 +83,12 @@ def _finishing_held_off(site: Site, tickets: set[str]) -> Iterator[None]:
 def sort(state: State, site: Site, since: datetime) -> Sorted:
     """What to do with each thing at the site."""
     tickets = read_claims(site.artifacts, TICKETS)
+    busy = bool(tickets) or bool(read_claims(site.artifacts, SCORINGS))
     kept: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     garbage = [
         *_artifacts(state, site, since, kept, unknown),
-        *_environments(state, site, since, bool(tickets), kept, unknown),
+        *_environments(state, site, since, busy, kept, unknown),
         *_run_folders(state, site, tickets, kept, unknown),
         *_logs(state, site, since, kept, unknown),
     ]
@@ -218,6 +220,12 @@ def _environments_wanted(state: State) -> Iterator[tuple[bytes, str | None, str]
     for experiment in state.desired.experiments.values():
         lock = state.tree.read(experiment.lock_path, MAX_LOCK_BYTES) if experiment.lock_path else b""
         yield lock, experiment.environment.image, experiment.environment.python or ""
+        model = state.desired.models.get(experiment.model)
+        own = model.evaluation.environment if model and model.evaluation else None
+        if model and own:
+            lock = state.tree.read(model.evaluation_lock, MAX_LOCK_BYTES) if model.evaluation_lock else b""
+            image, python = own.image or experiment.environment.image, own.python or experiment.environment.python
+            yield lock, image, python or ""
 
 
 def _targets(state: State, site: Site) -> Iterator[tuple[str, Compute]]:
@@ -235,6 +243,7 @@ def _run_folders(
 ) -> Iterator[Found]:
     """What targets still hold of runs whose record is written."""
     done = {run.run_id for run in state.recorded.runs}
+    scorings = {str(facts["name"]).rpartition("-")[0] for facts in read_claims(site.artifacts, SCORINGS).values()}
     seen: set[str] = set()
     for target, compute in _targets(state, site):
         try:
@@ -244,7 +253,7 @@ def _run_folders(
             continue
         seen.update(names)
         for name in names:
-            if name in tickets:
+            if name in tickets or name.rpartition("-")[0] in scorings:
                 kept["runs under way"] += 1
             elif name in done:
                 why = f"recorded, and left on {target}"
@@ -257,7 +266,13 @@ def _logs(state: State, site: Site, since: datetime, kept: Counter[str], unknown
     runs = {f"{run.run_id}.log": run for run in state.recorded.runs}
     for file in _entries(site.state / "logs"):
         run = runs.get(file.name)
-        if run is None or file.is_symlink():
+        if SCORING.fullmatch(file.name.removesuffix(".log")) and not file.is_symlink():
+            if datetime.fromtimestamp(file.lstat().st_mtime, UTC) >= since:
+                kept["logs of young evaluations"] += 1
+            else:
+                item = Item("log", file.name, file.lstat().st_size, "an old evaluation's")
+                yield Found(item, partial(file.unlink, missing_ok=True))
+        elif run is None or file.is_symlink():
             unknown["logs"] += 1
         elif young(run, since):
             kept["logs of young runs"] += 1

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgetrain.core.decide import version_spec
+from edgetrain.core.decide import scores_of, version_spec
 from edgetrain.core.desired import Desired
-from edgetrain.core.gate import data_digest
 from edgetrain.core.record import Recorded, run_id
 from edgetrain.reconcile.audit import whole
 from edgetrain.reconcile.lookup import read_main, run_named, version_named
@@ -36,7 +35,7 @@ def side(desired: Desired, recorded: Recorded, text: str) -> tuple[Side, dict[st
         name = run_id(of["experiment"], of["identity"], of["attempt"])
         return Side(version.id, name, outcome), whole(version.spec)
     run = run_named(recorded, text)
-    spec = version_spec(run, 0, recorded.gates(run))
+    spec = version_spec(run, 0, recorded.gates(run), recorded.judged(run))
     return Side(run.run_id, run.run_id, recorded.outcome(run).value), whole(spec)
 
 
@@ -97,7 +96,7 @@ def _metrics(a: Mapping[str, float], b: Mapping[str, float]) -> list[Metric]:
 
 
 def _data(spec: Mapping[str, Any]) -> str:
-    return data_digest({name: entry["digest"] for name, entry in spec["inputs"].items()})
+    return scores_of("", spec).data
 
 
 def _size(spec: Mapping[str, Any]) -> int:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgetrain.core.decide import decide
 from edgetrain.core.digest import canonical, short
 from edgetrain.core.egress import code_json
-from edgetrain.core.errors import ProviderError, Rejected, Stopped
+from edgetrain.core.errors import ProviderError, Rejected
+from edgetrain.core.evaluation import held_out_digests
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.compute import ATTACHED
 from edgetrain.core.plan import Change, Operation
-from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, RunState, TrackedRun
-from edgetrain.core.quantity import human_bytes
+from edgetrain.core.ports import Compute, DataDigest, Examination, Harvest, RunPhase, RunState, TrackedRun
 from edgetrain.core.record import MAX_RECORD_BYTES, Outcome, parse_record, run_path
 from edgetrain.core.template import literal
 from edgetrain.reconcile.context import Context, manifest_digest, provenance_of
 from edgetrain.reconcile.data import measure_input
-from edgetrain.reconcile.facts import leaving_of, run_spec, tags_of, ticket, ticket_name
+from edgetrain.reconcile.evaluating import Evaluated, Trained, evaluate_trained, judge
+from edgetrain.reconcile.facts import check_size, leaving_of, run_spec, tags_of, ticket, ticket_name
 from edgetrain.reconcile.finish import (
     Kept,
     Verdict,
@@ -39,14 +38,14 @@ from edgetrain.reconcile.finish import (
 from edgetrain.reconcile.logs import save_log, tell_log
 from edgetrain.reconcile.observe import GIVEN_UP, TICKETS
 from edgetrain.reconcile.report import Result, Status
+from edgetrain.reconcile.scoring import tidy_scorings
 from edgetrain.reconcile.tidying import tidy
+from edgetrain.reconcile.waiting import wait
 from edgetrain.repo.export import export
 from edgetrain.repo.history import last_change
 from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.tree import Tree
 
-POLL_SECONDS = 0.1
-MOST_SECONDS = 5.0
 # Another apply may be storing a large model under the same lock.
 LOCK_SECONDS = 3600.0
 
@@ -80,9 +79,31 @@ def conduct(context: Context, change: Change, target: ComputeTarget, freed: Call
         return done
     start(context, compute, experiment, facts)
     state = wait(context, compute, name)
+    model = context.state.desired.models.get(facts["model"])
+    if model is None or model.evaluation is None or verdict_of(state).outcome is not None:
+        freed()
+        with context.finishing:
+            return finish(context, compute, experiment, facts, state)
+    with context.finishing:
+        secured = secure(context, compute, experiment, facts, state)
+    evaluated = None
+    if secured is not None and secured.verdict.outcome is None:
+        # In the slot of the run, and outside every lock.
+        evaluated = evaluate_trained(context, model, experiment, target, trained_of(facts, secured.kept))
     freed()
     with context.finishing:
-        return finish(context, compute, experiment, facts, state)
+        return finish(context, compute, experiment, facts, state, secured, evaluated)
+
+
+def trained_of(facts: Mapping[str, Any], kept: Kept) -> Trained:
+    """A ticket's run as an evaluation needs it."""
+    return Trained(
+        run=ticket_name(facts),
+        identity_of=facts["identityOf"],
+        outputs=kept.outputs,
+        inputs={key: value["digest"] for key, value in facts["inputs"].items()},
+        record=run_path(facts["experiment"], facts["identity"], facts["attempt"]),
+    )
 
 
 def running(context: Context, change: Change, target: ComputeTarget) -> dict[str, Any] | None:
@@ -135,7 +156,7 @@ def measure(
 
     Raises Rejected if one is not what the identity says.
     """
-    found, staged = {}, []
+    found, staged, held_out = {}, [], held_out_digests(context.state.desired)
     for name, source in experiment.data.items():
         context.step("measure")
         context.tell("Digesting", f"{source.datastore}:{source.path}")
@@ -148,6 +169,12 @@ def measure(
                 f"input {name} is {short(seen.digest)} at the site and {wanted} in the manifest",
                 reason="DataDiffers",
                 fix=f"propose the new data in a pull request: digest: {seen.digest}",
+            )
+        if seen.digest in held_out:
+            raise Rejected(
+                f"input {name} is data that model {held_out[seen.digest]} holds out for its evaluation",
+                reason="HeldOutInTraining",
+                fix="keep held-out data in a place of its own, and give the experiment the rest",
             )
         found[name] = seen
     return found, sorted(staged)
@@ -205,41 +232,69 @@ def start(context: Context, compute: Compute, experiment: Experiment, facts: Map
 def export_code(tree: Tree, experiment: Experiment, folder: Path, allowed: int) -> bytes:
     """Write the experiment's exact files into `folder`; answer the lock file's bytes.
 
-    Raises Rejected if they are larger than `allowed` bytes: the classic accident is data beside the script.
+    Raises Rejected if they are larger than `allowed` bytes.
     """
-    size = export(tree, experiment.code_folder, folder)
-    if size > allowed:
-        raise Rejected(
-            f"the code has {human_bytes(size)} and {human_bytes(allowed)} are allowed",
-            reason="CodeTooLarge",
-            fix="keep data out of the experiment's folder: it belongs in a datastore",
-        )
+    check_size(export(tree, experiment.code_folder, folder), allowed)
     return tree.read(experiment.lock_path, MAX_LOCK_BYTES) if experiment.lock_path else b""
 
 
-def wait(context: Context, compute: Compute, name: str) -> RunState:
-    """Poll until the run has ended or is lost, less often the longer it runs."""
-    shown, began = None, time.monotonic()
-    while True:
-        state = compute.inspect(name)
-        if state.phase in (RunPhase.ENDED, RunPhase.LOST):
-            return state
-        if state.phase is not shown:
-            shown = state.phase
-            context.tell(state.phase.value.capitalize(), name)
-        if not context.waits or context.stop.wait(_pause(time.monotonic() - began)):
-            raise Stopped(f"{name} goes on; the next apply adopts it", reason="LeftRunning")
+@dataclass(frozen=True)
+class Secured:
+    """An ended run whose outputs were checked, and stored if they passed: then the verdict is open."""
+
+    verdict: Verdict
+    harvest: Harvest = field(default_factory=lambda: Harvest((), {}))
+    examination: Examination | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
-def _pause(seconds: float) -> float:
-    """Seconds until the next look at a run that was watched for so long: a fiftieth, within bounds."""
-    return min(max(seconds / 50, POLL_SECONDS), MOST_SECONDS)
+def secure(
+    context: Context, compute: Compute, experiment: Experiment | None, facts: Mapping[str, Any], state: RunState
+) -> Secured | None:
+    """Check and store what an ended run left, under its lock; None if nothing is to be decided any more."""
+    name = ticket_name(facts)
+    with context.site.artifacts.lock(f"run/{name}", timeout=LOCK_SECONDS):
+        if recorded_elsewhere(context, facts) is not None or not still_there(context, facts):
+            return None
+        return _secured(context, compute, experiment, facts, state)
+
+
+def _secured(
+    context: Context, compute: Compute, experiment: Experiment | None, facts: Mapping[str, Any], state: RunState
+) -> Secured:
+    name = ticket_name(facts)
+    verdict = verdict_of(state, "Superseded" if experiment is None else "")
+    if verdict.outcome is None:
+        verdict = data_unchanged(context, experiment, facts)
+    if verdict.outcome is not None:
+        return Secured(verdict)
+    harvest = compute.harvest(name, {key: value["path"] for key, value in facts["outputs"].items()})
+    verdict = check(facts, harvest)
+    if verdict.outcome is not None:
+        return Secured(verdict, harvest)
+    context.step("examine")
+    examination = compute.examine(name, rules_of(facts, harvest))
+    verdict = refusal(facts, examination)
+    if verdict.outcome is not None:
+        return Secured(verdict, harvest, examination)
+    if facts["logs"] != "site":
+        tell_log(context, compute, name)
+    storing = partial(context.step, "artifacts")
+    kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch, storing)
+    return Secured(verdict, harvest, examination, kept)
 
 
 def finish(
-    context: Context, compute: Compute, experiment: Experiment | None, facts: Mapping[str, Any], state: RunState
+    context: Context,
+    compute: Compute,
+    experiment: Experiment | None,
+    facts: Mapping[str, Any],
+    state: RunState,
+    secured: Secured | None = None,
+    evaluated: Evaluated | None = None,
 ) -> Result:
-    """Check, store, judge, track and record an ended run; then clear it away."""
+    """Check, store, judge, track and record an ended run; then clear it away. `secured` is what was stored
+    already, `evaluated` what the model's evaluation said of that."""
     name = ticket_name(facts)
     context.tell("Checking", name)
     with context.site.artifacts.lock(f"run/{name}", timeout=LOCK_SECONDS):
@@ -250,41 +305,22 @@ def finish(
             tidy(context, compute, facts)
             message = f"{facts['experiment']} was deleted before it had a record, so none is written"
             return Result(name, "train", Status.APPLIED, "Superseded", message, outcome=Outcome.CANCELLED)
-        verdict = verdict_of(state, "Superseded" if experiment is None else "")
-        harvest = Harvest((), {})
-        if verdict.outcome is None:
-            verdict = data_unchanged(context, experiment, facts)
-        if verdict.outcome is None:
-            harvest = compute.harvest(name, {key: value["path"] for key, value in facts["outputs"].items()})
-            verdict = check(facts, harvest)
-        examination = None
-        if verdict.outcome is None:
-            context.step("examine")
-            examination = compute.examine(name, rules_of(facts, harvest))
-            verdict = refusal(facts, examination)
-        kept = Kept()
-        if verdict.outcome is None:
-            if facts["logs"] != "site":
-                tell_log(context, compute, name)
-            storing = partial(context.step, "artifacts")
-            kept = keep(facts, harvest, compute, name, context.site.artifacts, context.scratch, storing)
+        secured = secured or _secured(context, compute, experiment, facts, state)
+        verdict, kept, harvest = secured.verdict, secured.kept, secured.harvest
         model = context.state.desired.models.get(facts["model"])
+        if verdict.outcome is None and model is not None and model.evaluation is not None and evaluated is None:
+            verdict = Verdict(
+                Outcome.CANCELLED, "Superseded", "nobody wants the run any more: it was not evaluated"
+            )
         if verdict.outcome is None and model is not None:
             inputs = {key: value["digest"] for key, value in facts["inputs"].items()}
-            decision = decide(
-                context.state.desired,
-                context.state.recorded,
-                model,
-                experiment,
-                facts["identity"],
-                kept.metrics,
-                inputs,
-            )
+            decision = judge(context, model, experiment, facts["identity"], kept.metrics, inputs, evaluated)
         else:
             decision = undecided(verdict, model)
+        judged = evaluated.judged(kept.metrics) if evaluated is not None else None
         context.step("track")
-        workspace = track(context, facts, state, decision.outcome, kept, harvest)
-        record = run_record(facts, state, decision, kept, workspace, examination)
+        workspace = track(context, facts, state, decision.outcome, kept, harvest, judged)
+        record = run_record(facts, state, decision, kept, workspace, secured.examination, judged)
         context.step("log")
         save_log(context, compute, name, facts["target"])
         context.commit_record(
@@ -294,6 +330,8 @@ def finish(
             [("Run", name), ("Model", facts["model"])],
         )
         tidy(context, compute, facts)
+        if judged is not None:
+            tidy_scorings(context)
     return Result(
         change=name,
         operation="train",
@@ -321,16 +359,18 @@ def track(
     outcome: Outcome,
     kept: Kept,
     harvest: Harvest,
+    judged: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Tell the workspace; what the record says of it."""
+    """Tell the workspace; what the record says of it. Evaluated metrics have names of their own there."""
     declared = set(facts["metrics"])
+    evaluated = {f"evaluated/{metric}": value for metric, value in (judged or {}).get("metrics", {}).items()}
     number = context.site.workspace.track(
         TrackedRun(
             id=ticket_name(facts),
             experiment=facts["experiment"],
             outcome=outcome.value,
             parameters={key: literal(value) for key, value in facts["parameters"].items()},
-            metrics=kept.metrics,
+            metrics={**kept.metrics, **evaluated},
             history=[point for point in harvest.history if kept.metrics and point.name in declared],
             # All of them: the apply that submitted the run may have been killed before it could tell any.
             tags={**tags_of(facts), "edgetrain.target": facts["target"], "edgetrain.outcome": outcome.value},

@@ -53,7 +53,7 @@ def due(root: Path, site: str | None = None) -> Due:
 
 def _counts(state: State, place: Site, change: Change) -> bool:
     """Whether the change of the offline plan is work now. What only the workspace can tell counts too."""
-    if change.operation is Operation.TRAIN:
+    if change.operation in (Operation.TRAIN, Operation.SCORE):
         experiment = state.desired.experiments[change.subject["experiment"]]
         return any(target.site == place.name for target in state.desired.targets_for(experiment))
     return not change.conditional or change.operation is Operation.ATTACH

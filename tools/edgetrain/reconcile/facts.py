@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgetrain import __version__
 from edgetrain.core.egress import to_json
+from edgetrain.core.errors import Rejected
 from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.plan import Change
 from edgetrain.core.planner.refusals import allows_advisory
 from edgetrain.core.ports import DataDigest, InputMount, Leaving, RunLimits, RunSpec
+from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import run_id
 from edgetrain.core.template import render
 from edgetrain.reconcile.site import Site
@@ -91,16 +94,7 @@ def run_spec(
     `attached`: the workspace's own service runs the script."""
     parameters = {**experiment.parameters, **trial}
     outputs = {name: output.path for name, output in experiment.outputs.items()}
-    resources = experiment.resources
-    room = sum(output.max_size for output in experiment.outputs.values()) + DEFAULT_OUTPUTS_ROOM
-    limits = RunLimits(
-        timeout=experiment.timeout,
-        memory=resources.memory,
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-        outputs=room,
-        **{key: value for key in ("shm", "tmp", "pids") if (value := getattr(resources, key)) is not None},
-    )
+    allowed = allows_advisory(experiment) if attached else site.configuration.allow_unsandboxed
     return RunSpec(
         id=run,
         command=render(experiment.command, parameters, experiment.data, outputs),
@@ -112,8 +106,21 @@ def run_spec(
         python=python,
         inputs=[mount(site, experiment, name, data[name]) for name in experiment.data],
         outputs=outputs,
-        limits=limits,
-        require_enforced=_require_enforced(site, experiment, attached),
+        limits=limits_of(experiment, sum(output.max_size for output in experiment.outputs.values())),
+        require_enforced=require_enforced(site, experiment.data.values(), allowed),
+    )
+
+
+def limits_of(experiment: Experiment, outputs: int = 0) -> RunLimits:
+    """The bounds of a run whose outputs may have so many bytes."""
+    resources = experiment.resources
+    return RunLimits(
+        timeout=experiment.timeout,
+        memory=resources.memory,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
+        outputs=outputs + DEFAULT_OUTPUTS_ROOM,
+        **{key: value for key in ("shm", "tmp", "pids") if (value := getattr(resources, key)) is not None},
     )
 
 
@@ -143,11 +150,20 @@ def mount(site: Site, experiment: Experiment, name: str, digest: str) -> InputMo
     """Where the target finds one data input; `digest` as observed, for the manifest may say `latest`."""
     source = experiment.data[name]
     store = site.datastore(source.datastore)
-    return InputMount(name, store.source(source.path), digest, source.type == "uri_file")
+    return InputMount(name, store.source(source.path), digest, source.single)
 
 
-def _require_enforced(site: Site, experiment: Experiment, attached: bool) -> bool:
+def require_enforced(site: Site, sources: Iterable[DataInput], allowed: bool) -> bool:
+    """Whether a run that reads these may only be where the script is held back; `allowed`: it may be elsewhere."""
     stores = site.settings.datastores
-    asked = any(stores[data.datastore].get("requireEgress") == "enforced" for data in experiment.data.values())
-    allowed = allows_advisory(experiment) if attached else site.configuration.allow_unsandboxed
-    return asked or not allowed
+    return not allowed or any(stores[data.datastore].get("requireEgress") == "enforced" for data in sources)
+
+
+def check_size(size: int, allowed: int) -> None:
+    """Raises Rejected for code of more bytes than `allowed`: the classic accident is data beside the script."""
+    if size > allowed:
+        raise Rejected(
+            f"the code has {human_bytes(size)} and {human_bytes(allowed)} are allowed",
+            reason="CodeTooLarge",
+            fix="keep data out of the code's folder: it belongs in a datastore",
+        )

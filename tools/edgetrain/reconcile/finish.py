@@ -27,6 +27,7 @@ from edgetrain.core.ports import (
 )
 from edgetrain.core.quantity import human_bytes
 from edgetrain.core.record import API_VERSION, Outcome
+from edgetrain.core.scores import SELF_REPORTED
 
 # A large model takes long to look at; bytes a second, in several readings of the same bytes.
 SLOWEST_CHECK = 200_000
@@ -59,6 +60,9 @@ class Verdict:
     outcome: Outcome | None
     reason: str = ""
     message: str = ""
+
+
+UNDECIDED = Verdict(None)
 
 
 @dataclass(frozen=True)
@@ -213,8 +217,10 @@ def run_record(
     kept: Kept,
     workspace: Mapping[str, str],
     examination: Examination | None = None,
+    judged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The run record. The same facts and the same end give the same bytes, but for the check's seconds."""
+    """The run record; `judged` is what an evaluation says of it in place of the script's own metrics. The same
+    facts and the same end give the same bytes, but for the check's seconds."""
     started, ended = state.started, state.ended
     return {
         "apiVersion": API_VERSION,
@@ -241,8 +247,7 @@ def run_record(
         "parameters": facts["parameters"],
         "environment": {key: facts["identityOf"][key] for key in ("requirements", "image", "python", "platform")},
         "outputs": dict(kept.outputs),
-        "metrics": dict(kept.metrics),
-        "metricsSource": "self-reported",
+        **(judged or {"metrics": dict(kept.metrics), "metricsSource": SELF_REPORTED}),
         "gates": dict(decision.gates),
         "egress": {
             "level": state.level.value,

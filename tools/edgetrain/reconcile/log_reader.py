@@ -9,7 +9,9 @@ from edgetrain.core.errors import NotFound
 from edgetrain.core.ports import Compute, RunPhase, TargetSettings
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.lookup import no_run, one_of, read_main
+from edgetrain.reconcile.observe import read_claims
 from edgetrain.reconcile.runs import CACHES, under_way
+from edgetrain.reconcile.scoring import SCORING, SCORINGS
 from edgetrain.reconcile.secrets import masked
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
@@ -28,6 +30,8 @@ def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
     started = under_way(state, notes)
     recorded = {run.run_id: run for run in state.recorded.runs}
     known = {*tried, *started, *recorded}
+    if SCORING.fullmatch(text):
+        return masked(state.desired.configuration, _scoring_log(state, text, follow))
     name = one_of(known, text)
     if name is None:
         raise no_run(text, known)
@@ -41,6 +45,26 @@ def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
     if target is not None and target.keeps_logs:
         return masked(configuration, Site(configuration, target.site, git.root).compute(target).logs(name))
     return _kept(state, name, str(where.get("site", "")))
+
+
+def _scoring_log(state: State, name: str, follow: bool) -> Iterator[str]:
+    """What an evaluation said: from where it runs, or as its site kept it."""
+    configuration = state.desired.configuration
+    for place in configuration.sites:
+        site = Site(configuration, place, state.git.root)
+        if not site.state.is_dir():
+            continue
+        for facts in read_claims(site.artifacts, SCORINGS).values():
+            target = state.desired.targets.get(facts["target"])
+            if target is not None and str(facts["name"]).rpartition("-")[0] == name.rpartition("-")[0]:
+                return _live(site.compute(target), name, follow)
+        if (site.state / "logs" / f"{name}.log").is_file():
+            return _kept(state, name, place)
+    raise NotFound(
+        f"the log of {name} is not on this machine: logs stay at the site",
+        reason="LogNotHere",
+        fix="run this on the runner of the site that evaluated it (old logs are removed by edgetrain gc)",
+    )
 
 
 def trial_runs(checkout: Path) -> list[str]:

@@ -43,6 +43,7 @@ def _overview(state: State, name: str) -> Overview:
                 number=number,
                 run=f"{version.experiment}-{version.run}",
                 metrics=version.spec.get("metrics", {}),
+                source=str(version.spec.get("metricsSource", "")),
                 channels=tuple(sorted(channel for channel, to in at.items() if to == number)),
                 image=release.data["image"]["digest"] if release else None,
                 withdrawn=model.withdrawn.get(number),

@@ -14,8 +14,10 @@ from edgetrain.core.errors import ProviderError, RepositoryError
 from edgetrain.core.kinds import ComputeTarget
 from edgetrain.core.kinds.experiment import LATEST
 from edgetrain.core.observation import Attached, Observation
+from edgetrain.core.plan import Operation
 from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.planner.proposals import BRANCH_PREFIX
+from edgetrain.core.planner.runs import judged_anew
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
 from edgetrain.core.ports import (
     ArtifactStore,
@@ -48,15 +50,14 @@ def observe(
     """
     tickets = read_claims(site.artifacts, TICKETS)
     retries = read_claims(site.artifacts, RETRIES)
-    open_wanted = [
-        want
-        for want in (wanted_runs(desired, recorded, None) if training else ())
-        if _open(want, retries) and _here(desired, want, site)
-    ]
+    every = wanted_runs(desired, recorded, None) if training else ()
+    wanted = [want for want in every if _here(desired, want, site)]
+    open_wanted = [want for want in wanted if _open(want, retries)]
+    scored = [want for want in wanted if not _open(want, retries) and _to_score(desired, recorded, want)]
     released = [release for release in recorded.releases if release.event == "released"]
     merged = sorted({model for model, _ in desired.versions} | {release.model for release in released})
     repositories = sorted({(r.data["image"]["registry"], r.data["image"]["repository"]) for r in released})
-    targets = _targets(desired, open_wanted, site)
+    targets = _targets(desired, [*open_wanted, *scored], site)
     return Observation(
         targets=targets,
         data=_data(desired, open_wanted, targets, site),
@@ -83,6 +84,12 @@ def _open(want: Wanted, retries: Iterable[str]) -> bool:
     """Whether the run may have to be started; looser than the planner, which decides."""
     last = want.last
     return last is None or last.outcome is Outcome.LOST or last.outcome not in SETTLED or bool(list(retries))
+
+
+def _to_score(desired: Desired, recorded: Recorded, want: Wanted) -> bool:
+    """Whether a recorded run's model is to be evaluated on a target."""
+    change = judged_anew(desired, recorded, want)
+    return change is not None and change.operation is Operation.SCORE
 
 
 def _here(desired: Desired, want: Wanted, site: Site) -> bool:

@@ -6,8 +6,7 @@ import re
 
 import yaml
 
-from edgetrain.core.decide import channel_scores, decide, version_manifest
-from edgetrain.core.gate import data_digest
+from edgetrain.core.decide import channel_scores, scores_of, version_manifest
 from edgetrain.core.plan import Change
 from edgetrain.core.planner.proposals import proposal_branch
 from edgetrain.core.ports import PullRequest
@@ -120,11 +119,16 @@ def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
     model = state.desired.models[run.model]
     asked = [gate.reference for gate in model.gates if gate.reference]
     channel = PRODUCTION if PRODUCTION in model.channels or not asked else asked[0]
+    data = {**run.data, **state.recorded.judged(run)}
     scores = channel_scores(state.desired, model).get(channel)
     reference = None
     if scores is not None:
-        same = scores.data == data_digest(run.input_digests)
-        reference = Reference(scores.label, channel, scores.metrics, same)
+        beside = data.get("evaluation", {}).get("references", {}).get(channel, {})
+        if "metrics" in beside:
+            reference = Reference(scores.label, channel, beside["metrics"], comparable=True)
+        else:
+            same = scores.data == scores_of("candidate", data).data
+            reference = Reference(scores.label, channel, scores.metrics, same)
     earlier = [p for p in state.recorded.proposals if (p.model, p.version) == (run.model, number)]
     before = state.recorded.run(earlier[-1].run) if earlier and earlier[-1].run != run.digest else None
     return Candidate(
@@ -132,7 +136,7 @@ def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
         version=number,
         run=run.run_id,
         path=run.path,
-        data=run.data,
+        data=data,
         gates=state.recorded.gates(run)["results"],
         reference=reference,
         channel=channel,
@@ -166,36 +170,3 @@ def record_proposal(
         [("Run", run.run_id), ("Model", f"{run.model}@{number}")],
         run.data["provenance"],
     )
-
-
-def evaluate_again(context: Context, change: Change) -> Result:
-    """Judge a recorded run by the gates of now, and record the verdict."""
-    state = context.state
-    run = state.recorded.run(change.subject["record"])
-    model = state.desired.models[change.subject["model"]]
-    if run is None:
-        return Result(change.id, "evaluate", Status.FAILED, "RecordGone", "the run's record is not on main")
-    experiment = state.desired.experiments.get(run.experiment)
-    decision = decide(
-        state.desired, state.recorded, model, experiment, run.identity, run.metrics, run.input_digests
-    )
-    last = state.recorded.evaluation(run)
-    number = int(last.data["number"]) + 1 if last else 1
-    context.commit_record(
-        run.path.replace(".json", f".evaluation-{number}.json"),
-        {
-            "apiVersion": API_VERSION,
-            "kind": "EvaluationRecord",
-            "run": run.digest,
-            "number": number,
-            "outcome": decision.outcome.value,
-            "reason": decision.reason,
-            "message": decision.message[:500],
-            "metricsSource": run.data["metricsSource"],
-            "gates": dict(decision.gates),
-        },
-        f"Record evaluation {run.run_id}: {decision.outcome.value}",
-        [("Run", run.run_id), ("Model", run.model)],
-        run.data["provenance"],
-    )
-    return Result(change.id, "evaluate", Status.APPLIED, decision.reason, decision.message)

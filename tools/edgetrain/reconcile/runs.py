@@ -23,6 +23,7 @@ from edgetrain.reconcile.person import person
 from edgetrain.reconcile.planning import checked, plan_of
 from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.report import Report, Status
+from edgetrain.reconcile.scoring import SCORINGS, last_attempt
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.slots import Slots
 from edgetrain.reconcile.state import State, open_ledger
@@ -199,10 +200,27 @@ def cancel(root: Path, text: str, lost: bool = False, reason: str = "") -> str:
         return f"{name} is given up; the next apply records it as lost"
     compute = started[name].compute(state)
     phase = compute.inspect(name).phase
+    if phase is RunPhase.ENDED and _cancel_scoring(state, started[name].site, name, one_line(f"cancelled by {by}")):
+        return (
+            f"the evaluation of {name} is cancelled; the next apply records it, and nothing starts it again unasked"
+        )
     if phase in (RunPhase.ENDED, RunPhase.LOST):
         return f"{name} is over already ({phase.value}); the next apply records how it ended"
     compute.cancel(name, one_line(f"cancelled by {by}"))
     return f"{name} is cancelled; the next apply records it, and nothing starts it again unasked"
+
+
+def _cancel_scoring(state: State, site: Site, run: str, reason: str) -> bool:
+    """End the evaluation that an ended run waits for; False if it waits for none."""
+    for facts in read_claims(site.artifacts, SCORINGS).values():
+        target = state.desired.targets.get(facts["target"])
+        if facts["run"] == run and target is not None:
+            compute = site.compute(target)
+            name = last_attempt(compute, facts)
+            if compute.inspect(name).phase in (RunPhase.PREPARING, RunPhase.RUNNING):
+                compute.cancel(name, reason)
+                return True
+    return False
 
 
 def _not_under_way(state: State, text: str, started: Iterable[str], notes: list[str]) -> UsageError:

@@ -153,6 +153,11 @@ class Site:
         store: Datastore = self._once("datastore", block["type"], self._settings(name, block))
         return store
 
+    def folder(self, path: Path) -> Datastore:
+        """A folder of the site's own state, as targets read a datastore: what the runner gives to a run."""
+        store: Datastore = provider("datastore", "folder", self._settings("state", {"path": str(path)}))
+        return store
+
     @cached_property
     def attachments(self) -> Attachments | None:
         """What the workspace has attached; None if it is of a type that nothing is attached to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetrain.core.gate import data_digest
+from edgetrain.core.decide import scores_of as measured
 from edgetrain.core.record import Outcome, Recorded, RunRecord
 from edgetrain.reconcile.report import ApplyResult
 from edgetrain.reconcile.state import State, read_commit
@@ -35,13 +35,13 @@ def scores_of(state: State, name: str, fresh: list[RunRecord]) -> ModelScores:
         version = desired.versions[name, number]
         channels = [channel for channel, held in sorted(model.channels.items()) if held == number]
         withdrawn = number in model.withdrawn
-        inputs = {key: entry["digest"] for key, entry in version.spec.get("inputs", {}).items()}
+        scores = measured(version.id, version.spec)
         versions.append(
             Scored(
                 version.id,
                 "withdrawn" if withdrawn else ", ".join(channels) or "version",
-                version.spec.get("metrics", {}),
-                data_digest(inputs),
+                scores.metrics,
+                scores.data,
                 not withdrawn,
             )
         )
@@ -70,4 +70,5 @@ def newest_waiting(recorded: Recorded, model: str, cited: set[str]) -> RunRecord
 
 def _scored(recorded: Recorded, run: RunRecord, charted: bool) -> Scored:
     state = recorded.outcome(run).value
-    return Scored(run.run_id, state, run.metrics, data_digest(run.input_digests), charted)
+    scores = measured(run.run_id, {**run.data, **recorded.judged(run)})
+    return Scored(run.run_id, state, scores.metrics, scores.data, charted)

@@ -12,6 +12,7 @@ from edgetrain.core.ports import Compute
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS
+from edgetrain.reconcile.scoring import tidy_scorings
 
 
 def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
@@ -39,7 +40,9 @@ def tidy(context: Context, compute: Compute, facts: Mapping[str, Any]) -> None:
 
 
 def tidy_recorded(context: Context) -> None:
-    """Clear what a killed apply left behind its record: tickets of runs that are recorded, and wishes for them."""
+    """Clear what a killed apply left behind a record: tickets of runs that have theirs, wishes for them, and what
+    scored their models."""
+    tidy_scorings(context)
     done = {run.run_id for run in context.state.recorded.runs}
     for claim, value in list(context.site.artifacts.claims(TICKETS)):
         name = claim.removeprefix(TICKETS)

@@ -148,17 +148,14 @@ class _Look:
             )
             yield Check("run-entry", CheckStatus.WARN, what, "WorkspaceChanged", "look there by hand")
             return
-        reported = dict(run.data.get("selfReported", run.metrics))
-        if "evaluation" in run.data:  # told under names of their own, beside the script's
-            reported |= {f"evaluated/{name}": value for name, value in run.metrics.items()}
-        found = self._site.workspace.tracked(number, reported)
+        found = self._site.workspace.tracked(number, run.tracked)
         if found is None:
             what = (
                 f"{run.run_id} is not in the workspace of now as {number}: it was deleted there, or is in another"
             )
             yield Check("run-entry", CheckStatus.WARN, what, "EntryGone", "the record in git has all of it")
             return
-        for name, value in sorted(reported.items()):
+        for name, value in sorted(run.tracked.items()):
             what = f"the metric {name} of {run.run_id} is as recorded"
             yield _seen("run-metric", what, value, found.metrics.get(name), ENTRY)
         for name, value in sorted(run.data["parameters"].items()):

@@ -184,15 +184,23 @@ def gate_checks(record: RunRecord | EvaluationRecord, metrics: Mapping[str, floa
     outcome, reason = record.outcome, record.data.get("reason")
     right = outcome is not Outcome.CANDIDATE or passed
     right = right and not (outcome is Outcome.NOT_BETTER and reason == "GatesFailed" and passed)
-    right = right and all(_follows(one, metrics) for one in results)
+    evaluation = record.data.get("evaluation") or {}
+    right = right and all(_follows(one, metrics, evaluation) for one in results)
     yield held("gates", f"the outcome in {record.path} follows from its metrics and gates", right)
 
 
-def _follows(result: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:
-    """Whether one result is what its own numbers say, as far as it says by which rule."""
+def _follows(result: Mapping[str, Any], metrics: Mapping[str, float], evaluation: Mapping[str, Any]) -> bool:
+    """Whether one result is what its own numbers say, as far as it says by which rule; and those of its slice."""
     value, bound, metric = result.get("value"), result.get("bound"), str(result.get("metric"))
-    if not result.get("slice") and value is not None and metric in metrics and metrics[metric] != value:
+    part, rule = result.get("slice"), str(result.get("rule"))
+    own = evaluation.get("slices", {}).get(part, {}) if part else metrics
+    if value is not None and own.get(metric, value if not part else None) != value:
         return False
+    if evaluation and rule.startswith("notWorseThan") and result.get("status") == GateStatus.PASSED.value:
+        beside = evaluation["references"].get(rule.partition(" ")[2], {})
+        scores = beside.get("slices", {}).get(part, {}) if part else beside.get("metrics", {})
+        if metric not in scores:  # measured on nothing, or on other data
+            return False
     if result.get("rule") not in ("min", "max") or value is None or bound is None:
         return True
     good = bool(value >= bound if result["rule"] == "min" else value <= bound)

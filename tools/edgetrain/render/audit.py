@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.quantity import human_bytes
+from edgetrain.render.evaluation import evaluation_rows, gate_name
 from edgetrain.render.hands import NOBODY, approvers, hand_rows, merger, proposer
 from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import code, escaped, prose
@@ -155,6 +156,7 @@ def _training(story: Story) -> list[tuple[str, str]]:
 def _judgement(story: Story) -> Section:
     metrics = ", ".join(f"{name} {number(story.metrics[name])}" for name in sorted(story.metrics))
     facts = [("metrics", metrics or "none"), ("measured", story.metrics_source)]
+    facts += evaluation_rows(story.evaluation, story.self_reported)
     rows = [gate_row(gate) for gate in story.gates]
     return Section("The judgement", facts, [GATE_HEAD, *rows] if rows else [])
 
@@ -164,7 +166,8 @@ GATE_HEAD = ("gate", "rule", "value", "bound", "compared with", "verdict")
 
 def gate_row(gate: Gate) -> tuple[str, ...]:
     """One gate as a row of a table."""
-    return gate.metric, gate.rule, number(gate.value), number(gate.bound), gate.reference or "-", gate.status
+    name = gate_name(gate.metric, gate.slice)
+    return name, gate.rule, number(gate.value), number(gate.bound), gate.reference or "-", gate.status
 
 
 def _left(story: Story) -> list[tuple[str, str]]:

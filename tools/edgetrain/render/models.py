@@ -24,6 +24,7 @@ class Version:
     image: str | None
     withdrawn: str | None
     hand: Hand | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,14 @@ def _block(model: Overview) -> list[str]:
                 f"@{version.number}",
                 _state(version),
                 ", ".join(f"{name} {number(found)}" for name, found in sorted(version.metrics.items())) or "-",
+                version.source or "-",
                 f"image {short(version.image)}" if version.image else "not released yet",
                 version.run,
                 approvers(version.hand) if version.hand else "-",
             )
             for version in model.versions
         ]
-        lines += aligned([("version", "stands", "metrics", "image", "run", "approved by"), *rows])
+        lines += aligned([("version", "stands", "metrics", "measured", "image", "run", "approved by"), *rows])
     else:
         lines.append("  no version is merged yet")
     for channel, hand in model.moved.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.quantity import human_bytes
+from edgetrain.render.evaluation import evaluation_markdown, gate_name
 from edgetrain.render.markdown import code, prose, table
 from edgetrain.render.tables import lasted, number
 from edgetrain.render.words import code_line, plural, value, waiver_line
@@ -29,7 +30,8 @@ class Reference:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate for a model version. `data` is its run record, `path` where that lies; `gates` as last judged."""
+    """A candidate for a model version. `data` is its run record as last judged, `path` where that lies; `gates` as
+    last judged."""
 
     model: str
     version: int
@@ -95,6 +97,8 @@ def _metrics(found: Candidate, most: int) -> Iterator[str]:
         head += [f"{code(other.version)} ({prose(other.channel)})", "difference"]
     yield from table(head, (_metric(name, metrics, other) for name in names[:most]))
     yield from _more(len(names), most, "metric")
+    if evaluation := found.data.get("evaluation"):
+        yield from evaluation_markdown(evaluation, found.data["selfReported"], found.channel, most)
 
 
 def _metric(name: str, metrics: Mapping[str, float], other: Reference | None) -> list[str]:
@@ -116,7 +120,7 @@ def _gates(found: Candidate, most: int) -> Iterator[str]:
         return
     rows = (
         (
-            code(str(gate["metric"])),
+            code(gate_name(str(gate["metric"]), gate.get("slice"))),
             prose(str(gate["rule"])),
             number(gate["value"]),
             number(gate["bound"]),

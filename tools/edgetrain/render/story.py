@@ -112,6 +112,7 @@ class Gate:
     value: float | None
     bound: float | None
     reference: str | None = None
+    slice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,8 @@ class Story:
     moves: tuple[Move, ...] = ()
     withdrawal: Withdrawal | None = None
     papers: tuple[Paper, ...] = ()
+    self_reported: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
     doubts: tuple[Doubt, ...] = ()
     commit: str = field(default="", kw_only=True)
 

@@ -6,10 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgetrain.core.checks.files import check_code, check_lock, check_lock_path, misplaced, without_manifest
+from edgetrain.core.checks.files import (
+    check_code,
+    check_evaluation_code,
+    check_lock,
+    check_lock_path,
+    misplaced,
+    without_manifest,
+)
 from edgetrain.core.codes import references as codes
 from edgetrain.core.codes.yaml import TOO_LARGE
-from edgetrain.core.desired import Desired
+from edgetrain.core.desired import Desired, EvaluationFiles
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.document import Document
 from edgetrain.core.errors import RepositoryError
@@ -198,6 +205,8 @@ class _Loading:
             return None
         targets: list[ComputeTarget] = by_type.get(ComputeTarget, [])
         models: list[Model] = by_type.get(Model, [])
+        evaluated = ((model, self._evaluation(model)) for model in models if model.evaluation is not None)
+        evaluations = {model.name: files for model, files in evaluated if files is not None}
         versions: list[ModelVersion] = by_type.get(ModelVersion, [])
         return Desired(
             configuration=configuration[0],
@@ -208,7 +217,37 @@ class _Loading:
             code={name: found.digest for name, found in code.items()},
             locks=locks,
             snapshots=code,
+            evaluations=evaluations,
         )
+
+    def _evaluation(self, model: Model) -> EvaluationFiles | None:
+        """The digests of the evaluation's code and lock, or None, with problems, if they can't be told."""
+        folder, document = model.evaluation_folder, model.document
+        there = {entry.path: entry for entry in self.tree.files(model.folder)}
+        code = [entry for entry in there.values() if (entry.path + "/").startswith(folder + "/")]
+        found = list(check_evaluation_code(model, code))
+        lock, digest = model.evaluation_lock, None
+        if lock is not None:
+            name, pointer = (
+                lock.removeprefix(model.folder + "/"),
+                ("spec", "evaluation", "environment", "requirements"),
+            )
+            found += check_lock_path(document, model.folder, name, there, pointer)
+        if not _stops(found) and lock is not None:
+            data = self.read(lock, MAX_LOCK_BYTES)
+            if data is None:
+                return None
+            digest = digest_bytes(data)
+            found += self._lock_problems(lock, data, digest)
+        files = None
+        if not _stops(found):
+            try:
+                files = snapshot(self.tree, folder, ())
+            except RepositoryError as error:
+                mark = document.mark("spec", "evaluation", "code")
+                found.append(problem(codes.LINK, document.path, mark, error.message, error.fix or None))
+        self.problems += found
+        return None if files is None else EvaluationFiles(files.digest, digest, files)
 
     def _digests(self, experiment: Experiment) -> tuple[Snapshot, str | None] | None:
         """The code's files and the lock's digest, or None, with problems, if they can't be told."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from edgetrain.core.codes import references as codes
 from edgetrain.core.document import Document
-from edgetrain.core.kinds import Experiment, kind_at
+from edgetrain.core.kinds import Experiment, Model, kind_at
 from edgetrain.core.kinds.common import below
 from edgetrain.core.problem import Code, Mark, Problem, did_you_mean, problem, shown
 from edgetrain.core.record import is_record_path
@@ -108,14 +108,32 @@ def inside(path: str) -> bool:
 
 def check_code(experiment: Experiment, files: Sequence[File]) -> Iterator[Problem]:
     """The code folder: inside the experiment's, there, and without links. `files` are those in it."""
-    document = experiment.document
-    if not inside(experiment.code):
-        what = f'code "{shown(experiment.code)}" lies outside the experiment\'s folder'
-        yield problem(codes.OUTSIDE_FOLDER, document.path, document.mark("spec", "code"), what)
+    yield from _code(experiment.document, ("spec", "code"), experiment.code, "experiment", files)
+
+
+def check_evaluation_code(model: Model, files: Sequence[File]) -> Iterator[Problem]:
+    """The evaluation's code folder: inside the model's, not that itself, there, and without links."""
+    document, code = model.document, model.evaluation.code if model.evaluation else ""
+    pointer = ("spec", "evaluation", "code")
+    if model.evaluation_folder == model.folder:
+        what = f'code "{shown(code)}" is the model\'s folder itself, with its versions in it'
+        yield problem(
+            codes.OUTSIDE_FOLDER, document.path, document.mark(*pointer), what, "give it a folder of its own"
+        )
+        return
+    yield from _code(document, pointer, code, "model", files)
+
+
+def _code(
+    document: Document, pointer: tuple[str, ...], code: str, owner: str, files: Sequence[File]
+) -> Iterator[Problem]:
+    if not inside(code):
+        what = f'code "{shown(code)}" lies outside the {owner}\'s folder'
+        yield problem(codes.OUTSIDE_FOLDER, document.path, document.mark(*pointer), what)
         return
     if not files:
-        what = f'there is no code folder "{shown(experiment.code)}"'
-        yield problem(codes.CODE_MISSING, document.path, document.mark("spec", "code"), what)
+        what = f'there is no code folder "{shown(code)}"'
+        yield problem(codes.CODE_MISSING, document.path, document.mark(*pointer), what)
     for file in files:
         if file.target is not None:
             what = f'{shown(file.path)} is a symbolic link to "{shown(file.target)}"'

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgetrain.core.checks.attached import check_attached
 from edgetrain.core.checks.contract import check_contract
+from edgetrain.core.checks.evaluation import check_evaluations
 from edgetrain.core.checks.secrets import secrets_in
 from edgetrain.core.checks.versions import check_models, check_versions
 from edgetrain.core.codes import references as codes
@@ -33,6 +34,7 @@ def check_references(desired: Desired, recorded: Recorded, broken: Collection[st
             found += _experiment(desired, experiment, broken)
             found += check_contract(experiment)
     found += check_models(desired, broken)
+    found += check_evaluations(desired)
     found += check_versions(desired, recorded, broken)
     return sorted(set(found))
 

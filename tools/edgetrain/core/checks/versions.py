@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from edgetrain.core.checks.contract import check_command
-from edgetrain.core.checks.files import inside
 from edgetrain.core.codes import references as codes
 from edgetrain.core.decide import version_spec
 from edgetrain.core.desired import Desired
@@ -19,7 +17,7 @@ _ABSENT = object()
 
 
 def check_models(desired: Desired, broken: Collection[str]) -> Iterator[Problem]:
-    """Each model's gates, evaluation, image, channels and withdrawn versions."""
+    """Each model's gates, image, channels and withdrawn versions."""
     experiments: dict[str, list[Experiment]] = {}
     for experiment in desired.experiments.values():
         if not experiment.metadata.retired:
@@ -31,7 +29,6 @@ def check_models(desired: Desired, broken: Collection[str]) -> Iterator[Problem]
         if not unsure and not model.metadata.retired:
             yield from _gate_metrics(model, experiments.get(name, []))
         yield from _image(desired, model, repositories)
-        yield from _evaluation(desired, model)
         yield from _channels(model, numbers.get(name, set()))
 
 
@@ -52,11 +49,12 @@ def numbers_by_model(desired: Desired, broken: Collection[str]) -> dict[str, set
 def _gate_metrics(model: Model, experiments: list[Experiment]) -> Iterator[Problem]:
     document = model.document
     declared = {metric for experiment in experiments for metric in experiment.metrics}
+    who = "no experiment for this model declares"
     if model.evaluation is not None:
-        declared |= set(model.evaluation.get("metrics", ()))
+        declared, who = set(model.scored), "the evaluation does not declare"
     for index, gate in enumerate(model.gates):
         if experiments and gate.metric not in declared:
-            what = f'no experiment for this model declares the metric "{shown(gate.metric)}"'
+            what = f'{who} the metric "{shown(gate.metric)}"'
             where = document.mark("spec", "gates", index, "metric")
             hint = did_you_mean(gate.metric, declared)
             yield problem(codes.GATE_METRIC_UNKNOWN, document.path, where, what + hint)
@@ -75,30 +73,6 @@ def _image(desired: Desired, model: Model, repositories: dict[tuple[str, str], s
         what = f'the models "{model.name}" and "{other}" both use the repository "{shown(place[1])}"'
         where = document.mark("spec", "image", "repository")
         yield problem(codes.IMAGE_SHARED, document.path, where, what)
-
-
-def _evaluation(desired: Desired, model: Model) -> Iterator[Problem]:
-    evaluation, document = model.evaluation, model.document
-    if evaluation is None:
-        return
-    paths: dict[Pointer, str] = {("code",): evaluation["code"]}
-    lock = evaluation.get("environment", {}).get("requirements")
-    if lock is not None:
-        paths["environment", "requirements"] = lock
-    for pointer, path in paths.items():
-        if not inside(path):
-            what = f'{pointer[-1]} "{shown(path)}" lies outside the model\'s folder'
-            where = document.mark("spec", "evaluation", *pointer)
-            yield problem(codes.OUTSIDE_FOLDER, document.path, where, what)
-    known = {"inputs": {"model", *evaluation["inputs"]}, "outputs": set[str]()}
-    yield from check_command(document, ("spec", "evaluation", "command"), evaluation["command"], known)
-    stores = {store for site in desired.configuration.sites.values() for store in site.datastores}
-    for name, source in evaluation["inputs"].items():
-        if source["datastore"] not in stores:
-            hint = did_you_mean(source["datastore"], stores)
-            where = document.mark("spec", "evaluation", "inputs", name, "datastore")
-            what = f'unknown datastore "{shown(source["datastore"])}"{hint}'
-            yield problem(codes.UNKNOWN_DATASTORE, document.path, where, what)
 
 
 def _channels(model: Model, numbers: set[int]) -> Iterator[Problem]:
@@ -156,10 +130,14 @@ def _cited(version: ModelVersion, run: RunRecord, recorded: Recorded, released: 
     if recorded.outcome(run) is not Outcome.CANDIDATE and not released:
         what = f"the outcome of the run is {recorded.outcome(run).value}"
         yield problem(codes.NOT_A_CANDIDATE, document.path, document.mark("spec", "run"), what)
-    expected = version_spec(run, version.number, recorded.gates(run))
+    expected = version_spec(run, version.number, recorded.gates(run), recorded.judged(run))
     spec: dict[str, Any] = dict(version.spec)
     if released:
         spec["gates"] = expected["gates"]
+        earlier = (
+            version_spec(run, version.number, {"results": spec["gates"]}, one) for one in recorded.judgements(run)
+        )
+        expected = next((one for one in earlier if _same(one, spec)), expected)
     yield from _unequal(document, ("spec",), expected, spec)
 
 

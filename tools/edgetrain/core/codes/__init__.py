@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edgetrain.core.codes import egress, egress_content, history, policy, references, schema, yaml
+from edgetrain.core.codes import egress, egress_content, evaluation, history, policy, references, schema, yaml
 from edgetrain.core.problem import Code
 
-FAMILIES = (yaml, schema, references, history, policy, egress, egress_content)
+FAMILIES = (yaml, schema, references, evaluation, history, policy, egress, egress_content)
 
 
 def _gather() -> dict[str, Code]:

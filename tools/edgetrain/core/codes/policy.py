@@ -12,10 +12,11 @@ NOT_SERVED = Code(
 )
 EVALUATION_NOT_SERVED = Code(
     "P502",
-    "evaluation is not served",
-    "The model asks for an evaluation on held-out data, which this version of edgetrain does not run. Going on "
-    "without it would let self-reported metrics pass for evaluated ones.",
-    "Remove `evaluation`, and gate on self-reported metrics, until a version that serves it is installed.",
+    "the evaluation is not served on this target",
+    "The model asks for an evaluation on held-out data, which runs on targets of type `local` and `ssh`, and not "
+    "through Azure ML. Going on without it would let self-reported metrics pass for evaluated ones.",
+    "Let the experiment train on a target of type local or ssh; or remove `evaluation`, and gate on self-reported "
+    "metrics.",
 )
 TARGET_NOT_READY = Code(
     "P503",

@@ -26,6 +26,11 @@ class DataInput:
     digest: str
     on_change: str = "propose"
 
+    @property
+    def single(self) -> bool:
+        """Whether it is a file, not a folder."""
+        return self.type == "uri_file"
+
 
 @dataclass(frozen=True)
 class Output:

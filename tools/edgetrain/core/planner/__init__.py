@@ -72,7 +72,8 @@ def _guarded(runs: Sequence[Change], guarded: Mapping[str, Verdict]) -> tuple[li
     why: set[Problem] = set()
     for change in runs:
         verdict = guarded.get(str(change.subject.get("experiment")))
-        if change.operation is Operation.TRAIN and verdict is not None and verdict.refusals:
+        starts = change.operation in (Operation.TRAIN, Operation.SCORE)
+        if starts and verdict is not None and verdict.refusals:
             why.update(verdict.refusals)
         else:
             free.append(change)

@@ -29,6 +29,7 @@ def plan_proposals(
 ) -> Iterator[Change]:
     """At most one proposal a model: of a candidate that waits for it, or what may follow from planned runs."""
     busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
+    doubtful = {c.subject["record"] for c in runs if c.operation in (Operation.EVALUATE, Operation.SCORE)}
     by_model: dict[str, list[Wanted]] = {}
     for want in wanted:
         by_model.setdefault(want.experiment.model, []).append(want)
@@ -37,6 +38,8 @@ def plan_proposals(
             continue
         number = desired.latest_version(name) + 1
         candidate = newest_candidate(by_model[name], busy, recorded)
+        if candidate and candidate.digest in doubtful:  # what it was judged by holds no more
+            candidate = None
         if candidate and _overtaken(desired, recorded, candidate, name):
             candidate = None
         if candidate and _unproposed(desired, recorded, candidate, name, number, observed):
@@ -45,7 +48,7 @@ def plan_proposals(
         coming = [
             change.id
             for change in runs
-            if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE)
+            if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE, Operation.SCORE)
             and change.subject["model"] == name
         ]
         if coming:
@@ -82,7 +85,7 @@ def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Re
         return newest
     sign = 1 if sweep.goal == "maximize" else -1
     trials = [run for _, run in found if run.experiment == newest.experiment]
-    return max(trials, key=lambda run: (sign * run.metrics.get(sweep.metric, float("-inf") * sign), run.identity))
+    return max(trials, key=lambda run: (sign * run.reported.get(sweep.metric, float("-inf") * sign), run.identity))
 
 
 def _judged(recorded: Recorded, run: RunRecord) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from edgetrain.core.codes import policy
 from edgetrain.core.desired import Desired
 from edgetrain.core.kinds import ComputeTarget, Experiment, Model
+from edgetrain.core.kinds.experiment import Environment
 from edgetrain.core.observation import Observation
 from edgetrain.core.planner.attachments import standing
 from edgetrain.core.ports import EgressLevel
@@ -62,13 +63,6 @@ def _configuration(desired: Desired, served: Served) -> Iterator[Problem]:
 
 def _model(desired: Desired, model: Model) -> Iterator[Problem]:
     document = model.document
-    if model.evaluation is not None:
-        yield problem(
-            policy.EVALUATION_NOT_SERVED,
-            document.path,
-            document.key_mark("spec", "evaluation"),
-            f"model {model.name} asks for an evaluation, which this version does not run",
-        )
     if model.unreviewed:
         yield problem(
             policy.RELEASE_UNREVIEWED,
@@ -77,7 +71,7 @@ def _model(desired: Desired, model: Model) -> Iterator[Problem]:
             f"model {model.name} is of high risk, and its versions would be released without a review",
         )
     for index, gate in enumerate(model.gates):
-        if gate.slice is not None:
+        if gate.slice is not None and model.evaluation is None:
             yield problem(
                 policy.FEATURE_NOT_SERVED,
                 document.path,
@@ -90,6 +84,14 @@ def _model(desired: Desired, model: Model) -> Iterator[Problem]:
             document.path,
             document.mark("spec", "image", "base"),
             f"base {model.image.base} is not listed in allowedBases",
+        )
+    own = model.evaluation.environment if model.evaluation else None
+    if own and own.image and own.image not in desired.configuration.allowed_bases:
+        yield problem(
+            policy.BASE_NOT_ALLOWED,
+            document.path,
+            document.mark("spec", "evaluation", "environment", "image"),
+            f"image {own.image} is not listed in allowedBases",
         )
 
 
@@ -129,6 +131,7 @@ def _experiment(
                 yield refusal(policy.DATA_NOT_REACHED, what, "inputs", name, "datastore")
                 return
     yield from _image(desired, experiment, targets)
+    yield from _scoring(desired, experiment, targets, served)
     if targets and not any(_fits(experiment, target) for target in targets):
         yield refusal(policy.TOO_LARGE_FOR_TARGETS, "no target has the resources that it asks for", "resources")
     if observed is not None:
@@ -160,6 +163,39 @@ def _image(desired: Desired, experiment: Experiment, targets: list[ComputeTarget
         yield refusal(policy.PYTHON_OF_IMAGE, "which Python the image has is not declared", "environment")
 
 
+def _scoring(
+    desired: Desired, experiment: Experiment, targets: list[ComputeTarget], served: Served
+) -> Iterator[Problem]:
+    """Whether what the experiment trains can be evaluated on its targets."""
+    model = desired.models.get(experiment.model)
+    if model is None or model.evaluation is None:
+        return
+    document, own = model.document, model.evaluation.environment
+
+    def refusal(code: Code, what: str, *pointer: str) -> Problem:
+        return problem(code, document.path, document.mark("spec", "evaluation", *pointer), what)
+
+    for target in targets:
+        name, stores = target.metadata.name, desired.configuration.sites[target.site].datastores
+        if target.attached:
+            what = f"{name} is of type {target.type}, and experiment {experiment.name} trains there"
+            yield refusal(policy.EVALUATION_NOT_SERVED, what)
+            return
+        if own and own.image and not target.runs_containers:
+            yield refusal(policy.IMAGE_NOT_SERVED, f"{name} runs no images", "environment", "image")
+            return
+        for key, source in sorted(model.evaluation.data.items()):
+            type_ = stores.get(source.datastore, {}).get("type")
+            if type_ is None:
+                what = f"input {key}: the site of {name} has no datastore {source.datastore}"
+            elif type_ not in served["datastore"] or type_ not in target.reads:
+                what = f"input {key}: {name} reads no datastore of type {type_!r}"
+            else:
+                continue
+            yield refusal(policy.DATA_NOT_REACHED, what, "inputs", key, "datastore")
+            return
+
+
 def _fits(experiment: Experiment, target: ComputeTarget) -> bool:
     asked, has = experiment.resources, target.capacity
     return (
@@ -182,7 +218,10 @@ def usable(desired: Desired, experiment: Experiment, target: ComputeTarget, obse
     if target.runs_containers:
         if wanted.platform not in (None, status.platform):
             return f"{target.metadata.name}: it is {status.platform}"
-    elif wanted.python not in (None, status.python) or wanted.platform not in (None, status.platform):
+    elif any(
+        one.python not in (None, status.python) or one.platform not in (None, status.platform)
+        for one in (wanted, _evaluated_in(desired, experiment))
+    ):
         return f"{target.metadata.name}: it has Python {status.python} on {status.platform}"
     if status.egress is not EgressLevel.ENFORCED and requires_enforced(desired, experiment, target):
         return f"{target.metadata.name}: its egress level is {status.egress.value}"
@@ -206,11 +245,20 @@ def allows_advisory(experiment: Experiment) -> bool:
     return any(waiver.code == policy.ADVISORY_TARGET.id for waiver in experiment.waivers)
 
 
+def _evaluated_in(desired: Desired, experiment: Experiment) -> Environment:
+    """The environment that the model's evaluation names; an open one if it names none."""
+    model = desired.models.get(experiment.model)
+    return (model.evaluation.environment if model and model.evaluation else None) or Environment()
+
+
 def requires_enforced(desired: Desired, experiment: Experiment, target: ComputeTarget) -> bool:
-    """Whether a datastore that the experiment reads refuses advisory targets."""
+    """Whether a datastore that the experiment, or its model's evaluation, reads refuses advisory targets."""
     stores = desired.configuration.sites[target.site].datastores
+    model = desired.models.get(experiment.model)
+    held_out = model.evaluation.data.values() if model and model.evaluation else ()
     return any(
-        stores.get(data.datastore, {}).get("requireEgress") == "enforced" for data in experiment.data.values()
+        stores.get(data.datastore, {}).get("requireEgress") == "enforced"
+        for data in (*experiment.data.values(), *held_out)
     )
 
 

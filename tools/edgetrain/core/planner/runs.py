@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgetrain.core.desired import Desired
+from edgetrain.core.evaluation import UNSCORED, evaluated_by, evaluation_identity, evaluation_of, in_records
 from edgetrain.core.gate import gates_digest
 from edgetrain.core.identity import REASONS, may_match
 from edgetrain.core.observation import Observation
@@ -28,8 +29,12 @@ def plan_runs(
     changes: list[Change] = []
     waiting: list[tuple[str, str]] = []
     for want in wanted:
-        changes += _evaluation(desired, recorded, want)
+        again = judged_anew(desired, recorded, want)
         change = _attempt(recorded, want, observed)
+        if again is not None and again.operation is Operation.EVALUATE:
+            changes.append(again)
+        elif again is not None and change is None:  # a run to be made is judged by the evaluation of now
+            change = again
         if change is None:
             continue
         # What was started is brought to its end, whatever keeps new runs away.
@@ -65,23 +70,49 @@ def _attaching(desired: Desired, want: Wanted, observed: Observation | None) -> 
     return changes, "" if changes else waits
 
 
-def _evaluation(desired: Desired, recorded: Recorded, want: Wanted) -> Iterator[Change]:
-    """Changed gates judge stored results again; a version that cites the run has settled the matter."""
+def judged_anew(desired: Desired, recorded: Recorded, want: Wanted) -> Change | None:
+    """Changed gates judge stored results again, and a changed evaluation scores stored models again: neither
+    trains. A version that cites the run has settled the matter."""
     run, model = want.last, desired.models[want.experiment.model]
-    if run is None or recorded.outcome(run) not in (Outcome.CANDIDATE, Outcome.NOT_BETTER):
-        return
-    if desired.cites(run.digest):
-        return
-    digest, judged = gates_digest(model.gates), recorded.gates(run)["digest"]
-    if digest != judged:
-        yield Change(
-            id=f"evaluation/{run.run_id}",
-            operation=Operation.EVALUATE,
-            effect=Effect.CREATE,
-            reason="GatesChanged",
-            differences=(Difference("gates", judged, digest),),
-            subject={"run": run.run_id, "record": run.digest, "model": model.name},
+    if run is None or desired.cites(run.digest) or not _may_be_judged(recorded, run):
+        return None
+    of = evaluation_of(desired, model, run.data["identityOf"])
+    differences = [
+        Difference(name, before, now)
+        for name, before, now in (
+            ("evaluation", evaluated_by(recorded, run), evaluation_identity(of)),
+            ("gates", recorded.gates(run)["digest"], gates_digest(model.gates)),
         )
+        if before != now
+    ]
+    if not differences:
+        return None
+    identity = evaluation_identity(of)
+    subject: dict[str, Any] = {"run": run.run_id, "record": run.digest, "model": model.name}
+    operation = Operation.EVALUATE
+    if identity is not None and not in_records(desired, recorded, model, run, identity):
+        operation = Operation.SCORE
+        subject |= {
+            "experiment": run.experiment,
+            "evaluation": identity,
+            "identityOf": dict(run.data["identityOf"]),
+        }
+    return Change(
+        id=f"evaluation/{run.run_id}",
+        operation=operation,
+        effect=Effect.CREATE,
+        reason="EvaluationChanged" if differences[0].path == "evaluation" else "GatesChanged",
+        differences=tuple(differences),
+        subject=subject,
+    )
+
+
+def _may_be_judged(recorded: Recorded, run: RunRecord) -> bool:
+    """Whether gates have judged the run, or only its evaluation kept them from it."""
+    if recorded.outcome(run) in (Outcome.CANDIDATE, Outcome.NOT_BETTER):
+        return True
+    last = recorded.evaluation(run) or run
+    return last.data.get("reason") in UNSCORED and bool(run.data["outputs"])
 
 
 def _attempt(recorded: Recorded, want: Wanted, observed: Observation | None) -> Change | None:

@@ -152,13 +152,15 @@ class Harvest:
 
     `metrics` are the final numbers (`metrics.json`, else the last of the MLflow file), `history` from
     `metrics.jsonl` and the MLflow file. `faults` are human sentences: unreadable metrics, a non-number,
-    a symlink, a device, too many files: any fault makes the run `rejected`.
+    a symlink, a device, too many files: any fault makes the run `rejected`. `slices` are the metrics by slice of
+    the data, from the key of that name in `metrics.json`; only an evaluation's are kept.
     """
 
     files: Sequence[OutputFile]
     metrics: Mapping[str, float]
     history: Sequence[MetricPoint] = ()
     faults: Sequence[str] = ()
+    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

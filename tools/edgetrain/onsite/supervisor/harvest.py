@@ -25,10 +25,13 @@ from typing import Any
 METRICS, HISTORY, MLFLOW = "metrics.json", "metrics.jsonl", "mlflow.db"
 OURS = {METRICS, HISTORY, MLFLOW, MLFLOW + "-wal", MLFLOW + "-shm", MLFLOW + "-journal"}
 NAME = re.compile(r"[A-Za-z0-9_.\-/ ]{1,120}")
+SLICES = "slices"
+SLICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+ \-]{0,63}")
 PLAIN = re.compile(r"[^\x00-\x1f\x7f\\]{1,255}")
 MEMORY = 2**30
 MAX_DEPTH = 32
 MAX_METRICS = 200
+MAX_SLICES, MAX_SLICED = 100, 2000
 MAX_POINTS = 100_000
 MAX_JSON = 2**20
 MAX_HISTORY = 64 * 2**20
@@ -60,6 +63,7 @@ class Harvest:
         self.faults: list[str] = []
         self.notes: list[str] = []
         self.metrics: dict[str, float] = {}
+        self.slices: dict[str, dict[str, float]] = {}
         self.history: list[list[Any]] = []
 
     def fault(self, sentence: str, name: str = "") -> None:
@@ -144,11 +148,30 @@ class Harvest:
         found = json.loads(self.data(METRICS, MAX_JSON).decode("utf-8"), object_pairs_hook=once)
         if not isinstance(found, dict):
             raise Fault("must be one object of names and numbers")
+        if isinstance(found.get(SLICES), dict):
+            self.sliced(found.pop(SLICES))
         if len(found) > MAX_METRICS:
             raise Fault(f"more than {MAX_METRICS} metrics")
         for name, value in found.items():
             key = named(name)
             self.metrics[key] = number(value, key)
+
+    def sliced(self, found: dict[str, Any]) -> None:
+        """Read the metrics of each slice. Names may be anything, so no fault has one."""
+        if len(found) > MAX_SLICES:
+            raise Fault(f"more than {MAX_SLICES} slices")
+        count = 0
+        for name, numbers in found.items():
+            if not SLICE.fullmatch(name):
+                raise Fault("a slice's name is not made of at most 64 letters, digits and _ . + - and spaces")
+            if not isinstance(numbers, dict):
+                raise Fault("a slice is not an object of names and numbers")
+            count += len(numbers)
+            if count > MAX_SLICED:
+                raise Fault(f"more than {MAX_SLICED} metrics of slices")
+            self.slices[name] = {
+                named(metric): number(value, "a slice's metric") for metric, value in numbers.items()
+            }
 
     def lines(self) -> Iterator[tuple[Any, Any, Any]]:
         """The points of `metrics.jsonl`."""
@@ -207,7 +230,7 @@ class Harvest:
         if self.there(MLFLOW):
             self.reads(MLFLOW, lambda: self.gather(self.rows(), finals=True))
         self.files.sort(key=lambda file: str(file["path"]))
-        names = ("files", "metrics", "history", "faults", "notes")
+        names = ("files", "metrics", "slices", "history", "faults", "notes")
         return {name: getattr(self, name) for name in names}
 
 

@@ -1,0 +1,75 @@
+"""The parts of a record that other code reads without asking again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgetrain.core.digest import SHA256, canonical, digest_bytes
+from edgetrain.core.review import read_review
+from edgetrain.core.scores import check_evaluation
+
+_NUMBER = (int, float)
+# What other code reads inside: by kind, and for releases by event.
+_OPEN_TEXT = (str, type(None))
+_PARTS: dict[str, dict[str, Any]] = {
+    "RunRecord": {
+        **{f"identityOf.{key}": str for key in ("experiment", "command", "code")},
+        **{f"identityOf.{key}": _OPEN_TEXT for key in ("requirements", "image", "python", "platform")},
+        **{f"identityOf.{key}": dict for key in ("parameters", "inputs", "outputs")},
+        "identityOf.seed": (int, type(None)),
+        **{f"target.{key}": str for key in ("name", "type", "site", "egress")},
+        "gates.digest": str,
+        "gates.results": list,
+    },
+    "EvaluationRecord": {"gates.digest": str, "gates.results": list},
+}
+_IMAGE: dict[str, Any] = {f"image.{key}": str for key in ("registry", "repository", "digest")}
+_EVENTS: dict[str, dict[str, Any]] = {
+    "released": {**_IMAGE, "image.tags": list},
+    "channel": {"channel": str, "from": (int, type(None)), "to": (int, type(None)), "follows": _OPEN_TEXT},
+    "withdrawn": {"why": str},
+    "registered": {"registered.type": str, "registered.version": str, "from": str},
+}
+_ABSENT = object()
+
+
+def check_parts(value: Mapping[str, Any]) -> None:
+    """ValueError, in words for people, if one is missing or of another type."""
+    if value["kind"] in ("RunRecord", "EvaluationRecord"):
+        for key in ("metrics", "selfReported"):
+            for name, number in _mapping(value, key).items():
+                if not isinstance(number, _NUMBER) or isinstance(number, bool):
+                    raise ValueError(f"metric {name!r} is not a number")
+        if "evaluation" in value:
+            check_evaluation(value["evaluation"])
+    inputs = value["inputs"] if value["kind"] == "RunRecord" else {}
+    for name, entry in inputs.items():
+        if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
+            raise ValueError(f"input {name!r} has no digest")
+    provenance = value.get("provenance")
+    if isinstance(provenance, dict) and "review" in provenance and provenance["review"] is not None:
+        try:
+            read_review(provenance["review"])
+        except ValueError as error:
+            raise ValueError(f"provenance.review: {error}") from None
+    if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
+        raise ValueError("identity is not the digest of identityOf")
+    parts = dict(_PARTS.get(value["kind"], {}))
+    if value["kind"] == "ReleaseRecord":
+        if value["event"] not in _EVENTS:
+            raise ValueError("event is not a known one")
+        parts |= _EVENTS[value["event"]]
+    for pointer, types in parts.items():
+        part: Any = value
+        for key in pointer.split("."):
+            part = part.get(key, _ABSENT) if isinstance(part, dict) else _ABSENT
+        if not isinstance(part, types) or isinstance(part, bool):
+            raise ValueError(f"{pointer} is missing or of another type")
+
+
+def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{key} is not an object")
+    return found
