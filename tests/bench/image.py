@@ -13,7 +13,8 @@ from edgetrain.image.layer import LayerFile
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
 from tests.bench.runner import Contestant, Race, command
 
-SIZE, UNIT = 200, "MB of model"
+SIZE, UNIT = 200, "MB of model; then one 25 times as large"
+LARGE = 25  # times that size, for the memory
 ABOUT = About(title="sample", version="1", revision="5" * 40, created="2026-01-01T00:00:00Z")
 
 
@@ -62,6 +63,13 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "before a byte is written; what is pushed is synced to the disk. Peak memory is not measured below 9 MiB."
     )
     yield Race(f"Image of a model of {size} MB", contestants, 3, note)
+    fresh()
+    shutil.rmtree(folder / "ready")
+    with model.open("ab") as stream:
+        for _ in range(size * (LARGE - 1)):
+            stream.write(source.randbytes(10**6))
+    note = "The memory counts here: it is that of a small model."
+    yield Race(f"Image of a model of {size * LARGE / 1000:g} GB", [contestants[0], contestants[2]], 1, note)
 
 
 def _dd(model: Path, made: Path) -> list[str]:

@@ -10,12 +10,11 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from edgetrain.core.digest import tree_digest
 from edgetrain.core.errors import NotFound, Rejected, Transient
@@ -24,14 +23,14 @@ from edgetrain.core.problem import shown
 from edgetrain.providers.diagnosis import tried
 from edgetrain.providers.durable import CHUNK, disk, open_regular
 from edgetrain.providers.folder.cache import FileCache
+from edgetrain.providers.folder.hashing import SMALL, WORTH_IT, SmallFiles
 
 _DEPTH = 64
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WORKERS = min(8, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A file found: `name` as it counts in the tree, `place` relative to the datastore's root."""
 
     name: str
@@ -64,18 +63,26 @@ class FolderDatastore:
 
         def settle() -> None:
             entry, _, future = reading.popleft()
-            digest = future.result()
+            keep(entry, future.result())
+
+        def keep(entry: _Entry, digest: str) -> None:
             cache.put(entry.place, entry.status, digest, now)
             found.append((entry.name, digest))
             if progress:
                 progress(entry.status.st_size)
 
+        def keep_all(answers: Iterable[tuple[_Entry, str | None]]) -> None:
+            for entry, digest in answers:
+                keep(entry, digest or self._look(entry, path))
+
         with (
             disk(f"reading {shown(path)} in the datastore"),
             FileCache(self._cache, self._root) as cache,
             ThreadPoolExecutor(_WORKERS) as pool,
+            SmallFiles[_Entry](self._root, _WORKERS) as small,
         ):
             now = self._clock()
+            few = 0
             try:
                 for entry in self._entries(path):
                     total += entry.status.st_size
@@ -83,12 +90,18 @@ class FolderDatastore:
                     if known is not None:
                         found.append((entry.name, known))
                         continue
+                    if entry.status.st_size <= SMALL:
+                        few += 1
+                        if few > WORTH_IT:
+                            keep_all(small.add(entry))
+                            continue
                     stream = open_regular(entry.base, entry.folder)
                     reading.append((entry, stream, pool.submit(_hash, stream, entry.status, path)))
                     if len(reading) >= 4 * _WORKERS:
                         settle()
                 while reading:
                     settle()
+                keep_all(small.rest())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # a stop waits for no file not yet begun
                 for _, stream, future in reading:
@@ -96,6 +109,14 @@ class FolderDatastore:
                         stream.close()
                 raise
         return DataDigest(tree_digest(found), len(found), total)
+
+    def _look(self, entry: _Entry, path: str) -> str:
+        """The digest of a file that another process could not tell. Raises what is wrong with it."""
+        folder = self._open_parent(_parts(entry.place), path)
+        try:
+            return _hash(open_regular(entry.base, folder), entry.status, path)
+        finally:
+            os.close(folder)
 
     def source(self, path: str) -> DataSource:
         """The absolute path, and a stream for targets that are not on this machine.
