@@ -17,7 +17,7 @@ CHANGED = "experiments/mean/experiment.yaml"
 def bench(folder: Path, size: int) -> Iterator[Race]:
     """One race."""
     site = SmallSite(folder).make()
-    note = "`validate` asks git for the history as well: more than a dozen short git processes, and half as many later."
+    note = "`validate` asks git for the history as well: a dozen short git processes, half as many later."
     validate = command(EDGETRAIN, "validate", cwd=site.clone)
     contestants = [
         Contestant("`python -c pass`", command(sys.executable, "-c", "pass")),
