@@ -146,6 +146,7 @@ class ComputeContract:
     # The files and metrics that are told of a run which wrote both metrics files; `private` was not declared.
     left_files = frozenset({"model.txt", "metrics.json", "metrics.jsonl"})
     left_metrics: Mapping[str, float] = {"auroc": 0.93, "n": 12.0, "private": 4.0}
+    left_slices: Mapping[str, Mapping[str, float]] = {"ward 1": {"auroc": 0.9}}
     # What the port's log shows once while a script hangs that printed `ready`, and what the run's end adds to it.
     log_shows, log_adds = "ready", ""
 
@@ -187,12 +188,13 @@ class ComputeContract:
 
     def test_a_run_leaves_outputs_metrics_and_a_log(self, target: Target, tmp_path: Path) -> None:
         points = '{"name": "loss", "value": 2, "step": 1}\n{"metric": "loss", "value": 1.5, "step": 2}\n'
+        metrics = '{"auroc": 0.93, "n": 12, "private": 4, "slices": {"ward 1": {"auroc": 0.9}}}'
         compute, made = self.run(
             target,
             tmp_path,
             ["print", "epoch 1"],
             ["write", "model.txt", "weights"],
-            ["write", "metrics.json", '{"auroc": 0.93, "n": 12, "private": 4}'],
+            ["write", "metrics.json", metrics],
             ["write", "metrics.jsonl", points],
             ["print", "done"],
             leaving=leaving({"model": "model.txt"}, "auroc", "n", "loss"),
@@ -207,6 +209,7 @@ class ComputeContract:
         assert files["model.txt"].digest == digest_bytes(b"weights")
         assert files["model.txt"].size == 7
         assert harvest.metrics == self.left_metrics
+        assert harvest.slices == self.left_slices
         assert list(harvest.history) == [MetricPoint("loss", 2.0, 1), MetricPoint("loss", 1.5, 2)]
         compute.fetch(made.id, "model.txt", tmp_path / "fetched")
         assert (tmp_path / "fetched").read_bytes() == b"weights"

@@ -37,6 +37,8 @@ class TestAzuremlKubernetesCompute(ComputeContract):
     # What was declared is told, with a final number of each metric; and the wrapper's own progress.
     left_files = frozenset({"model.txt"})
     left_metrics: Mapping[str, float] = {"auroc": 0.93, "n": 12.0, "loss": 1.5}
+    # No evaluation runs there, so nothing asks for slices.
+    left_slices: Mapping[str, Mapping[str, float]] = {}
     log_shows, log_adds = "the run is preparing", "ended"
 
     def said(self, target: Target, compute: Compute, run_id: str) -> list[str]:

@@ -41,6 +41,13 @@ def test_ordinary_names_need_no_eye(path: str) -> None:
     assert of_paths([("M", path)]) == []
 
 
+def test_what_evaluates_a_model_is_told_as_its_gates_are() -> None:
+    paths = ("models/m/evaluation/evaluate.py", "models/m/requirements.lock")
+    assert [(one.reason, one.paths) for one in of_paths([("M", path) for path in paths])] == [
+        ("GatesChanged", paths)
+    ]
+
+
 def test_records_of_every_sort_are_seen() -> None:
     paths = [
         "experiments/e/runs/ab12ab12ab12-1.json",

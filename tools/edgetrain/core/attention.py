@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ WORKFLOWS = (".github/workflows/", ".github/actions/")
 # What installs or steers the tools that the workflows run.
 TOOLS = ("tools/", "pyproject.toml", "requirements.lock", "Makefile")
 
+# What may be a model's evaluation: code and locks beside its manifest; versions and records are machine-written.
+_EVALUATION = re.compile(r"models/[^/]+/(?:(?!versions/|proposals/)[^/]+/.+|[^/]+\.lock)")
 _ABSENT: Mapping[str, Any] = {}
 
 
@@ -98,6 +101,8 @@ def _reasons(status: str, path: str) -> Iterator[str]:
         yield "ConfigurationChanged"
     elif kind is not None and status == "D":
         yield "ManifestRemoved"
+    elif _EVALUATION.fullmatch(path):
+        yield "GatesChanged"
 
 
 def _configuration(difference: Difference, _: bool) -> str:

@@ -104,7 +104,8 @@ def summary(experiment: Experiment, snapshot: Snapshot, verdict: Verdict) -> dic
 
 def _covers(experiment: Experiment, waiver: Waiver, found: Problem) -> bool:
     """A path is a file, or a folder with all in it, below the experiment's folder."""
-    if waiver.code != found.code:
+    # What its model's evaluation runs is not the experiment's to answer for.
+    if waiver.code != found.code or not found.path.startswith(experiment.folder + "/"):
         return False
     if waiver.path is None:
         return True

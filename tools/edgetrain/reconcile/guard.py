@@ -15,7 +15,7 @@ from edgetrain.core.document import Document, Pointer
 from edgetrain.core.egress import Verdict, judge
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.problem import Mark, Problem, problem
-from edgetrain.core.snapshot import check_name, check_total, ending, kind_by_name, programs
+from edgetrain.core.snapshot import Snapshot, check_name, check_total, ending, kind_by_name, programs
 from edgetrain.egress.scan import MAX_READ, Found, Piece, scan
 from edgetrain.repo.git import Git
 from edgetrain.repo.tree import Tree
@@ -62,32 +62,59 @@ def owners_of(desired: Desired, experiment: Experiment) -> frozenset[str]:
     return frozenset((*experiment.metadata.owners, *(model.metadata.owners if model else ()), *platform))
 
 
+@dataclass(frozen=True)
+class _Code:
+    """What runs in the sandbox: its folder and files, the lock file's path and digest, and where the command is."""
+
+    folder: str
+    snapshot: Snapshot
+    lock: tuple[str, str] | None
+    command: str
+    document: Document
+    pointer: Pointer
+
+
+def _codes(desired: Desired, experiment: Experiment) -> Iterator[_Code]:
+    """The experiment's code, and that of the evaluation which its runs are judged by."""
+    lock, path = desired.locks[experiment.name], experiment.lock_path
+    held = (path, lock) if lock is not None and path is not None else None
+    snapshot = desired.snapshots[experiment.name]
+    yield _Code(experiment.code_folder, snapshot, held, experiment.command, experiment.document, ("spec",))
+    model, files = desired.models.get(experiment.model), desired.evaluations.get(experiment.model)
+    if model is not None and model.evaluation is not None and files is not None:
+        path = model.evaluation_lock
+        held = (path, files.lock) if files.lock is not None and path is not None else None
+        at = ("spec", "evaluation")
+        yield _Code(model.evaluation_folder, files.snapshot, held, model.evaluation.command, model.document, at)
+
+
 def _by_name(desired: Desired, experiment: Experiment) -> Iterator[Problem]:
-    snapshot, limit = desired.snapshots[experiment.name], desired.configuration.code_size
-    for file in snapshot.files:
-        path = f"{experiment.code_folder}/{file.path}"
-        for code, what in check_name(file, limit):
-            yield problem(code, path, None, what)
-        if file.size > MAX_READ:
-            yield problem(NOT_READABLE, path, None, "it is too large to be looked through")
-    for code, what in check_total(snapshot, limit):
-        document = experiment.document
-        yield problem(code, document.path, document.mark("spec", "code"), what)
+    limit = desired.configuration.code_size
+    for given in _codes(desired, experiment):
+        for file in given.snapshot.files:
+            path = f"{given.folder}/{file.path}"
+            for code, what in check_name(file, limit):
+                yield problem(code, path, None, what)
+            if file.size > MAX_READ:
+                yield problem(NOT_READABLE, path, None, "it is too large to be looked through")
+        for code, what in check_total(given.snapshot, limit):
+            yield problem(code, given.document.path, given.document.mark(*given.pointer, "code"), what)
 
 
 def _places(desired: Desired, tree: Tree, experiment: Experiment) -> Iterator[_Place]:
-    run = programs(experiment.command)
-    for file in desired.snapshots[experiment.name].files:
-        path = f"{experiment.code_folder}/{file.path}"
-        if file.size <= MAX_READ:
-            kind = kind_by_name(file.path, run)
-            yield _Place(path, Piece(kind, file.digest, ending(file.path), partial(tree.read, path, MAX_READ)))
-    lock, path_of_lock = desired.locks[experiment.name], experiment.lock_path
-    if lock is not None and path_of_lock is not None:
-        yield _Place(path_of_lock, Piece("lock", lock, "", partial(tree.read, path_of_lock, MAX_READ)))
-    text = experiment.command.encode()
-    piece = Piece("shell", digest_bytes(text), "", lambda: text)
-    yield _Place(experiment.document.path, piece, (experiment.document, ("spec", "command")))
+    for given in _codes(desired, experiment):
+        run = programs(given.command)
+        for file in given.snapshot.files:
+            path = f"{given.folder}/{file.path}"
+            if file.size <= MAX_READ:
+                kind = kind_by_name(file.path, run)
+                yield _Place(path, Piece(kind, file.digest, ending(file.path), partial(tree.read, path, MAX_READ)))
+        if given.lock is not None:
+            path, digest = given.lock
+            yield _Place(path, Piece("lock", digest, "", partial(tree.read, path, MAX_READ)))
+        text = given.command.encode()
+        piece = Piece("shell", digest_bytes(text), "", partial(bytes, text))
+        yield _Place(given.document.path, piece, (given.document, (*given.pointer, "command")))
 
 
 def _once(found: list[Problem]) -> Iterator[Problem]:
