@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import yaml
 
 from edgetrain.core.plan import Operation
 from edgetrain.providers.folder.artifacts import FolderArtifacts
-from edgetrain.reconcile.report import ApplyResult
+from edgetrain.reconcile.collect import collect
+from edgetrain.reconcile.log_reader import read_log
+from edgetrain.reconcile.report import ApplyResult, Status
+from edgetrain.reconcile.runs import cancel
 from tests.apply.evaluated import EVALUATE, WARDS, EvaluatedSite, shown
 from tests.walk import SEED, sample
 
@@ -130,6 +135,12 @@ def test_an_evaluation_that_fails_is_mended_without_a_training(tmp_path: Path) -
     [record] = run_records(site)
     assert (record["outcome"], record["reason"]) == ("failed", "EvaluationFailed")
     assert "not reported: error" in str(record["message"])
+    [log] = site.scored()
+    assert f"edgetrain logs {log.removesuffix('.log')}" in str(record["message"])
+    assert list(read_log(site.clone, log.removesuffix(".log"))) == ["evaluated 2.5"]
+    tidy = collect(site.clone, None, 30, False, datetime.now(UTC))
+    assert ({item.kind for item in tidy.garbage}, tidy.kept["logs of young evaluations"]) == (set(), 1)
+    assert "logs" not in tidy.unknown
     assert (record["metrics"], record["selfReported"]) == ({}, {"score": 0.5})
     assert (record["gates"]["results"], left_over(site)) == ([], [])
     site.sync()
@@ -140,6 +151,22 @@ def test_an_evaluation_that_fails_is_mended_without_a_training(tmp_path: Path) -
     assert done.good, shown(done.results)
     assert [data["outcome"] for data in site.runs().values()] == ["candidate", "failed"]
     assert site.branches() == ["edgetrain/proposal/mean-1", "main"]
+
+
+def test_a_person_cancels_an_evaluation(tmp_path: Path) -> None:
+    site = EvaluatedSite(tmp_path).make()
+    site.write("models/mean/evaluation/evaluate.py", "import threading\nthreading.Event().wait(300)\n")
+    site.push("Wait")
+    stop = threading.Event()
+    done = site.apply(stop=stop, report=lambda event: stop.set() if event.kind == "Evaluating" else None)
+    assert [result.status for result in done.results] == [Status.UNDER_WAY]
+    store = FolderArtifacts(root=site.state / "artifacts")
+    [run] = [name.removeprefix("tickets/") for name, _ in store.claims("tickets/")]
+    assert cancel(site.clone, run).startswith(f"the evaluation of {run} is cancelled")
+    site.apply()
+    [record] = run_records(site)
+    assert (record["outcome"], record["reason"], left_over(site)) == ("cancelled", "Cancelled", [])
+    assert set(record["outputs"]) == {"model"}
 
 
 def test_held_out_data_under_another_name_starts_no_training(tmp_path: Path) -> None:
