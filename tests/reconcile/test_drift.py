@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.providers.oci_layout.provider import OciLayoutRegistry
 from edgetrain.reconcile.drift import drift
@@ -53,6 +54,32 @@ def test_what_was_moved_removed_or_made_by_hand_is_told_and_left(site: SmallSite
     assert json.loads(drift_json(found))["any"] is True
     assert edgetrain("drift", cwd=site.clone).code == 0
     assert edgetrain("drift", "--exit-code", "--format", "json", cwd=site.clone).code == 4
+
+
+def test_lost_files_other_data_and_a_target_that_takes_no_runs(
+    site: SmallSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (site.state / "artifacts").rglob("*"):
+        if file.is_file() and "sha256" in str(file.relative_to(site.state)):
+            file.chmod(0o600)
+            file.unlink()
+    (site.data / "table" / "a.txt").write_text("1 2 4\n")
+    observe = LocalCompute.observe
+    monkeypatch.setattr(
+        LocalCompute, "observe", lambda self: replace(observe(self), ready=False, reason="Full", message="no disk")
+    )
+    found = drift(site.clone)
+    assert found.any
+    assert [name for name, _ in found.lost] == ["artifact/mean@1"]
+    assert [name for name, _ in found.noted] == ["data/store:table/", "target/runner"]
+    said = drift_text(found)
+    assert "Lost:" in said
+    assert "takes no runs now: Full: no disk" in said
+    assert "artifact/mean" in drift_markdown(found)
+    assert json.loads(drift_json(found))["lost"][0]["object"] == "artifact/mean@1"
+    (site.data / "table" / "a.txt").unlink()
+    (site.data / "table").rmdir()
+    assert "is not there any more" in drift_text(drift(site.clone))
 
 
 def test_what_git_wants_anew_is_pending_and_no_drift(site: SmallSite) -> None:

@@ -18,9 +18,10 @@ from edgetrain.cli.session import Session, format_option, pass_session
 @pass_session
 @click.pass_context
 def drift(context: click.Context, session: Session, site: str | None, exit_code: bool, issue: bool) -> None:
-    """Show what in the workspace, the registries and among the attached targets is not as git says.
+    """Show what in workspace, registries, artifact store and among attached targets is not as git says.
 
-    Nothing of it is changed. What others made beside ours is told as well; it is left alone.
+    Nothing of it is changed. What others made beside ours is told as well; it is left alone. Data that is other by
+    now, and targets that take no runs, are noted; they are no drift by themselves.
     """
     from edgetrain.reconcile.drift import drift as find
     from edgetrain.reconcile.drift import drift_of_main, keep_issue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from edgetrain.core.codes.policy import ATTACHMENT_HELD, DATASTORE_HELD
@@ -13,6 +14,7 @@ from edgetrain.core.plan import Change, Plan
 from edgetrain.core.planner.releases import FOREIGN
 from edgetrain.core.ports import Forge
 from edgetrain.core.record import Recorded
+from edgetrain.reconcile.drift_seen import idle_targets, lost_files, moved_data
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.planning import checked, observe_site, open_site, plan_of
 from edgetrain.reconcile.site import Site
@@ -59,7 +61,9 @@ def issue_mark(site: str) -> str:
 
 def _look(state: State, place: Site) -> Drift:
     observed: Observation = observe_site(state, place)
-    return drift_of(plan_of(state, observed), state.recorded, place.name, state.git.head())
+    found = drift_of(plan_of(state, observed), state.recorded, place.name, state.git.head())
+    noted = (*found.noted, *moved_data(state, place), *idle_targets(state, place))
+    return replace(found, lost=tuple(lost_files(state, place)), noted=noted)
 
 
 def drift_of(plan: Plan, recorded: Recorded, site: str, commit: str) -> Drift:

@@ -18,8 +18,8 @@ LIMIT = 2000
 @dataclass(frozen=True)
 class Drift:
     """`drifted` is what was as recorded and is no more, `foreign` what others made (object and words), `refused`
-    what somebody else holds. `noted` is worth knowing; `pending` counts changes that are no drift: apply makes
-    them, for they are new in git."""
+    what somebody else holds, `lost` whose stored files are gone. `noted` is worth knowing: data that moved on, and
+    targets that take no runs. `pending` counts changes that are new in git: apply makes them, they are no drift."""
 
     site: str
     commit: str
@@ -28,20 +28,20 @@ class Drift:
     refused: tuple[Problem, ...] = ()
     noted: tuple[tuple[str, str], ...] = ()
     pending: int = 0
+    lost: tuple[tuple[str, str], ...] = ()
 
     @property
     def any(self) -> bool:
         """Whether somebody should look."""
-        return bool(self.drifted or self.foreign or self.refused)
+        return bool(self.drifted or self.foreign or self.refused or self.lost)
 
 
 def summary(found: Drift) -> str:
     """`site here: 2 drifted, 1 foreign`, or that nothing did."""
     if not found.any:
         return f"site {shown(found.site)}: nothing drifted"
-    return (
-        f"site {shown(found.site)}: {len(found.drifted) + len(found.refused)} drifted, {len(found.foreign)} foreign"
-    )
+    drifted = len(found.drifted) + len(found.refused) + len(found.lost)
+    return f"site {shown(found.site)}: {drifted} drifted, {len(found.foreign)} foreign"
 
 
 def _closing(found: Drift) -> str:
@@ -59,7 +59,8 @@ def drift_text(found: Drift) -> str:
         lines.append(f"  {shown(change.id, LIMIT)}  {why(change.reason)}")
         lines += [f"      {path}: {actual}, should be {wanted}" for path, actual, wanted in differences(change)]
     lines += ["", *(f"  {problem_line(one)}" for one in found.refused)] if found.refused else []
-    for title, pairs in (("Made by others:", found.foreign), ("Noted:", found.noted)):
+    groups = (("Lost:", found.lost), ("Made by others:", found.foreign), ("Noted:", found.noted))
+    for title, pairs in groups:
         lines += ["", title, *(f"  {shown(n, LIMIT)}  {shown(what, LIMIT)}" for n, what in pairs)] if pairs else []
     if found.drifted:
         lines += ["", "To mend it: edgetrain plan --refresh --out FILE, a review, then edgetrain apply --plan FILE"]
@@ -98,7 +99,7 @@ def drift_rows(found: Drift) -> list[tuple[str, str, str]]:
         (code(one.path), prose(f"{one.code} {one.what}"), f"fix: {prose(one.fix)}" if one.fix else "")
         for one in found.refused
     ]
-    return rows + [(code(name), prose(what), "") for name, what in found.foreign]
+    return rows + [(code(name), prose(what), "") for name, what in (*found.lost, *found.foreign)]
 
 
 def drift_json(found: Drift) -> str:
@@ -113,6 +114,7 @@ def drift_json(found: Drift) -> str:
             "drifted": [change.to_json() for change in found.drifted],
             "foreign": _pairs(found.foreign),
             "refused": [{name: getattr(p, name) for name in Problem.__dataclass_fields__} for p in found.refused],
+            "lost": _pairs(found.lost),
             "noted": _pairs(found.noted),
             "pending": found.pending,
         }
