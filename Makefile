@@ -59,6 +59,7 @@ docs: setup ## Generate the pages that come from the code
 	@$(BIN)/python -m edgetrain.render.problems > docs/problems.md
 	@$(BIN)/python -m edgetrain.cli.commands > docs/commands.md
 	@$(BIN)/python -m edgetrain.render.manifests > docs/manifests.md
+	@$(BIN)/python -m edgetrain.render.outputs > tools/edgetrain/schemas/outputs.schema.json
 
 lock: ## Pin all dependencies again, those of runners apart
 	@$(PIN) --extra azureml --extra emulator --extra demo --extra dev --output-file requirements.lock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from edgetrain.reconcile.due import due
 from edgetrain.reconcile.lanes import Lane
 from edgetrain.reconcile.report import ApplyResult, Event
 from tests.apply.site import SCRIPT, SmallSite
+from tests.outputs import sound
 
 # Long enough to be caught under way, on a slow machine too.
 SECONDS = 12
@@ -95,7 +95,7 @@ def test_a_rollback_while_a_training_goes_on(site: SmallSite, tmp_path: Path, at
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert [row["change"] for row in json.loads(done.stdout)["results"]] == ["channel/mean/production"]
+    assert [row["change"] for row in sound("apply", done.stdout)["results"]] == ["channel/mean/production"]
     (path,) = set(site.records()) - before
     moved = site.records()[path]
     assert (moved["kind"], moved["event"], moved["from"], moved["to"]) == ("ReleaseRecord", "channel", 2, 1)
@@ -211,7 +211,7 @@ def test_the_step_gets_its_outputs(site: SmallSite, tmp_path: Path, monkeypatch:
     assert done.stdout == "train=true\nrelease=false\n"
     assert outputs.read_text() == "before=1\ntrain=true\nrelease=false\n"
     told = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout)["why"] == {"train": ["run/mean"], "release": []}
+    assert sound("github-due", told.stdout)["why"] == {"train": ["run/mean"], "release": []}
 
 
 def test_what_can_not_be_looked_at_is_told(site: SmallSite) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.outputs import told
+
 LEFT_OUT = ("NO_COLOR", "EDGETRAIN_DEBUG", "CI", "GITHUB_ACTIONS", "PIP_INDEX_URL")
 
 
@@ -34,9 +36,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def edgetrain(*arguments: str | Path, cwd: Path, **variables: str) -> Ended:
-    """Call `edgetrain` with these arguments and environment variables."""
+    """Call `edgetrain` with these arguments and variables; what it prints as JSON must be as its schema says."""
     command = [sys.executable, "-m", "edgetrain", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=300, check=False
     )
+    told([str(argument) for argument in arguments], done.stdout)
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -14,6 +14,7 @@ from edgetrain.core.plan import Plan
 from tests.cli.command import Ended, edgetrain
 from tests.cli.test_app import imported_by
 from tests.memory_forge import MemoryForge, serve
+from tests.outputs import sound
 from tests.reconcile.proposals import Hub, Proposal, hub
 from tests.reconcile.test_pull_request_comment import packed
 
@@ -104,7 +105,7 @@ def test_what_can_not_be_checked_ends_with_3(site: Hub, tmp_path: Path) -> None:
 def test_it_imports_no_client_of_anything(site: Hub, tmp_path: Path) -> None:
     proposal = site.propose({"README.md": "words\n"})
     imported = imported_by(*map(str, asked(proposal)), cwd=tmp_path)
-    assert "yaml" in imported
+    assert "edgetrain" in imported
     assert not imported & {"httpx", "jwt", "cryptography", "mlflow", "azure", "asyncssh", "sqlalchemy"}
 
 
@@ -118,7 +119,7 @@ def test_the_comment_is_written_from_the_report(site: Hub, tmp_path: Path, monke
     forge.upload(run, "edgetrain-report", packed({**ended.json, "number": number}))
     verb = ["-C", str(site.root), "github", "comment", "--run", str(run)]
     done = CliRunner().invoke(app, [*verb, "--format", "json"])
-    assert json.loads(done.output)["number"] == number
+    assert sound("github-comment", done.output)["number"] == number
     assert CliRunner().invoke(app, verb).output == f"the comment is on {forge.pulls[number].url}\n"
     (text,) = forge.texts(number, "plan")
     assert text.startswith("### edgetrain: 1 to train, ")

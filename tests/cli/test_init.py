@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -15,6 +14,7 @@ import pytest
 from edgetrain.scaffold import site
 from tests.cli.command import Ended, edgetrain, environment
 from tests.cli.conftest import git
+from tests.outputs import sound
 from tests.scaffold.samples import ALL, GITHUB, GUID, KEY, LONE, SHA, below
 
 ON_GITHUB = (
@@ -272,7 +272,7 @@ def test_in_a_terminal_it_asks(tmp_path: Path, who: dict[str, str]) -> None:
     assert process.returncode == 0, err
     assert "Error: write OWNER/NAME" in err
     wanted = site.files(below(tmp_path, GITHUB))
-    assert json.loads(out)["written"] == sorted(wanted)
+    assert sound("init", out)["written"] == sorted(wanted)
     assert contents(tmp_path / "site") == {path: text.encode() for path, text in wanted.items()}
 
 

@@ -21,6 +21,7 @@ from edgetrain.core.problem import Problem, shown
 from edgetrain.reconcile.report import ApplyResult, Result, Status
 from edgetrain.render import github, jsons, markdown, text, words
 from tests.cli.samples import APPLIED, NOTHING, PLAN, PROBLEMS, STEPS
+from tests.outputs import sound
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,6 +46,11 @@ RENDERINGS = {
 @pytest.mark.parametrize("name", RENDERINGS)
 def test_rendering(name: str, golden: Callable[[Path, str], None]) -> None:
     golden(GOLDEN / name, RENDERINGS[name])
+
+
+@pytest.mark.parametrize(("verb", "name"), [("validate", "problems"), ("plan", "plan"), ("apply", "apply")])
+def test_what_is_rendered_as_json_is_as_it_is_published(verb: str, name: str) -> None:
+    sound(verb, RENDERINGS[f"{name}.json"])
 
 
 def test_the_plan_as_json_is_what_apply_reads() -> None:

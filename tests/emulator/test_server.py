@@ -22,6 +22,7 @@ from azureml_emulator.requestlog import redacted, text_redacted
 from azureml_emulator.server import FolderInUse, RunningEmulator, start
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
+from tests.outputs import sound
 
 pytestmark = pytest.mark.long(0.4)
 
@@ -310,7 +311,7 @@ def test_command_line(tmp_path: Path, command: list[str]) -> None:
             line = up.stdout.readline()
             assert line, "it ended"
             lines.append(line)
-        told = json.loads("".join(lines))
+        told = sound("emulator-up", "".join(lines))
         assert [who["role"] for who in told["principals"]] == ["contributor", "reader"]
         context = ssl.create_default_context(cafile=told["environment"]["B"]["SSL_CERT_FILE"])
         port = int(told["url"].rpartition(":")[2])
@@ -331,7 +332,7 @@ def test_command_line(tmp_path: Path, command: list[str]) -> None:
     failed = subprocess.run(
         [*call, "log", *place, "--failed", "--format", "json"], capture_output=True, text=True, check=True
     ).stdout
-    assert [json.loads(line)["path"] for line in failed.splitlines()] == ["/nowhere"]
+    assert [sound("emulator-log", line)["path"] for line in failed.splitlines()] == ["/nowhere"]
 
 
 def test_shell_lines_set_a_client_up(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from edgetrain.reconcile.lookup import version_named
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
 from edgetrain.render.story import Hand, Story
 from tests.apply.site import SmallSite
+from tests.outputs import sound
 from tests.reconcile import builders as b
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,6 +62,7 @@ def test_a_clean_story_in_three_forms(golden: Callable[[Path, str], None]) -> No
     golden(GOLDEN / "audit.txt", audit_text(found))
     golden(GOLDEN / "audit.md", audit_markdown(found))
     golden(GOLDEN / "audit.json", audit_json(found))
+    sound("audit", audit_json(found))
 
 
 def test_a_doubtful_story(golden: Callable[[Path, str], None]) -> None:
@@ -203,7 +205,7 @@ def test_a_version_without_its_record_is_told_as_far_as_it_goes() -> None:
     assert "RunRecordMissing" in doubts(found)
     for rendered in (audit_text(found), audit_markdown(found)):
         assert "not in git" in rendered
-    assert json.loads(audit_json(found))["training"] is None
+    assert sound("audit", audit_json(found))["training"] is None
 
 
 def test_withdrawal_is_told_before_and_after_its_record() -> None:
@@ -229,7 +231,7 @@ def test_hostile_values_stay_values() -> None:
     assert "\x1b" not in text + markdown
     assert "\n# Heading" not in markdown
     assert "<script>" not in markdown
-    assert json.loads(audit_json(found))["source"]["command"] == evil
+    assert sound("audit", audit_json(found))["source"]["command"] == evil
 
 
 def test_facts_hold_what_tell_needs() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from edgetrain.core.errors import UsageError
 from edgetrain.reconcile.compare import differ, side
 from edgetrain.render.compare import Comparison, compare_json, compare_markdown, compare_text
+from tests.outputs import sound
 from tests.reconcile import builders as b
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,13 +28,14 @@ def test_a_version_and_a_run(golden: Callable[[Path, str], None]) -> None:
     golden(GOLDEN / "compare.txt", compare_text(found))
     golden(GOLDEN / "compare.md", compare_markdown(found))
     golden(GOLDEN / "compare.json", compare_json(found))
+    sound("compare", compare_json(found))
 
 
 def test_other_data_is_never_compared(golden: Callable[[Path, str], None]) -> None:
     found = comparison(b"other data")
     assert not found.comparable
     golden(GOLDEN / "compare-other-data.txt", compare_text(found))
-    assert json.loads(compare_json(found))["metricsStatus"] == "not_comparable"
+    assert sound("compare", compare_json(found))["metricsStatus"] == "not_comparable"
     assert "+0.025" not in compare_text(found) + compare_markdown(found)
 
 

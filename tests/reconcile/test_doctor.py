@@ -31,6 +31,7 @@ from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 from tests.core import test_planner_datastores as stores
 from tests.memory_forge import MemoryForge
+from tests.outputs import sound
 
 KEY = """\
   machine: {name: m, email: m@example.org, signingKey: {secret: key}}
@@ -300,7 +301,7 @@ def test_markdown_has_what_failed_first_and_is_not_broken_out_of() -> None:
 
 
 def test_json_and_annotations() -> None:
-    told = json.loads(doctor_json(FOUND))
+    told = sound("doctor", doctor_json(FOUND))
     assert (told["kind"], told["good"], told["counts"]) == ("Diagnosis", False, {"pass": 1, "warn": 1, "fail": 1})
     lines = doctor_annotations(FOUND).splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::notice"]

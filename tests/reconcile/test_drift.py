@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edgetrain.render.drift import drift_json, drift_markdown, drift_text
 from tests.apply.azure_site import place, serve, train_on_cluster
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.outputs import sound
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_was_moved_removed_or_made_by_hand_is_told_and_left(site: SmallSite
     assert "tags.edgetrain.record: sha256:else, should be sha256:" in said
     assert "registered by others" in said
     assert "foreign/mean" in drift_markdown(found)
-    assert json.loads(drift_json(found))["any"] is True
+    assert sound("drift", drift_json(found))["any"] is True
     assert edgetrain("drift", cwd=site.clone).code == 0
     assert edgetrain("drift", "--exit-code", "--format", "json", cwd=site.clone).code == 4
 

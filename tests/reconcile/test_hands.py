@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgetrain.reconcile.models import _release as told_release
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
 from edgetrain.render.models import Overview, Version, log_text, models_json, models_text
 from edgetrain.render.story import Hand, Story
+from tests.outputs import sound
 from tests.reconcile import builders as b
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,6 +82,7 @@ def test_a_reviewed_story_in_three_forms(golden: Callable[[Path, str], None]) ->
     golden(GOLDEN / "audit-reviewed.txt", audit_text(found))
     golden(GOLDEN / "audit-reviewed.md", audit_markdown(found))
     golden(GOLDEN / "audit-reviewed.json", audit_json(found))
+    sound("audit", audit_json(found))
 
 
 def test_a_story_that_nobody_else_looked_at(golden: Callable[[Path, str], None]) -> None:
@@ -187,7 +188,7 @@ def test_hostile_logins_and_checks_stay_values() -> None:
     assert "\x1b" not in text + markdown
     assert "<script>" not in markdown
     assert " @someone" not in markdown
-    assert json.loads(audit_json(found))["source"]["proposed"]["review"]["proposer"]["login"] == evil
+    assert sound("audit", audit_json(found))["source"]["proposed"]["review"]["proposer"]["login"] == evil
 
 
 def test_logs_and_lists_tell_the_same() -> None:
@@ -197,7 +198,7 @@ def test_logs_and_lists_tell_the_same() -> None:
     text = models_text([overview])
     assert "ravi (does not count), mia" in text
     assert "moved by dana, approved by ravi (does not count), mia, merged by mia" in text
-    [told] = json.loads(models_json([overview]))["models"]
+    [told] = sound("models", models_json([overview]))["models"]
     assert told["versions"][0]["hand"]["review"]["approvals"][0]["why"] == "StaleReview"
     assert told["moved"]["production"]["review"]["mergedBy"] == {"id": 303, "login": "mia"}
 

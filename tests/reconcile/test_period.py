@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -36,6 +35,7 @@ from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
 from edgetrain.render.touched import touched_json, touched_markdown, touched_text
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.outputs import sound
 
 GOLDEN = Path(__file__).parent / "golden"
 DANA, RAVI = "Dana Scientist <dana@example.org>", "Ravi Reviewer <ravi@example.org>"
@@ -97,6 +97,7 @@ def test_the_report_in_every_form(golden: Callable[[Path, str], None]) -> None:
     golden(GOLDEN / "audit-period.txt", period_text(found))
     golden(GOLDEN / "audit-period.md", period_markdown(found))
     golden(GOLDEN / "audit-period.json", period_json(found))
+    sound("audit", period_json(found))
     golden(GOLDEN / "audit-period.html", period_html(found))
     golden(GOLDEN / "audit-period.csv", period_csv(found).replace("\r\n", "\n"))
 
@@ -302,7 +303,7 @@ def test_what_a_package_touches(site: SmallSite, tmp_path: Path) -> None:
     assert by_package(copy.clone, "torch").runs == ()
     assert by_package(copy.clone, "numpy==1.26.5").runs == ()
     assert "What can't be told" in touched_text(found) + touched_markdown(found)
-    assert json.loads(touched_json(found))["kind"] == "Touched"
+    assert sound("audit", touched_json(found))["kind"] == "Touched"
 
 
 def test_pins_of_a_lock() -> None:

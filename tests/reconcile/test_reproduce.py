@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from edgetrain.render.reproduction import (
 )
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.outputs import sound
 
 NOISE = """\
 noise = 0.0
@@ -182,4 +182,4 @@ def test_hostile_words_of_a_result_are_harmless() -> None:
     found = Reproduction("m@1", "run", "c" * 40, Verdict.DIFFERENT, (finding,), "t", "u", 0.0)
     assert "\x1b" not in reproduction_text(found) + reproduction_markdown(found)
     assert "<script>" not in reproduction_markdown(found)
-    assert json.loads(reproduction_json(found))["where"] == ["bytes"]
+    assert sound("reproduce", reproduction_json(found))["where"] == ["bytes"]

@@ -24,6 +24,7 @@ from edgetrain.reconcile.runs import cancel, list_runs, propose_again, retry
 from edgetrain.render.models import log_text, models_text
 from edgetrain.render.runs import runs_text
 from tests.apply.site import SmallSite
+from tests.outputs import told
 
 WAITS = """\
 import json, os, pathlib, threading
@@ -331,6 +332,7 @@ def test_every_verb_answers_in_text_and_json(site: SmallSite, capsys: pytest.Cap
         code = app.main(["-C", str(site.clone), *arguments], standalone_mode=False)
         found = capsys.readouterr()
         assert code == 0, found
+        told(arguments, found.out)
         return found.out
 
     name = trained(site)

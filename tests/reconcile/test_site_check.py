@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from edgetrain.render.init import check_json, check_markdown, check_text
 from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.memory_forge import MemoryForge, serve
+from tests.outputs import sound
 from tests.scaffold.samples import ALL, GITHUB, GUID, KEY, LONE, SHA, below
 
 # Its remote is a folder here, and its secrets are on no machine.
@@ -311,7 +311,7 @@ def test_renderings(made: Made) -> None:
     _no_signer(made)
     made.forge.protections.append(Check("branch", CheckStatus.FAIL, "@all | <b>", "Open", "[mend](https://evil)"))
     found = made.looked()
-    text, markdown, data = check_text(found), check_markdown(found), json.loads(check_json(found))
+    text, markdown, data = check_text(found), check_markdown(found), sound("init", check_json(found))
     assert "fix: edgetrain init --signing-key FILE.pub" in text
     assert markdown.startswith("### edgetrain init --check: site st-anna")
     assert "<b>" not in markdown and "](https" not in markdown and "@all" not in markdown

@@ -21,6 +21,7 @@ from edgetrain.reconcile.trial import Asked, parametrised, try_out, value_like, 
 from edgetrain.render.trial import Trial
 from tests.apply.site import SmallSite
 from tests.cli.command import environment
+from tests.outputs import sound
 from tests.reconcile import builders as b
 
 
@@ -264,7 +265,7 @@ def command(site: SmallSite, capsys: pytest.CaptureFixture[str]) -> Iterator[Any
 def test_exit_codes_and_streams(site: SmallSite, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     code, out, err = command("mean", "--format", "json", "--set", "shift=0.95")
-    assert (code, json.loads(out)["outcome"]) == (0, "not_better")
+    assert (code, sound("run", out)["outcome"]) == (0, "not_better")
     assert "| trained on 3 numbers" in err
     monkeypatch.setenv("CI", "true")
     assert "trained on" not in command("mean")[2]
@@ -306,6 +307,6 @@ def test_a_signal_ends_the_run_and_tells_what_was_kept(site: SmallSite, number: 
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopping the run" in err
-    trial = json.loads(out)
+    trial = sound("run", out)
     assert trial["outcome"] == "cancelled"
     assert (Path(trial["folder"]) / "log").read_text().startswith("begun\n")

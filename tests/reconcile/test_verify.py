@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ from edgetrain.reconcile.verify import verify
 from edgetrain.render.verify import Verification, verify_json, verify_markdown, verify_text
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.outputs import sound
 
 RELEASE = "models/mean/versions/1.release-1.json"
 
@@ -73,7 +73,7 @@ def test_what_was_applied_holds_and_deep_too(applied: SmallSite) -> None:
     assert {"workspace", "workspace-tag", "alias", "image-manifest", "image-tag", "artifact"} <= names
     assert "it holds" in verify_text(found)
     assert verify_markdown(deep).startswith("### edgetrain verify mean&#64;")
-    assert json.loads(verify_json(found))["holds"] is True
+    assert sound("verify", verify_json(found))["holds"] is True
 
 
 def test_a_release_of_another_manifest_does_not_hold(site: SmallSite) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
 import sqlite3
@@ -24,6 +23,7 @@ from edgetrain.reconcile.verify import verify
 from edgetrain.render.verify import Verification, verify_json, verify_text
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.outputs import sound
 
 pytestmark = pytest.mark.needs("git>=2.34", "ssh-keygen")
 MACHINE = {
@@ -443,7 +443,7 @@ def test_a_workspace_or_registry_that_does_not_answer(released: Released, monkey
     found = verify(released.clone, None, deep=True)
     assert (found.holds, found.answered, failed(found)) == (True, False, {})
     assert untold(found) == {("not-asked", "Unreachable")}
-    assert json.loads(verify_json(found))["answered"] is False
+    assert sound("verify", verify_json(found))["answered"] is False
     assert "could not be asked: nobody answers" in verify_text(found)
 
 

@@ -18,7 +18,8 @@ _HEAD = """\
 `edgetrain [-C DIR] [--no-color] VERB ...` works in the repository that holds the current folder, or `DIR`.
 
 Data goes to standard output, talk and progress to standard error. `--format json` gives one JSON document on
-standard output, errors included; `github` gives workflow annotations.
+standard output, errors included (`emulator log`: one a line), and `edgetrain schema VERB-output` its JSON Schema;
+`github` gives workflow annotations.
 
 | exit code | means |
 |---|---|

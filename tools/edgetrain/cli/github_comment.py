@@ -25,6 +25,7 @@ def comment(session: Session, run: int) -> None:
     pull = write(session.root, run)
     if pull is None:
         session.say("the run was cancelled, for a newer one took its place: that one comments")
+        session.show(as_json({"superseded": True}) if session.format == "json" else "")
     elif session.format == "json":
         session.show(as_json({"number": pull.number, "head": pull.head, "url": pull.url}))
     elif session.format == "text":

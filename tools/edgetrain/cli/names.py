@@ -57,10 +57,11 @@ def runs_or_experiments(context: click.Context, parameter: click.Parameter, inco
 
 
 def kinds(_context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Kinds of manifests."""
+    """Kinds of manifests, and outputs of verbs."""
     from edgetrain.core.kinds import KINDS
+    from edgetrain.repo.output import outputs
 
-    return _matching(incomplete, (kind.lower for kind in KINDS))
+    return _matching(incomplete, [*(kind.lower for kind in KINDS), *outputs()])
 
 
 def _files(context: click.Context, pattern: str) -> Iterator[Path]:

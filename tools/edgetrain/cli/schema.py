@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from edgetrain.cli.names import kinds
@@ -10,23 +12,23 @@ from edgetrain.core.kinds import KINDS
 
 
 @click.command()
-@click.argument("kind", required=False, shell_complete=kinds)
+@click.argument("kind", metavar="[KIND | VERB-output]", required=False, shell_complete=kinds)
 @format_option("text", "json")
 @pass_session
 def schema(session: Session, kind: str | None) -> None:
-    """Print the JSON Schema of a kind of manifest.
+    """Print the JSON Schema of a kind of manifest, or of what a verb prints with --format json.
 
-    KIND is a kind in lower case, such as experiment. Without it the kinds are listed.
+    KIND is a kind in lower case, such as experiment; VERB-output a verb's answer, such as verify-output or
+    new-model-output. Without either all are listed.
     """
-    if kind is not None:
+    from edgetrain.repo.output import OUTPUT, output_text, outputs
+
+    if kind is None:
+        known = [*sorted(known.lower for known in KINDS), *outputs()]
+        session.show(json.dumps(known, indent=2) if session.format == "json" else "\n".join(known))
+    elif kind.endswith(OUTPUT):
+        session.show(output_text(kind))
+    else:
         from edgetrain.repo.schema import schema_text
 
         session.show(schema_text(kind.lower()))
-        return
-    kinds = sorted(known.lower for known in KINDS)
-    if session.format == "json":
-        from edgetrain.render.jsons import as_json
-
-        session.show(as_json(kinds))
-    else:
-        session.show("\n".join(kinds))

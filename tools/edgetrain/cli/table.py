@@ -32,5 +32,5 @@ VERBS: dict[str, Verb] = {
     "github": Verb("edgetrain.cli.github:github", "Do one step of a workflow on GitHub."),
     "explain": Verb("edgetrain.cli.explain:explain", "Say what a problem code means and how to mend it."),
     "completion": Verb("edgetrain.cli.completion:completion", "Print what a shell needs to complete names."),
-    "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a kind of manifest."),
+    "schema": Verb("edgetrain.cli.schema:schema", "Print the JSON Schema of a manifest, or of an answer."),
 }

@@ -45,7 +45,7 @@ def lasted(seconds: float | None) -> str:
 def plain(value: Any) -> Any:
     """A frozen value as JSON: fields in camel case, names in mappings as they are."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {_camel(item.name): plain(getattr(value, item.name)) for item in fields(value)}
+        return {camel(item.name): plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -53,6 +53,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """`merged_by` as `mergedBy`."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
