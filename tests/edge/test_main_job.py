@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Event, Status
 from testbed.site import Testbed
+from tests.apply.evaluated import EVALUATE, EVALUATION, WARDS
 from tests.edge.site import EdgeSite
 
 pytestmark = pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo")
@@ -45,8 +48,20 @@ def written(*folders: Path) -> Iterator[tuple[Path, bytes]]:
                 yield file, file.read_bytes()
 
 
+def evaluate(site: EdgeSite) -> None:
+    """Let the model be evaluated on wards that lie in the blob store."""
+    site.put({f"heldout/{name}": text.encode() for name, text in WARDS.items()})
+    held = tree_digest((name, digest_bytes(text.encode())) for name, text in WARDS.items())
+    own = EVALUATION.replace("DIGEST", held).replace("datastore: store", "datastore: site-data")
+    site.edit("models/mean/model.yaml", "  gates:\n", own + "  gates:\n")
+    site.edit("models/mean/model.yaml", "score, goal: maximize, min: 0.1", "error, goal: minimize, max: 1")
+    site.write("models/mean/evaluation/evaluate.py", EVALUATE)
+    site.push("Evaluate on held-out wards")
+
+
 def test_from_merge_to_production(site: EdgeSite) -> None:
     said: list[str] = []
+    evaluate(site)
 
     def report(event: Event) -> None:
         said.append(f"{event.kind} {event.subject} {event.message}")
@@ -59,6 +74,10 @@ def test_from_merge_to_production(site: EdgeSite) -> None:
     assert all(record["target"]["isolation"].values())  # type: ignore[index]
     assert record["inputs"]["table"]["files"] == 1  # type: ignore[index]
     assert "a.txt" not in json.dumps(record)
+    evaluation: Any = record["evaluation"]
+    assert (record["metricsSource"], evaluation["metrics"]) == ("evaluated", {"error": 0.5})
+    assert evaluation["slices"] == {"north": {"error": 0.5}, "south": {"error": 0.5}}
+    assert (evaluation["egress"]["level"], evaluation["inputs"]["heldout"]["files"]) == ("enforced", 2)
 
     site.merge_proposal(1, production=1)
     second = site.apply(report=report)
