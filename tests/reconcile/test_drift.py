@@ -76,7 +76,7 @@ def test_lost_files_other_data_and_a_target_that_takes_no_runs(
     assert "Lost:" in said
     assert "takes no runs now: Full: no disk" in said
     assert "artifact/mean" in drift_markdown(found)
-    assert json.loads(drift_json(found))["lost"][0]["object"] == "artifact/mean@1"
+    assert sound("drift", drift_json(found))["lost"][0]["object"] == "artifact/mean@1"
     (site.data / "table" / "a.txt").unlink()
     (site.data / "table").rmdir()
     assert "is not there any more" in drift_text(drift(site.clone))

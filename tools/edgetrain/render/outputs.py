@@ -14,12 +14,24 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from edgetrain.core.plan import Change, Plan
+from edgetrain.core.plan import Plan
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.core.problem import Code, Problem
 from edgetrain.core.record import Outcome
 from edgetrain.core.step import Step
-from edgetrain.render import compare, data_watch, models, period, reproduction, runs, story, touched, trial
+from edgetrain.render import (
+    compare,
+    data_watch,
+    drift,
+    models,
+    period,
+    reproduction,
+    runs,
+    story,
+    touched,
+    trial,
+    verify,
+)
 from edgetrain.render.outcome import STATUSES
 from edgetrain.render.tables import camel
 
@@ -161,7 +173,7 @@ def _verbs(every: Definitions) -> dict[str, list[Schema]]:
         "plan": [plan, problems],
         "apply": [_applied(every, plan), problems],
         "doctor": [_kind(every, "Diagnosis", looked), problems],
-        "drift": [_kind(every, "Drift", _drift(every, problem)), problems],
+        "drift": [_kind(every, "Drift", _drift(every)), problems],
         "run": [every.of(trial.Trial), problems],
         "runs": [closed({"runs": many(every.of(runs.RunRow)), "notes": many(TEXT)}), problems],
         "logs": [closed({"lines": many(TEXT)}), problems],
@@ -172,7 +184,7 @@ def _verbs(every: Definitions) -> dict[str, list[Schema]]:
         "models": [closed({"models": many(every.of(models.Overview))}), problems],
         "audit": [*audits, problems],
         "log": [closed({"model": TEXT, "log": many(closed(happening))}), problems],
-        "verify": [_kind(every, "Verification", {**_scope(), **checked}), problems],
+        "verify": [_kind(every, "Verification", {**_scope(every), **checked}), problems],
         "reproduce": [
             _kind(every, "Reproduction", {**repeated, "good": TRUTH, "where": many(every.of(reproduction.Where))}),
             problems,
@@ -223,16 +235,14 @@ def _said(every: Definitions) -> Schema:
     return every.name("Said", {**words, "required": ["message"]})
 
 
-def _drift(every: Definitions, problem: Schema) -> dict[str, Schema]:
-    pairs = many(closed({"object": TEXT, "what": TEXT}))
-    changes = many(every.of(Change))
-    head = {"site": TEXT, "commit": TEXT, "any": TRUTH, "drifted": changes, "foreign": pairs}
-    return {**head, "refused": many(problem), "noted": pairs, "pending": NUMBER}
+def _drift(every: Definitions) -> dict[str, Schema]:
+    pair, told = every.of(tuple[tuple[str, str], ...]), many(closed({"object": TEXT, "what": TEXT}))
+    found = every.fields(drift.Drift)
+    return {**{name: told if shape == pair else shape for name, shape in found.items()}, "any": TRUTH}
 
 
-def _scope() -> dict[str, Schema]:
-    flags = dict.fromkeys(("deep", "forge", "holds", "answered"), TRUTH)
-    return {"scope": TEXT, "commit": TEXT, **flags}
+def _scope(every: Definitions) -> dict[str, Schema]:
+    return {**every.fields(verify.Verification, "parts"), "holds": TRUTH, "answered": TRUTH}
 
 
 def _totals() -> Schema:
