@@ -6,13 +6,16 @@ import os
 import shutil
 from collections.abc import Iterator
 
+from tests.bench.runner import BIN
+
 # The folder with programs that live in a virtual environment of their own, such as dvc and gto.
 FOLDER = "EDGETRAIN_BENCH_PEERS"
 
 
 def peer(name: str) -> str | None:
-    """The program's path: in the folder that FOLDER names, or on PATH."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get(FOLDER, ""), os.environ.get("PATH", "")]))
+    """The program's path: in the folder that FOLDER names, beside this Python, or on PATH."""
+    folders = (os.environ.get(FOLDER, ""), str(BIN), os.environ.get("PATH", ""))
+    return shutil.which(name, path=os.pathsep.join(filter(None, folders)))
 
 
 def absent(*names: str) -> str:

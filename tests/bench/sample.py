@@ -113,7 +113,8 @@ def _record(
     data = {name: DataDigest(digest, 1, 6) for name, digest in inputs.items()}
     code = code_json(state.desired.snapshots[experiment.name])
     commit = Git.find(state.git.root).head()
-    facts = ticket(change, experiment, target, data, commit, {}, digest_bytes(b""), code)
+    manifest = digest_bytes(state.tree.read(experiment.document.path))
+    facts = ticket(change, experiment, target, data, commit, {}, manifest, code)
     metrics = {"score": score}
     model = state.desired.models[experiment.model]
     decision = decide(state.desired, state.recorded, model, experiment, str(facts["identity"]), metrics, inputs)
