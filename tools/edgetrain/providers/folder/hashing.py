@@ -16,7 +16,7 @@ from edgetrain.providers.folder.hasher import ANSWER, COUNT, FACTS
 # Up to this size it is not the hash that costs most.
 SMALL = 2**16
 # Fewer are hashed in less time than processes take to start.
-WORTH_IT = 1000
+WORTH_IT = 300
 # Two batches and their answers are less than the pipes hold, so that neither side ever waits for room.
 _BATCH, _BATCH_BYTES = 200, 2**14
 
