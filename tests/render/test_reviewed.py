@@ -89,6 +89,31 @@ OTHER_DATA = Candidate(
     gates=[{**RUN.data["gates"]["results"][1], "status": "not_comparable"}],
     reference=Reference("triage@1", "production", {"auroc": 0.9}, False),
 )
+WARDS = {"small": {"auroc": 0.91}, "large": {"auroc": 0.95}}
+EVALUATION = {
+    "identity": "sha256:" + "e5" * 32,
+    "inputs": {"heldout": {"datastore": "s", "path": "h", "digest": "sha256:" + "4e" * 32, "files": 3, "bytes": 9}},
+    "metrics": {"auroc": 0.93},
+    "slices": WARDS,
+    "references": {
+        "production": {"version": "triage@1", "metrics": {"auroc": 0.9}, "slices": {"small": {"auroc": 0.92}}}
+    },
+}
+EVALUATED = Candidate(
+    "triage",
+    2,
+    RUN.run_id,
+    RUN.path,
+    {
+        **RUN.data,
+        "metrics": {"auroc": 0.93},
+        "metricsSource": "evaluated",
+        "selfReported": {"auroc": 0.99},
+        "evaluation": EVALUATION,
+    },
+    gates=[{**RUN.data["gates"]["results"][1], "slice": "small"}],
+    reference=Reference("triage@1", "production", {"auroc": 0.9}, True),
+)
 WORSE = {"reason": "GatesFailed", "message": "auroc 0.7 does not hold min (0.8)"}
 RELEASED = b.released(FIRST)
 MERGED = Merged(
@@ -123,6 +148,7 @@ RENDERINGS = {
     "proposal.md": proposal_markdown(CANDIDATE),
     "proposal_first.md": proposal_markdown(FRESH),
     "proposal_other_data.md": proposal_markdown(OTHER_DATA),
+    "proposal_evaluated.md": proposal_markdown(EVALUATED),
     "outcome.md": outcome_markdown(MERGED),
     "outcome_nothing.md": outcome_markdown(Merged()),
     "summary.md": summary_markdown(APPLIED, [SCORES], STEPS),
@@ -161,7 +187,11 @@ def candidate_with(value: str) -> Candidate:
     data["metrics"] = {value: 0.5}
     data["inputs"] = {value: data["inputs"]["images"]}
     data["provenance"] = {**data["provenance"], "approvers": [value]}
-    gates = [{**gate, "value": 0.5, "bound": 0.5} for gate in data["gates"]["results"]]
+    data |= {"selfReported": {value: 0.5}, "evaluation": {**EVALUATION, "identity": value}}
+    held = {value: {"digest": value, "files": 1, "bytes": 1}}
+    beside = {value: {"version": value, "reason": value}}
+    data["evaluation"] |= {"inputs": held, "slices": {value: {value: 0.5}}, "references": beside}
+    gates = [{**gate, "value": 0.5, "bound": 0.5, "slice": value} for gate in data["gates"]["results"]]
     reference = Reference(value, value, {value: 0.4}, True)
     return Candidate(value, 2, value, value, data, gates, reference, *[value] * 6)
 

@@ -15,7 +15,7 @@ from edgetrain.core.decide import decide
 from edgetrain.core.desired import Desired
 from edgetrain.core.errors import EdgetrainError, InvalidFiles, Unavailable, UsageError
 from edgetrain.core.identity import fields, identity
-from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.kinds import ComputeTarget, Experiment, Model
 from edgetrain.core.kinds.experiment import LATEST, DataInput
 from edgetrain.core.ports import Compute, DataDigest, Harvest, RunPhase, TargetStatus
 from edgetrain.core.problem import did_you_mean, shown
@@ -115,7 +115,7 @@ def try_out(
         ended=ended.ended,
         seconds=seconds_between(ended.started, ended.ended),
         folder=str(folder),
-        notes=tuple(_notes(chosen, asked, model is not None)),
+        notes=tuple(_notes(chosen, asked, model)),
     )
     _keep(compute, trial, harvest, folder)
     return trial
@@ -253,10 +253,14 @@ def _identity(state: State, experiment: Experiment, status: TargetStatus) -> str
     return identity(of)
 
 
-def _notes(experiment: Experiment, asked: Asked, has_model: bool) -> list[str]:
+def _notes(experiment: Experiment, asked: Asked, model: Model | None) -> list[str]:
     notes = []
-    if not has_model:
+    if model is None:
         notes.append(f"model {experiment.model} is not declared, so no gate could judge")
+    elif model.evaluation is not None:
+        notes.append(
+            "the gates saw the script's own metrics; after a merge, those of the model's evaluation decide"
+        )
     if asked.data:
         notes.append("data was given by --data, so a comparison with a channel may be not_comparable")
     return notes
