@@ -45,6 +45,7 @@ PARTS = (
     "buildah",
     "git>=2.34",
     "mmdebstrap",
+    "mount",
     "podman",
     "registry",
     "skopeo",
@@ -113,6 +114,9 @@ def present(part: str) -> bool:
         return image_registry.installed()
     if part == "mmdebstrap":
         return base_images.buildable()
+    if part == "mount":
+        # File systems of a test's own, to be filled or made read-only: for root, and where that may mount.
+        return _runs("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt") is not None and os.geteuid() == 0
     if part in ("podman", "vm"):
         # Tests use podman on a VM: rootful, with storage of its own.
         return not virtual_machine.works()

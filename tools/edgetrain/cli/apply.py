@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_PLAN_BYTES = 64 * 2**20
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ends of a run that the machine had a part in: the same run may end well once that is mended.
+MAY_PASS = ("EnvironmentFailed", "Killed", "OutOfMemory", "SandboxFailed", "TimedOut")
 SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -163,7 +165,10 @@ def next_steps(root: Path, result: ApplyResult, proposals: list[str]) -> list[st
     ]
     for row in result.results:
         if row.outcome in (Outcome.FAILED, Outcome.REJECTED, Outcome.LOST):
-            steps.append(f"edgetrain logs {row.message.partition(':')[0]}")
+            run = row.message.partition(":")[0]
+            steps.append(f"edgetrain logs {run}")
+            if row.reason in MAY_PASS:
+                steps.append(f"edgetrain retry {run} --reason ...")
     if result.stopped or any(row.status in (Status.UNDER_WAY, Status.WAITING) for row in result.results):
         steps.append("edgetrain apply")
     return list(dict.fromkeys(steps))

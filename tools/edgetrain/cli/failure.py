@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -32,7 +33,24 @@ def fail(error: Exception, session: Session) -> int:
         _debug(error)
         _print(session, error.reason, error.message, error.fix)
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_REFUSED
+    if (reason := _machine(error)) is not None:
+        _debug(error)
+        _print(session, *reason)
+        return EXIT_REFUSED
     return _unexpected(error, session)
+
+
+def _machine(error: Exception) -> tuple[str, str, str] | None:
+    """Reason, message and fix of what this machine lacks, wherever that showed; None for any other error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or number in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return "OutOfMemory", "this machine has no memory left", "end what uses it up, then run this again"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "StorageFull", "a disk of this machine is full", "make room (also in /tmp), then run this again"
+    if number in (errno.EROFS, errno.EIO):
+        what = f"a disk of this machine fails: {os.strerror(number)}"
+        return "StorageFault", what, "check the disk and its mount, then run this again"
+    return None
 
 
 def _usage(error: click.ClickException, session: Session) -> int:
@@ -47,17 +65,18 @@ def _unexpected(error: Exception, session: Session) -> int:
     """A fault of ours. The traceback goes to a private file, for it may quote what should not be shared."""
     if _debug(error):
         return EXIT_REFUSED
-    handle, path = tempfile.mkstemp(prefix="edgetrain-error-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"edgetrain {__version__}\n")
-        traceback.print_exception(error, file=file)
-    _print(
-        session,
-        "Unexpected",
-        f"sorry, this is a fault of edgetrain itself ({type(error).__name__}), not of your files",
-        f"report it at the project's issue tracker with {path} (read it first: it may quote your files); "
-        f"{DEBUG}=1 shows it here",
-    )
+    told = f"{DEBUG}=1 shows it here"
+    try:
+        handle, path = tempfile.mkstemp(prefix="edgetrain-error-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"edgetrain {__version__}\n")
+            traceback.print_exception(error, file=file)
+        file_too = f" with {path} (read it first: it may quote your files)"
+    except OSError:  # nowhere to write it
+        file_too = ""
+    fix = f"report it at the project's issue tracker{file_too}; {told}"
+    what = f"sorry, this is a fault of edgetrain itself ({type(error).__name__}), not of your files"
+    _print(session, "Unexpected", what, fix)
     return EXIT_REFUSED
 
 

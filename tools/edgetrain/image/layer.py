@@ -28,13 +28,15 @@ _PATH = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9._@+-]{1,100}(/(?!\.{1,2}(/|$))[A
 class LayerFile:
     """A file to put into a layer: `path` in the image without the leading slash, `size` in bytes.
 
-    `open` gives the same bytes each time it is called.
+    `open` gives the same bytes each time it is called; if `digest` is given, they are held to it when the layer
+    is made.
     """
 
     path: str
     size: int
     open: Callable[[], BinaryIO] = field(repr=False)
     mode: int = 0o644
+    digest: str = ""
 
     @classmethod
     def of_bytes(cls, path: str, data: bytes) -> LayerFile:
@@ -45,7 +47,7 @@ class LayerFile:
 def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
     """The layer of these files, in any order; `mtime` in seconds since 1970. Reads every file once.
 
-    Raises Rejected for an unsafe or doubled path, or a file whose bytes are not as many as said.
+    Raises Rejected for an unsafe or doubled path, or a file whose bytes are not as many, or not those, as said.
     """
     given = list(files)
     paths = [file.path for file in given]
@@ -56,7 +58,7 @@ def tar_layer(files: Iterable[LayerFile], mtime: int) -> Layer:
         raise Rejected("two files of one path in an image layer", reason="BadPath", fix="rename one of them")
 
     hasher, size = hashlib.sha256(), 0
-    for chunk in _tar(given, mtime):
+    for chunk in _tar(given, mtime, held=True):
         hasher.update(chunk)
         size += len(chunk)
     digest = "sha256:" + hasher.hexdigest()
@@ -97,7 +99,7 @@ class _Chunks(io.BufferedIOBase):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _tar(files: Sequence[LayerFile], mtime: int) -> Iterator[bytes]:
+def _tar(files: Sequence[LayerFile], mtime: int, *, held: bool = False) -> Iterator[bytes]:
     written = 0
     known = {file.path: file for file in files}
     for path in sorted({*known} | _folders(known)):
@@ -105,7 +107,7 @@ def _tar(files: Sequence[LayerFile], mtime: int) -> Iterator[bytes]:
         yield header
         written += len(header)
         if file := known.get(path):
-            for chunk in _content(file):
+            for chunk in _content(file, held=held):
                 yield chunk
                 written += len(chunk)
             padding = -file.size % tarfile.BLOCKSIZE
@@ -127,19 +129,28 @@ def _header(path: str, file: LayerFile | None, mtime: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
 
 
-def _content(file: LayerFile) -> Iterator[bytes]:
+def _content(file: LayerFile, *, held: bool) -> Iterator[bytes]:
     left = file.size
+    hasher = hashlib.sha256() if held and file.digest else None
     with file.open() as stream:
         while chunk := stream.read(_CHUNK):
             left -= len(chunk)
             if left < 0:
                 break
+            if hasher is not None:
+                hasher.update(chunk)
             yield chunk
     if left:
         raise Rejected(
             f"{file.path} does not have the {file.size} bytes that it should have",
             reason="SizeChanged",
             fix="check the artifact store's disk, then apply again",
+        )
+    if hasher is not None and "sha256:" + hasher.hexdigest() != file.digest:
+        raise Rejected(
+            f"artifact {file.digest} is damaged in the site's store",
+            reason="ArtifactDamaged",
+            fix="restore the artifact store and check its disk, or train again: edgetrain retry RUN --reason ...",
         )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +21,16 @@ from edgetrain.core.errors import Denied, NotFound, ProviderError, Rejected, Tra
 CHUNK = 2**20
 _DAY = 24 * 3600
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_PASSING = {errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.EMFILE, errno.ENFILE}
+_SCARCE = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_PASSING = {errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY}
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
 def storage_error(error: OSError, what: str) -> ProviderError:
     """The provider error of a disk fault while doing `what`; names no file, for names can be private."""
+    if isinstance(error, shutil.Error):  # of copying a folder: a list of what failed, as text with names in it
+        found = _NUMBER.search(str(error))
+        error = OSError(int(found[1]) if found else errno.EIO, "")
     cause = os.strerror(error.errno) if error.errno else type(error).__name__
     message = f"{what}: {cause}"
     if isinstance(error, PermissionError):
@@ -34,6 +41,9 @@ def storage_error(error: OSError, what: str) -> ProviderError:
         return Rejected(message, reason="Symlink", fix="put the file itself where the symbolic link is")
     if error.errno in _FULL:
         return Unavailable(message, reason="StorageFull", fix="free space on that disk, then apply again")
+    if error.errno in _SCARCE:
+        fix = "end what uses up memory or open files on this machine, then apply again"
+        return Unavailable(message, reason="OutOfMemory", fix=fix)
     if error.errno in _PASSING:
         return Transient(message)
     return Unavailable(message, reason="StorageFault", fix="check the disk and its mount, then apply again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -191,8 +192,8 @@ def release_aside(git: Git, options: Options, report: Report, context: Context, 
             done.outcomes.expect(beside, todo)
             for result in carry_out(beside, todo, surprises(offline, plan), observed, list):
                 results[result.change] = result
-    except (EdgetrainError, OSError) as error:
-        told = error if isinstance(error, EdgetrainError) else storage_error(error, "releasing beside the runs")
+    except (EdgetrainError, OSError, MemoryError) as error:
+        told = _told(error, "releasing beside the runs")
         report(Event("Note", "beside the runs", f"{told.message}; the next apply tries again"))
     return list(results.values())
 
@@ -291,9 +292,15 @@ def guarded(change: Change, act: Callable[[], Result]) -> Result:
         return act()
     except Stopped as error:
         return Result(change.id, change.operation.value, Status.UNDER_WAY, error.reason, error.message)
-    except (EdgetrainError, OSError) as error:
-        told = error if isinstance(error, EdgetrainError) else storage_error(error, "using the site's state")
+    except (EdgetrainError, OSError, MemoryError) as error:
+        told = _told(error, "using the site's state")
         return Result(change.id, change.operation.value, Status.FAILED, told.reason, told.message, told.fix)
+
+
+def _told(error: EdgetrainError | OSError | MemoryError, doing: str) -> EdgetrainError:
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, "")
+    return error if isinstance(error, EdgetrainError) else storage_error(error, doing)
 
 
 def _named(result: Result, change: Change) -> Result:

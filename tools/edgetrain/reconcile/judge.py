@@ -49,11 +49,12 @@ def judge(git: Git, tip: str, signers: bytes | None, machine: str, afresh: bool 
     facts = [_RULE, None if signers is None else signers.hex(), machine]
     rule = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     memory = git.common_dir / _MEMORY
-    since = None if afresh else _remembered(memory, rule)
+    known, same = (None, False) if afresh else _remembered(memory, rule)
+    since, earlier = known if same else None, ""
     if since == tip:
         return Judgement()
-    if since and git.attempt("merge-base", "--is-ancestor", since, tip).code != 0:
-        since = None
+    if known and git.attempt("merge-base", "--is-ancestor", known, tip).code != 0:
+        since, earlier = None, known
     found = record_commits(git, tip, since)
     touching = [commit.commit for commit in found.commits]
     vouched: frozenset[str] = frozenset()
@@ -72,6 +73,8 @@ def judge(git: Git, tip: str, signers: bytes | None, machine: str, afresh: bool 
         machines=machines,
         signers=signers is not None,
         verifiable=verifiable,
+        earlier=earlier,
+        had=_had(git, earlier),
     )
     wrong = tuple(wrong_records(main))
     warnings = tuple(_warnings(found.complete, verifiable, len(signed)))
@@ -131,6 +134,12 @@ def _start(git: Git, judged: Sequence[str], cut: Sequence[str]) -> dict[str, str
     return {path: blob for commit in (*cut, *judged) for path, blob in records_at(git, commit).items()}
 
 
+def _had(git: Git, earlier: str) -> dict[str, str]:
+    """The records of a tip that was judged before history was rewritten, if its commit is still here."""
+    there = earlier and git.attempt("cat-file", "-e", f"{earlier}^{{commit}}").code == 0
+    return records_at(git, earlier) if there else {}
+
+
 def _warnings(complete: bool, verifiable: bool, count: int) -> Iterator[Problem]:
     if not complete:
         what = "the clone is shallow: who wrote the records of main's older commits can't be told"
@@ -140,15 +149,17 @@ def _warnings(complete: bool, verifiable: bool, count: int) -> Iterator[Problem]
         yield problem(HISTORY_UNKNOWN, ".", None, what, "Install OpenSSH's ssh-keygen (package openssh-client).")
 
 
-def _remembered(memory: Path, rule: str) -> str | None:
-    """The tip last found good by the same rule."""
+def _remembered(memory: Path, rule: str) -> tuple[str | None, bool]:
+    """The tip last found good, and whether it was by the same rule."""
     try:
         with memory.open("rb") as file:
             value = json.loads(file.read(4096))
     except (OSError, ValueError, RecursionError):
-        return None
-    tip = value.get("tip") if isinstance(value, dict) and value.get("rule") == rule else None
-    return tip if isinstance(tip, str) and OID.fullmatch(tip) else None
+        return None, False
+    tip = value.get("tip") if isinstance(value, dict) else None
+    if not isinstance(tip, str) or not OID.fullmatch(tip):
+        return None, False
+    return tip, value.get("rule") == rule
 
 
 def _remember(memory: Path, rule: str, tip: str) -> None:

@@ -152,7 +152,7 @@ def _model_files(context: Context, artifacts: dict[str, Any]) -> list[LayerFile]
                     fix="restore the artifact store, or train again: edgetrain retry RUN --reason ...",
                 )
             opened = partial(context.site.artifacts.open, entry["digest"])
-            files.append(LayerFile(str(root / inside), entry["size"], opened))
+            files.append(LayerFile(str(root / inside), entry["size"], opened, digest=entry["digest"]))
     return files
 
 

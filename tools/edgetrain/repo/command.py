@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -36,8 +37,20 @@ _OPTIONS = (
     "i18n.logOutputEncoding=UTF-8", "i18n.commitEncoding=UTF-8", "submodule.recurse=false",
     "log.follow=false", "trailer.separators=:",
 )  # fmt: skip
+_SCARCE = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _CAUSES = (
+    # First of all: a lock or an object that can't be made names its cause behind its own complaint.
+    (
+        r"No space left|Disk quota exceeded|Read-only file system|couldn't write '",
+        "DiskNotWritable",
+        "make room on the disk, or mount it writable, then try again",
+    ),
+    (
+        r"Cannot allocate memory|[Oo]ut of memory|unable to fork|Resource temporarily unavailable",
+        "OutOfMemory",
+        "end what uses up this machine's memory, then try again",
+    ),
     (
         r"dubious ownership",
         "UnsafeOwnership",
@@ -61,7 +74,6 @@ _CAUSES = (
         "check the remote's address (git remote -v) and the network, then try again",
     ),
     (r"not a git repository", "NotARepository", "run this inside a git checkout, or: git init"),
-    (r"No space left|Read-only file system", "DiskNotWritable", "make room on the disk, then try again"),
 )
 
 
@@ -185,6 +197,12 @@ def execute(
                 start_new_session=True,
             )
         except OSError as error:
+            if error.errno in _SCARCE:
+                raise RepositoryError(
+                    f"git can't be started: {error.strerror}",
+                    reason="OutOfMemory",
+                    fix="end what uses up this machine's memory, then try again",
+                ) from None
             require_git()
             raise RepositoryError(
                 f"git can't run in {shown(root)}: {error.strerror}", reason="NotARepository"

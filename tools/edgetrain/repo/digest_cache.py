@@ -37,11 +37,16 @@ class DigestCache:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _prepared(str(path))
-    except (sqlite3.Error, OSError):
-        return _prepared(":memory:")
+    for _ in range(2):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return _prepared(str(path))
+        except (sqlite3.OperationalError, OSError):
+            break
+        except sqlite3.DatabaseError:  # no database any more: begin anew
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return _prepared(":memory:")
 
 
 def _prepared(place: str) -> sqlite3.Connection:

@@ -150,7 +150,7 @@ class Git:
             raise RepositoryError(
                 f"the repository can't be written: {error.strerror}",
                 reason="DiskNotWritable",
-                fix="give this user the right to write in the .git folder",
+                fix="make room on its disk, mount it writable, or give this user the right to write in .git",
             ) from None
         try:
             yield

@@ -311,11 +311,10 @@ class Ledger:
                 f"{REMOTE} moved on: {told}", fix="run this again; others are pushing at this moment"
             )
         if answer:
-            raise RepositoryError(
-                f"{REMOTE} refused the push: {told}",
-                reason="RemoteRefused",
-                fix=f"let the machine push to {self.branch} and {OWN_BRANCHES}*: branch protection, hooks",
-            )
+            allow = f"let the machine push to {self.branch} and {OWN_BRANCHES}*: branch protection, hooks"
+            room = "make room on the remote's disk, or make it writable, then apply again"
+            fix = room if "unpack" in told else allow
+            raise RepositoryError(f"{REMOTE} refused the push: {told}", reason="RemoteRefused", fix=fix)
         raise failure("push", done)
 
 

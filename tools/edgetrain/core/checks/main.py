@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgetrain.core.checks.history import may_accompany, not_the_machine
 from edgetrain.core.codes import history as codes
@@ -36,6 +36,7 @@ class Main:
     `start` are the records taken as they were (judged before, or cut off), `present` those of the tip, both
     by path with their object; `touches` are the commits between, oldest first. Signatures count if `signers`
     are listed; else the committer must be one of `machines`. Not `verifiable`: signatures can't be told here.
+    `earlier` is a tip that was judged good and that main's history does not hold any more; it `had` these records.
     """
 
     start: Mapping[str, str]
@@ -44,17 +45,21 @@ class Main:
     machines: Collection[str]
     signers: bool
     verifiable: bool = True
+    earlier: str = ""
+    had: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A record that is not as the machine wrote it. `right` is the object it must be; None: no file at all."""
+    """A record that is not as the machine wrote it. `right` is the object it must be; None: no file at all.
+    `earlier` is the tip that had it, if main's history was rewritten since."""
 
     path: str
     right: str | None
     code: Code
     by: Touch | None
     why: str
+    earlier: str = ""
 
 
 def wrong_records(main: Main) -> list[Wrong]:
@@ -89,19 +94,27 @@ def wrong_records(main: Main) -> list[Wrong]:
         else:
             code, why = faults.get(by.commit if by else "", (codes.RECORD_BY_HAND, "wrote it unseen and"))
             found.append(Wrong(path, None, code, by, why))
-    return found
+    told = {wrong.path for wrong in found}
+    for path in sorted(path for path, blob in main.had.items() if main.present.get(path) != blob):
+        if path not in told:
+            found.append(Wrong(path, main.had[path], codes.RECORD_CHANGED, None, "removes", main.earlier))
+    return sorted(found, key=lambda wrong: wrong.path)
 
 
 def main_problems(wrongs: Sequence[Wrong]) -> Iterator[Problem]:
     """One problem for what one commit did."""
     groups: dict[tuple[str, str], list[Wrong]] = {}
     for wrong in wrongs:
-        groups.setdefault((wrong.by.commit if wrong.by else "", wrong.code.id), []).append(wrong)
+        groups.setdefault((wrong.by.commit if wrong.by else wrong.earlier, wrong.code.id), []).append(wrong)
     for group in groups.values():
         first = group[0]
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         verb = first.why if first.code is codes.RECORD_CHANGED else f"{first.why} touches"
         what = f"on main, {_who(first.by)} {verb} {shown(first.path)}{more}"
+        if first.earlier:
+            what = (
+                f"main's history was rewritten, and {shown(first.path)}{more} of {first.earlier[:12]} is not on it"
+            )
         yield problem(first.code, first.path, None, what, _fix(first))
 
 
@@ -110,6 +123,12 @@ def _who(touch: Touch | None) -> str:
 
 
 def _fix(wrong: Wrong) -> str:
+    if wrong.earlier:
+        return (
+            f"Put the earlier history back from the runner's checkout (`git push --force-with-lease origin "
+            f"{wrong.earlier[:12]}:main`), and make the change by new commits. If the records are to be gone for "
+            "ever, remove `edgetrain-judged.json` from that checkout's .git folder; their runs are then made again."
+        )
     if wrong.by is None:
         return "Look for the commit with `git log -- FILE`, and undo it by a new one on main."
     undo = (

@@ -91,6 +91,12 @@ def _database(error: Exception, message: str) -> ProviderError:
     text = str(error)
     if "readonly database" in text or "unable to open database" in text or "permission denied" in text.lower():
         return Denied(message, fix=_FIXES[Denied])
+    if "disk is full" in text:
+        fix = "free space on the disk of the site's state, then apply again"
+        return Unavailable(message, reason="StorageFull", fix=fix)
+    if "database is locked" in text:
+        fix = "wait for whoever holds the workspace's database, or end them, then apply again"
+        return Transient(message, reason="DatabaseLocked", fix=fix)
     if isinstance(error, OperationalError | sqlite3.OperationalError):
         return Transient(message, fix=_FIXES[Transient])
     if "malformed" in text or "not a database" in text:

@@ -1,0 +1,362 @@
+"""Faults of the machine, the remote and the state around an apply: each is told with what to do next, nothing is
+lost, and the apply after it comes to the same end, everything there once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+
+from edgetrain.cli.app import app
+from edgetrain.core.errors import EdgetrainError
+from edgetrain.providers.folder.artifacts import FolderArtifacts
+from edgetrain.providers.folder.datastore import FolderDatastore
+from edgetrain.reconcile.runs import retry
+from edgetrain.repo.git import Git
+from tests.apply.site import PERSON, SCRIPT, SmallSite
+from tests.providers.local.test_local_environment import index, wheel  # noqa: F401
+from tests.walk import sample
+
+# More than the least that a target must have free, and gone with the test.
+DISK = 1200 * 2**20
+# Where a disk is full from which step on. At the first of them nothing is begun yet; at the last all is recorded.
+FULL = [
+    *(("state", step) for step in ("measure", "ticket", "start", "examine", "artifacts", "track", "log", "forget")),
+    *(("clone", step) for step in ("measure", "record", "commit", "push", "worktree", "branch", "propose")),
+    *(("remote", step) for step in ("start", "push", "propose")),
+]
+OTHER_CLOCK = {"GIT_AUTHOR_DATE": "2001-02-03T04:05:06Z", "GIT_COMMITTER_DATE": "2001-02-03T04:05:06Z"}
+
+
+class Disk:
+    """A file system of its own, to be filled up or made read-only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={DISK}", "none")
+
+    def _mount(self, *options: str) -> None:
+        subprocess.run(["mount", *options, str(self.folder)], check=True, capture_output=True)
+
+    def fill(self) -> None:
+        """Leave no byte."""
+        with (self.folder / "filler").open("wb", buffering=0) as file:
+            size = 2**24
+            while size:
+                try:
+                    file.write(bytes(size))
+                except OSError:
+                    size //= 2
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink(missing_ok=True)
+
+    def read_only(self, on: bool) -> None:
+        self._mount("-o", f"remount,{'ro' if on else 'rw'}")
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SmallSite:
+    return SmallSite(tmp_path / "site").make()
+
+
+def on_disk(disk: Disk, folder: Path, place: str) -> SmallSite:
+    """A site of which one part lies on the disk."""
+    site = SmallSite(folder / "site")
+    folder = disk.folder / "part"
+    setattr(site, place, folder)
+    site.clone.parent.mkdir(parents=True, exist_ok=True)
+    return site.make()
+
+
+def told(site: SmallSite, step: Callable[[str], None] = lambda name: None) -> list[str]:
+    """An apply that meets a fault: the reasons that it tells, each with what to do next."""
+    try:
+        result = site.apply(step=step)
+    except EdgetrainError as error:
+        assert error.fix, error.message
+        return [error.reason]
+    assert all(problem.fix for problem in result.plan.problems)
+    bad = [one for one in result.results if not one.good]
+    assert all(one.fix for one in bad), bad
+    return [*(problem.code for problem in result.plan.problems), *(one.reason for one in bad)]
+
+
+def by_hand(site: SmallSite) -> Result:
+    """The same on the command line, where nobody may see a traceback or a secret."""
+    ended = CliRunner().invoke(app, ["-C", str(site.clone), "apply"])
+    assert "Traceback" not in ended.output
+    assert "sorry" not in ended.output
+    return ended
+
+
+def converged(site: SmallSite, attempts: int = 1) -> None:
+    """The fault is gone: one more apply is enough, and everything is there once."""
+    assert site.apply().good
+    again = site.apply()
+    assert (list(again.results), list(again.plan.problems)) == ([], [])
+    records = site.records()
+    assert {path: site.commits_of(path) for path in records} == dict.fromkeys(records, 1)
+    runs = {path: found for path, found in records.items() if found["kind"] == "RunRecord"}
+    assert sorted(path[-7:] for path in runs) == [f"-{number}.json" for number in range(1, attempts + 1)]
+    last: Any = runs[max(runs)]
+    assert last["outcome"] == "candidate"
+    assert len([found for found in records.values() if found["kind"] == "ProposalRecord"]) == 1
+    assert site.branches() == ["edgetrain/proposal/mean-1", "main"]
+    store = FolderArtifacts(root=site.state / "artifacts")
+    assert [list(store.claims(kind)) for kind in ("tickets/", "retries/", "given-up/")] == [[], [], []]
+    kept = {file["digest"] for output in last["outputs"].values() for file in output["files"]}
+    assert {digest for digest, _ in store.digests()} == kept
+    for digest in kept:
+        with store.open(digest) as stream:
+            assert "sha256:" + hashlib.sha256(stream.read()).hexdigest() == digest
+    client = MlflowClient(f"sqlite:///{site.state / 'mlflow.db'}")
+    assert len(client.search_runs([one.experiment_id for one in client.search_experiments()])) == attempts
+
+
+# --- disks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("mount")
+@pytest.mark.parametrize("number", sample(len(FULL), 2))
+def test_a_disk_that_fills_up(disk: Disk, tmp_path: Path, number: int) -> None:
+    place, where = FULL[number]
+    site = on_disk(disk, tmp_path, place)
+    reached: list[str] = []
+
+    def step(name: str) -> None:
+        if name == where and name not in reached:
+            disk.fill()
+        reached.append(name)
+
+    reasons = told(site, step)
+    assert where in reached
+    assert set(reasons) <= {"StorageFull", "DiskNotWritable", "RemoteRefused", "P503"}
+    assert reasons or place == "state", "only what is written already needs no room"
+    disk.free()
+    converged(site)
+
+
+@pytest.mark.needs("mount")
+@pytest.mark.parametrize(
+    ("place", "reason"), [("state", "P503"), ("clone", "DiskNotWritable"), ("remote", "RemoteRefused")]
+)
+def test_what_is_read_only(disk: Disk, tmp_path: Path, place: str, reason: str) -> None:
+    site = on_disk(disk, tmp_path, place)
+    disk.read_only(True)
+    ended = by_hand(site)
+    assert ended.exit_code == 3
+    assert reason in ended.output
+    assert "writable" in ended.output or place == "state"
+    assert told(site) == [reason]
+    disk.read_only(False)
+    converged(site)
+
+
+# --- the remote --------------------------------------------------------------------------------------
+
+
+def test_a_remote_that_hangs(site: SmallSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook, pipe = site.remote / "hooks" / "pre-receive", tmp_path / "nobody writes here"
+    os.mkfifo(pipe)
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nexec cat '{pipe}'\n")
+    hook.chmod(0o755)
+    patient = Git.attempt_remote
+
+    def impatient(git: Git, *arguments: str, timeout: float = 600.0) -> Any:
+        return patient(git, *arguments, timeout=1.0 if arguments[0] == "push" else timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Git, "attempt_remote", impatient)
+        assert told(site) == ["GitTimeout"]
+    hook.unlink()
+    converged(site)
+
+
+def test_history_that_moved_back_trains_nothing_again(site: SmallSite) -> None:
+    site.apply()
+    before, whole = site.records(), site._git("rev-parse", "origin/main").strip()
+    first = site._git("rev-list", "--max-parents=0", "origin/main").strip()
+    site._git("push", "--quiet", "--force", "origin", f"{first}:main")
+    ended = by_hand(site)
+    assert ended.exit_code == 1
+    assert "main's history was rewritten" in ended.output
+    assert f"origin {whole[:12]}:main" in ended.output
+    assert site.records() == {}
+    site._git("push", "--quiet", "--force", "origin", f"{whole}:main")
+    converged(site)
+    assert site.records() == before
+
+
+def test_no_order_comes_from_a_clock(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.apply()
+    ahead = 2**31 - 1
+    for path in [site.state, *site.state.rglob("*")]:
+        if not path.is_symlink():
+            os.utime(path, (ahead, ahead))
+    site.sync()
+    site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
+    with monkeypatch.context() as patch:
+        for name, value in OTHER_CLOCK.items():
+            patch.setitem(PERSON, name, value)
+        site.push("A merge of long ago")
+    assert [one.reason for one in site.apply().results] == ["GatesPassed", "NewerCandidate"]
+    site.merge_proposal(1, production=1)
+    assert site.apply().good
+    assert site.apply().results == ()
+    cited = (site.clone / "models/mean/versions/1.yaml").read_text()
+    assert "shift: 0.4" in cited
+
+
+# --- the state ---------------------------------------------------------------------------------------
+
+
+def test_a_workspace_that_somebody_holds(site: SmallSite) -> None:
+    with closing(sqlite3.connect(site.state / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert told(site) == ["DatabaseLocked"]
+        other.execute("ROLLBACK")
+    converged(site)
+
+
+def test_caches_that_are_no_databases_are_made_anew(site: SmallSite) -> None:
+    FolderDatastore(root=site.data, cache=site.state / "digests" / "store").digest("table/")
+    (digests,) = (site.state / "digests").rglob("*.sqlite3")
+    blobs = site.clone / ".edgetrain" / "blobs.db"
+    blobs.parent.mkdir(exist_ok=True)
+    for path in (digests, blobs):
+        path.write_bytes(b"no database" * 1000)
+    converged(site)
+    for path in (digests, blobs):
+        assert path.read_bytes().startswith(b"SQLite format 3"), path
+
+
+@pytest.mark.parametrize(("harm", "reason"), [("damaged", "ArtifactDamaged"), ("missing", "ArtifactMissing")])
+def test_an_artifact_that_is_not_as_recorded_is_never_released(site: SmallSite, harm: str, reason: str) -> None:
+    site.apply()
+    site.merge_proposal(1)
+    (blob,) = (path for path in (site.state / "artifacts" / "blobs").rglob("*") if path.is_file())
+    sound = blob.read_bytes()
+    if harm == "damaged":
+        blob.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    else:
+        blob.unlink()
+    ended = by_hand(site)
+    assert ended.exit_code == 3
+    assert reason in ended.output
+    assert "restore the artifact store" in ended.output
+    assert not [path for path in site.records() if ".release-" in path]
+    blob.write_bytes(sound)
+    assert site.apply().good
+    assert site.apply().results == ()
+    assert [path for path in site.records() if ".release-" in path] == ["models/mean/versions/1.release-1.json"]
+
+
+def test_wishes_that_a_killed_apply_left_behind_are_cleared_away(site: SmallSite) -> None:
+    site.apply()
+    (run,) = (path for path in site.records() if "/runs/" in path)
+    store = FolderArtifacts(root=site.state / "artifacts")
+    name = f"mean-{Path(run).stem}"
+    for claims in ("retries/", "given-up/"):
+        store.claim(claims + name, b"{}")
+    steps: list[str] = []
+    site.apply(step=steps.append)
+    assert steps.count("release-wish") == 2
+    converged(site)
+
+
+# --- the machine -------------------------------------------------------------------------------------
+
+
+def test_packages_that_can_not_be_had(site: SmallSite, index: Path) -> None:  # noqa: F811
+    _, lock = wheel(index)
+    away = index.rename(index.parent / "away")
+    site.write("experiments/mean/requirements.lock", lock)
+    site.edit(
+        "experiments/mean/experiment.yaml",
+        "  seed: 1",
+        "  environment: {requirements: requirements.lock}\n  seed: 1",
+    )
+    site.push("Need a package")
+    check_and_retry(site, "EnvironmentFailed", lambda: away.rename(index))
+
+
+def test_a_run_out_of_memory(site: SmallSite) -> None:
+    # What the kernel does to a process where memory is short.
+    greedy = (
+        "import os\ntry:\n    held = bytearray(400 * 2**20)\nexcept MemoryError:\n    os.kill(os.getpid(), 9)\n"
+    )
+    site.write("experiments/mean/train.py", greedy + SCRIPT)
+    manifest = "experiments/mean/experiment.yaml"
+    site.edit(manifest, "  seed: 1", "  resources: {memory: 256Mi}\n  seed: 1")
+    site.push("Train with little memory")
+
+    def mend() -> None:
+        site.edit(manifest, "256Mi", "1Gi")
+        site.push("Train with more memory")
+
+    check_and_retry(site, "OutOfMemory", mend)
+
+
+def check_and_retry(site: SmallSite, reason: str, mend: Callable[[], object]) -> None:
+    """The run has failed for this reason, is not tried again unasked, and succeeds when a person asks."""
+    ended = by_hand(site)
+    assert ended.exit_code == 3
+    assert reason in ended.output
+    assert "edgetrain retry" in ended.output
+    (record,) = site.records().values()
+    assert (record["outcome"], record["reason"]) == ("failed", reason)
+    assert site.apply().results == ()
+    site.sync()
+    mend()
+    retry(site.clone, f"mean-{str(record['identity'])[7:19]}-1", "mended")
+    converged(site, attempts=2)
+
+
+def test_an_apply_without_memory_is_told_and_the_run_taken_up_again(
+    site: SmallSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderArtifacts, "put_file", out)
+        assert told(site) == ["OutOfMemory"]
+    converged(site)
+
+
+def test_an_apply_that_can_start_no_process(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+
+    def no_fork(command: Any, *arguments: Any, **options: Any) -> Any:
+        if "commit-tree" in command:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(command, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgetrain.repo.command.subprocess.Popen", no_fork)
+        assert told(site) == ["OutOfMemory"]
+    converged(site)
