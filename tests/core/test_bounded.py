@@ -1,4 +1,4 @@
-"""Files made to exhaust who reads them: each is judged within bounds of memory and processor time that a kernel holds."""
+"""Files made to exhaust who reads them: each is judged within bounds of memory and time that a kernel holds."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ def bounded() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
-def test_what_is_made_to_exhaust_is_judged_within_bounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_made_to_exhaust_is_judged_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     names = [list(HOSTILE)[index] for index in sample(len(HOSTILE), 16)]
     for number, name in enumerate(names):

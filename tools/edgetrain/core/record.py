@@ -163,6 +163,12 @@ class ReleaseRecord(Record):
             return None
         return workspace_name(registered["type"], str(registered.get("workspace", "")))
 
+    @property
+    def registered_as(self) -> str:
+        """The workspace's own number of the version, where that is told."""
+        registered = self.data.get("registered")
+        return str(registered.get("version", "")) if isinstance(registered, dict) else ""
+
 
 @dataclass(frozen=True)
 class _Form:

@@ -246,17 +246,17 @@ def _release(recorded: Recorded, release: ReleaseRecord, facts: Facts) -> Releas
     image = release.data["image"]
     return Release(
         workspace=last.workspace or "",
-        number=str(last.data["registered"]["version"]),
+        number=last.registered_as,
         earlier=tuple(
-            f"number {before.data['registered']['version']} in {before.workspace}"
+            f"number {before.registered_as} in {before.workspace}"
             for before in (release, *moves)
             if before.digest != last.digest
         ),
         registry=image["registry"],
         repository=image["repository"],
         digest=image["digest"],
-        base=image["base"],
-        tags=tuple(image["tags"]),
+        base=str(image.get("base", "")),
+        tags=tuple(map(str, image["tags"])),
         time=_time(release, facts),
     )
 

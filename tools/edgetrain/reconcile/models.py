@@ -152,10 +152,10 @@ def _release(record: ReleaseRecord, time: str | None) -> Happening:
     if record.event == "withdrawn":
         return Happening(time, "withdrawn", f"{record.model}@{record.version}", str(data.get("why", "")), hand)
     if record.event == "registered":
-        what = f"number {data['registered']['version']} in {record.workspace} (before: {data['from']})"
+        what = f"number {record.registered_as} in {record.workspace} (before: {data['from']})"
         return Happening(time, "registered", f"{record.model}@{record.version}", what, hand)
     image = data["image"]
-    details = (("image", f"{image['repository']}@{image['digest']}"), ("tags", ", ".join(image["tags"])))
+    details = (("image", f"{image['repository']}@{image['digest']}"), ("tags", ", ".join(map(str, image["tags"]))))
     return Happening(time, "released", f"{record.model}@{record.version}", "", details)
 
 
