@@ -104,6 +104,7 @@ def up(folder: Path | None, format: str, lax: bool, **chosen: Any) -> None:
 
     Prints what a client's environment needs, for the service's own host names through a proxy (A) and for a cloud
     of its own (B), and the applications that may sign in. What it remembers is kept in the data folder.
+    Ctrl-C or SIGTERM stops it, with exit code 0.
     """
     from azureml_emulator.server import FolderInUse, start
 
@@ -121,6 +122,7 @@ def up(folder: Path | None, format: str, lax: bool, **chosen: Any) -> None:
         told = described(running)
         click.echo(json.dumps(told, indent=2) if format == "json" else _lines(told))
         stopped.wait()
+    click.echo(f"stopped; what it remembers is kept in {place}", err=True)
 
 
 def described(running: RunningEmulator) -> dict[str, Any]:

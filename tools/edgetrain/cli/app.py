@@ -16,7 +16,6 @@ from edgetrain.cli.lazy import LazyGroup
 from edgetrain.cli.session import FORMATS, Session, pass_session
 from edgetrain.cli.table import VERBS
 
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 EPILOG = """\b
@@ -38,6 +37,14 @@ class LazyVerbs(LazyGroup):
             ctx.exit(EXIT_BROKEN_PIPE)
         return answer
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As its base does, and remembers the verb."""
+        found = super().resolve_command(ctx, args)
+        ctx.ensure_object(Session).verb = found[0] or ""
+        return found
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -55,7 +62,9 @@ class LazyVerbs(LazyGroup):
             )
             code = answer if isinstance(answer, int) else 0
         except (KeyboardInterrupt, click.Abort):
-            code = EXIT_INTERRUPTED
+            from edgetrain.cli.failure import interrupted
+
+            code = interrupted(session)
         except Exception as error:
             from edgetrain.cli.failure import fail
 

@@ -30,6 +30,8 @@ standard output, errors included (`emulator log`: one a line), and `edgetrain sc
 | 4 | changes are pending (`plan --exit-code`) |
 | 130, 143 | stopped by Ctrl-C or SIGTERM |
 
+Ctrl-C ends a verb in order, and a line says what became of it; a second Ctrl-C ends it at once.
+
 `EDGETRAIN_DEBUG=1` shows the traceback of an error. `NO_COLOR=1` leaves colours out.
 """
 

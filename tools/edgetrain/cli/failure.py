@@ -12,11 +12,13 @@ import click
 
 from edgetrain import __version__
 from edgetrain.cli.session import Session
+from edgetrain.cli.table import VERBS
 from edgetrain.core.errors import EdgetrainError, InvalidFiles, UsageError
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
+EXIT_INTERRUPTED = 130
 DEBUG = "EDGETRAIN_DEBUG"
 
 
@@ -51,6 +53,17 @@ def _machine(error: Exception) -> tuple[str, str, str] | None:
         what = f"a disk of this machine fails: {os.strerror(number)}"
         return "StorageFault", what, "check the disk and its mount, then run this again"
     return None
+
+
+def interrupted(session: Session) -> int:
+    """Say in a line what Ctrl-C left behind, and answer the exit code."""
+    verb = VERBS.get(session.verb)
+    message = f"stopped: {verb.stopped if verb else 'nothing was changed'}"
+    if session.format == "json":
+        _print(session, "Interrupted", message, f"call edgetrain {session.verb} again".replace("  ", " "))
+    else:
+        session.say(message)
+    return EXIT_INTERRUPTED
 
 
 def _usage(error: click.ClickException, session: Session) -> int:

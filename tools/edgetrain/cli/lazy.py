@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 class Verb(NamedTuple):
-    """`command` is `module:attribute` of a click command; `help` the line that `--help` shows."""
+    """`command` is `module:attribute` of a click command; `help` the line that `--help` shows; `stopped` what
+    Ctrl-C leaves behind, in words, where the verb does not say so itself."""
 
     command: str
     help: str
+    stopped: str = "nothing was changed"
 
 
 class LazyGroup(click.Group):

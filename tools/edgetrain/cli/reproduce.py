@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgetrain.cli.failure import EXIT_PROBLEMS
+from edgetrain.cli.failure import EXIT_INTERRUPTED, EXIT_PROBLEMS
 from edgetrain.cli.names import targets, versions
-from edgetrain.cli.runs import EXIT_INTERRUPTED, stopping
+from edgetrain.cli.runs import stopping
 from edgetrain.cli.session import Session, format_option, pass_session
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgetrain.cli.failure import EXIT_REFUSED
+from edgetrain.cli.failure import EXIT_INTERRUPTED, EXIT_REFUSED
 from edgetrain.cli.names import experiments
 from edgetrain.cli.names import runs as recorded
 from edgetrain.cli.session import Session, format_option, pass_session
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from edgetrain.reconcile.report import Event
     from edgetrain.render.runs import Runs
 
-EXIT_INTERRUPTED = 130
 REFRESH_SECONDS = 2.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

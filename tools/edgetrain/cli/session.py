@@ -31,6 +31,7 @@ class Session:
     directory: Path | None = None
     color: bool | None = field(default_factory=_wants_color)
     format: str = "text"
+    verb: str = ""
 
     @cached_property
     def root(self) -> Path:

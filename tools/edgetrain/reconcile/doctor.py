@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgetrain.core.desired import Desired
@@ -27,6 +26,7 @@ from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.secrets import secret_of
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, read_work_tree, secret_file
+from edgetrain.reconcile.workers import Workers
 from edgetrain.render.doctor import Diagnosis, Part
 from edgetrain.repo.command import without_credentials
 from edgetrain.repo.git import REMOTE, Git
@@ -63,7 +63,7 @@ def examine(
     looks = [*_first(state, site, report, quick)]
     if not quick:
         looks += [*_common(state, site, report), *_targets(desired, site, targets, report)]
-    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
+    with Workers(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
         parts = tuple(pool.map(lambda look: look(), looks))
     if live:
         # Only after all that is looked at without a trace: what fails there says why this would.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +30,7 @@ from edgetrain.core.record import SETTLED, Outcome, Recorded
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.keys import refuse_shared
 from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.workers import Workers
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger
 from edgetrain.repo.reader import read
@@ -106,7 +106,7 @@ def _targets(desired: Desired, wanted: Sequence[Wanted], site: Site) -> dict[str
     }
     if not targets:
         return {}
-    with ThreadPoolExecutor(max_workers=MAX_ASKED, thread_name_prefix="observe") as pool:
+    with Workers(max_workers=MAX_ASKED, thread_name_prefix="observe") as pool:
         return dict(zip(targets, pool.map(lambda target: _status(site, target), targets.values()), strict=True))
 
 

@@ -161,7 +161,9 @@ def require_git() -> None:
     """RepositoryError `GitMissing` or `GitTooOld` unless a git that will do is on this machine."""
     if shutil.which("git") is None:
         raise RepositoryError("git is not on this machine", reason="GitMissing", fix="install git 2.34 or newer")
-    answer = subprocess.run(["git", "--version"], capture_output=True, text=True, env=environment(), check=False)
+    answer = subprocess.run(
+        ["git", "--version"], capture_output=True, text=True, env=environment(), check=False, start_new_session=True
+    )
     found = re.search(r"(\d+)\.(\d+)", answer.stdout)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
         raise RepositoryError(

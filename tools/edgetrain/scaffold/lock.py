@@ -183,9 +183,10 @@ def _replace(target: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UsageError(
             f"{target.name} can't be written: {error.strerror}",
             reason="NotWritable",
             fix="give this user the right to write in the experiment's folder",
         ) from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -126,7 +126,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
 
 
 def write(root: Path, files: Mapping[str, str]) -> None:
-    """Write new files. UsageError, before anything is written, for a file that is there or a linked folder."""
+    """Write new files, all or none. UsageError for a file that is there, a linked folder, one not writable."""
     there = [path for path in files if (root / path).exists() or (root / path).is_symlink()]
     if there:
         raise UsageError(
@@ -140,13 +140,19 @@ def write(root: Path, files: Mapping[str, str]) -> None:
                 raise UsageError(
                     f"{folder} is a symbolic link", reason="LinkInTheWay", fix="replace the link by a folder"
                 )
+    ours: list[Path] = []
     try:
         for path, text in files.items():
             file = root / path
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("x", encoding="utf-8", newline="\n") as opened:
+                ours.append(file)
                 opened.write(text)
-    except OSError as error:
+    except BaseException as error:
+        for file in ours:
+            file.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UsageError(
             f"{error.filename} can't be written: {error.strerror}",
             reason="NotWritable",
