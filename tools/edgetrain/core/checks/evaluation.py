@@ -20,15 +20,15 @@ _AT = ("spec", "evaluation")
 
 def check_evaluations(desired: Desired) -> Iterator[Problem]:
     """Every model's evaluation, and every training beside every held-out input."""
-    for name, model in sorted(desired.models.items()):
+    for _, model in sorted(desired.models.items()):
         yield from _command(desired, model)
         yield from _slices(model)
-        mine = [e for e in desired.experiments.values() if e.model == name and not e.metadata.retired]
-        for experiment in mine if model.evaluation else ():
-            if no_model(experiment):
-                document, names = experiment.document, ", ".join(experiment.outputs) or "none"
-                what = f'model "{name}" is evaluated, and none of the outputs ({shown(names)}) is called "model"'
-                yield problem(own.NO_MODEL, document.path, document.mark("spec", "outputs"), what)
+    for experiment in desired.experiments.values():
+        judge = desired.models.get(experiment.model)
+        if judge is not None and judge.evaluation and not experiment.metadata.retired and no_model(experiment):
+            document, names = experiment.document, ", ".join(experiment.outputs) or "none"
+            what = f'model "{judge.name}" is evaluated, and none of the outputs ({shown(names)}) is called "model"'
+            yield problem(own.NO_MODEL, document.path, document.mark("spec", "outputs"), what)
     yield from _held_out(desired)
 
 
