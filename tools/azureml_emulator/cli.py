@@ -117,7 +117,9 @@ def up(folder: Path | None, format: str, lax: bool, **chosen: Any) -> None:
     except FolderInUse as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"cannot listen: {error.strerror or error}") from None
+        raise click.ClickException(
+            f"cannot listen: {error.strerror or error}; choose another --port or --proxy-port, or leave them out"
+        ) from None
     with running:
         told = described(running)
         click.echo(json.dumps(told, indent=2) if format == "json" else _lines(told))
@@ -178,7 +180,9 @@ def log(folder: Path | None, count: int, follow: bool, failed: bool, format: str
     """Show the requests. The log has no secrets."""
     path = (folder or default_folder()) / NAME
     if not path.is_file():
-        raise click.ClickException(f"no request was logged in {path.parent}")
+        raise click.ClickException(
+            f"no request was logged in {path.parent}: start one with `up`, or give its --folder"
+        )
     with path.open(encoding="utf-8") as source:
         entries = [entry for entry in _entries(source) if not failed or _bad(entry)]
         for entry in entries[max(0, len(entries) - count) :]:

@@ -51,12 +51,20 @@ def input_path(name: str, file: str = "") -> str:
 def check_words(spec: RunSpec) -> None:
     """Raises Rejected for an id, an input's name or a length that no target takes."""
     if not ID.fullmatch(spec.id):
-        raise Rejected("the run's id is not fit for a file name", reason="InvalidRunId")
+        raise Rejected(
+            "the run's id is not fit for a file name",
+            reason="InvalidRunId",
+            fix="report this: it is a fault of edgetrain",
+        )
     if len(spec.command) + len(json.dumps(dict(spec.parameters))) > MAX_WORDS:
         raise Rejected("command and parameters are too long", reason="CommandTooLong", fix="put them into a file")
     for mount in spec.inputs:
         if not _INPUT_NAME.fullmatch(mount.name):
-            raise Rejected(f"input {mount.name[:64]!r} can't be given to a script", reason="InvalidInput")
+            raise Rejected(
+                f"input {mount.name[:64]!r} can't be given to a script",
+                reason="InvalidInput",
+                fix="report this: it is a fault of edgetrain",
+            )
 
 
 def variables(spec: RunSpec, places: Places, path: str = SYSTEM_PATH) -> dict[str, str]:
@@ -93,7 +101,11 @@ def command_of(spec: RunSpec, places: Places) -> str:
         if name is None:
             return shlex.quote(places.outputs)
         if name not in places.inputs:
-            raise Rejected(f"the command names input {name}, which the run does not have", reason="InvalidInput")
+            raise Rejected(
+                f"the command names input {name}, which the run does not have",
+                reason="InvalidInput",
+                fix="declare the input in the experiment, or mend its command",
+            )
         return shlex.quote(places.inputs[name])
 
     return _MARKER.sub(path, spec.command)

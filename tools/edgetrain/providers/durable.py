@@ -45,7 +45,7 @@ def storage_error(error: OSError, what: str) -> ProviderError:
         fix = "end what uses up memory or open files on this machine, then apply again"
         return Unavailable(message, reason="OutOfMemory", fix=fix)
     if error.errno in _PASSING:
-        return Transient(message)
+        return Transient(message, fix="try again")
     return Unavailable(message, reason="StorageFault", fix="check the disk and its mount, then apply again")
 
 

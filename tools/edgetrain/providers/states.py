@@ -30,7 +30,11 @@ def state_of(found: Any) -> RunState:
             usage={_word(name): _number(value) for name, value in found.get("usage", {}).items()},
         )
     except (KeyError, ValueError, TypeError, AttributeError):
-        raise Rejected("the machine's answer about a run is not sound", reason="UnsoundAnswer") from None
+        raise Rejected(
+            "the machine's answer about a run is not sound",
+            reason="UnsoundAnswer",
+            fix="look at the machine, then: edgetrain retry RUN --reason ...",
+        ) from None
 
 
 def _code(value: Any) -> int | None:

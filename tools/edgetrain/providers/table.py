@@ -64,6 +64,8 @@ def provider(port: str, type_: str, settings: Settings) -> Any:
         raise Unavailable(
             f"{port} {type_!r} needs a package that is not installed: {error.name}",
             reason="PackageMissing",
-            fix=f"pip install 'edgetrain[{row.extra}]'" if row.extra else "run make setup",
+            fix=f"pip install 'edgetrain[{row.extra}]'"
+            if row.extra
+            else "install edgetrain anew with what it requires (in a checkout of it: make setup)",
         ) from error
     return factory(settings)

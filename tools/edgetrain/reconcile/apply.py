@@ -71,7 +71,7 @@ def apply(root: Path, options: Options, report: Report) -> ApplyResult:
             raise
         done.tried["apply"] = Result("apply", "plan", Status.FAILED, error.reason, error.message, error.fix)
     if done.first is None:
-        raise StalePlan("nothing was planned")
+        raise StalePlan("nothing was planned", fix="apply again")
     if done.context is not None:
         tell_outcomes(done.outcomes, done.context, done.tried)
     commit = git.tip(options.branch, refresh=False)

@@ -16,7 +16,11 @@ def attach(context: Context, change: Change) -> Result:
     """Do one change of an attachment. Only what carries our owner tag is touched."""
     attachments, site = context.site.attachments, context.site
     if attachments is None:
-        raise Unavailable("the workspace attaches no compute targets", reason="NotServed")
+        raise Unavailable(
+            "the workspace attaches no compute targets",
+            reason="NotServed",
+            fix="set spec.workspace in edgetrain.yaml to type azureml, or use a target of type ssh",
+        )
     owner, name = owner_of(site.configuration, site.name), change.subject["name"]
     with site.artifacts.lock(change.id):
         if "datastore" in change.subject:

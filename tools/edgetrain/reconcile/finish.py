@@ -207,7 +207,11 @@ def _store(compute: Compute, run: str, file: OutputFile, artifacts: ArtifactStor
         local = Path(folder) / "output"
         compute.fetch(run, file.path, local)
         if artifacts.put_file(local) != file.digest:
-            raise Rejected("an output changed after it was checked", reason="OutputChanged")
+            raise Rejected(
+                "an output changed after it was checked",
+                reason="OutputChanged",
+                fix="see what still writes to it, then: edgetrain retry RUN --reason ...",
+            )
 
 
 def run_record(

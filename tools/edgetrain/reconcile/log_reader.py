@@ -90,7 +90,11 @@ def _trial_log(checkout: Path, name: str, follow: bool) -> Iterator[str]:
 
 def _kept(state: State, name: str, site: str) -> Iterator[str]:
     if site not in state.desired.configuration.sites:
-        raise NotFound(f"{name} ran at site {site}, which is not declared any more", reason="SiteGone")
+        raise NotFound(
+            f"{name} ran at site {site}, which is not declared any more",
+            reason="SiteGone",
+            fix="look on that site's runner: its state location has the logs",
+        )
     file = Site(state.desired.configuration, site, state.git.root).state / "logs" / f"{name}.log"
     if not file.is_file() or file.is_symlink():
         raise NotFound(

@@ -233,7 +233,9 @@ def move(context: Context, model: Model, change: Change) -> None:
     released = recorded.release(model.name, new if new is not None else old)
     if released is None:
         raise Rejected(
-            f"{model.name}@{new} is not released", reason="NotReleased", fix="see why its release failed"
+            f"{model.name}@{new} is not released",
+            reason="NotReleased",
+            fix="see why its release failed: edgetrain plan --refresh, then apply again",
         )
     image = released.data["image"]
     context.step("channel-tag")

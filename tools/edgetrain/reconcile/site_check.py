@@ -285,7 +285,7 @@ def _forge(configuration: Configuration, name: str, root: Path) -> Iterator[Chec
         return
     forge = Site(configuration, name, root).forge
     if forge is None:
-        raise UsageError("the site has no forge")
+        raise UsageError("the site has no forge", fix="declare it in edgetrain.yaml: spec.forge")
     found = forge.diagnose()
     yield from found
     # What can't be reached would only say the same of every setting.

@@ -241,7 +241,11 @@ class _Look:
             target = self._state.desired.targets.get(str(version.spec["target"].get("name")))
             try:
                 if store not in self._site.settings.datastores:
-                    raise NotFound(f"the site has no datastore {store} any more", reason="DatastoreNotDeclared")
+                    raise NotFound(
+                        f"the site has no datastore {store} any more",
+                        reason="DatastoreNotDeclared",
+                        fix="declare it again in edgetrain.yaml",
+                    )
                 found, _ = measure_input(self._site, target, source)
                 self._data[key] = found.digest
             except ProviderError as error:

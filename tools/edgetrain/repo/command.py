@@ -207,7 +207,9 @@ def execute(
                 ) from None
             require_git()
             raise RepositoryError(
-                f"git can't run in {shown(root)}: {error.strerror}", reason="NotARepository"
+                f"git can't run in {shown(root)}: {error.strerror}",
+                reason="NotARepository",
+                fix="name a folder that you may enter: edgetrain -C DIR ...",
             ) from None
 
         try:
@@ -223,7 +225,11 @@ def execute(
             fix="check the network and the remote, then try again",
         )
     if len(out) > limit:
-        raise RepositoryError(f"git {args[0]} answered more than {limit} bytes", reason="OutputTooLarge")
+        raise RepositoryError(
+            f"git {args[0]} answered more than {limit} bytes",
+            reason="OutputTooLarge",
+            fix="see what makes it so large: run the same git command by hand",
+        )
     return Completed(process.returncode, out, err)
 
 

@@ -59,7 +59,11 @@ def exported(tree: Tree, folder: str, exclude: Sequence[str] = NOT_CODE) -> list
             )
         chosen.append((safe_path(name), entry))
     if len(chosen) > MAX_FILES:
-        raise RepositoryError(f"{shown(folder)} holds more than {MAX_FILES} files", reason="TooManyFiles")
+        raise RepositoryError(
+            f"{shown(folder)} holds more than {MAX_FILES} files",
+            reason="TooManyFiles",
+            fix="keep data out of the folder: it belongs in a datastore",
+        )
     return chosen
 
 
@@ -71,7 +75,9 @@ def export(tree: Tree, folder: str, destination: Path, exclude: Sequence[str] = 
     files = exported(tree, folder, exclude)
     destination.mkdir(parents=True, exist_ok=True)
     if any(destination.iterdir()):
-        raise RepositoryError(f"the folder {shown(destination)} is not empty", reason="NotEmpty")
+        raise RepositoryError(
+            f"the folder {shown(destination)} is not empty", reason="NotEmpty", fix="empty it, then try again"
+        )
     total = 0
     made = {destination}
     for name, entry in files:

@@ -36,7 +36,11 @@ def check_branch(name: str) -> str:
     """The name, if it is safe as a branch; RepositoryError `BadBranchName` otherwise."""
     bad = not _BRANCH.fullmatch(name) or len(name) > 200 or ".." in name or "@{" in name
     if bad or any(part.endswith((".lock", ".")) for part in name.split("/")):
-        raise RepositoryError(f"not a safe branch name: {shown(name)}", reason="BadBranchName")
+        raise RepositoryError(
+            f"not a safe branch name: {shown(name)}",
+            reason="BadBranchName",
+            fix="use letters, digits and . _ / -, beginning with a letter",
+        )
     return name
 
 

@@ -321,5 +321,9 @@ class Ledger:
 def _own(name: str, prefix: bool = False) -> None:
     """Only branches below `edgetrain/` are the machine's to replace or delete."""
     if not name.startswith(OWN_BRANCHES):
-        raise RepositoryError(f"{shown(name)} is not a branch of the machine", reason="BadBranchName")
+        raise RepositoryError(
+            f"{shown(name)} is not a branch of the machine",
+            reason="BadBranchName",
+            fix="report this: it is a fault of edgetrain",
+        )
     check_branch(name.rstrip("/-") if prefix else name)

@@ -122,7 +122,9 @@ class ObjectReader:
                             found[oid] = data
                 except (OSError, ValueError) as error:
                     self.close()
-                    raise RepositoryError(f"git cat-file ended: {error}", reason="GitFailed") from None
+                    raise RepositoryError(
+                        f"git cat-file ended: {error}", reason="GitFailed", fix="run git fsck here, then try again"
+                    ) from None
                 except BaseException:
                     self.close()  # what is left in the pipe belongs to nobody
                     raise
@@ -132,13 +134,19 @@ class ObjectReader:
         if size <= SMALL:
             data = self._stdout.read(size + 1)
             if len(data) != size + 1:
-                raise RepositoryError("git cat-file ended inside an object", reason="GitFailed")
+                raise RepositoryError(
+                    "git cat-file ended inside an object",
+                    reason="GitFailed",
+                    fix="run git fsck here, then try again",
+                )
             return data[:size]
         left = size + 1
         while left and (piece := self._stdout.read(min(CHUNK, left))):
             left -= len(piece)
         if left:
-            raise RepositoryError("git cat-file ended inside an object", reason="GitFailed")
+            raise RepositoryError(
+                "git cat-file ended inside an object", reason="GitFailed", fix="run git fsck here, then try again"
+            )
         return None
 
     def digest(self, oid: str) -> str:
@@ -150,14 +158,20 @@ class ObjectReader:
     def copy(self, oid: str, sink: Callable[[bytes], object], limit: int | None = None) -> int:
         """Give the object's bytes to `sink` piece by piece; answer how many. Errors as in `read`."""
         if not OID.fullmatch(oid):
-            raise RepositoryError(f"not an object id: {oid[:80]!r}", reason="ObjectMissing")
+            raise RepositoryError(
+                f"not an object id: {oid[:80]!r}",
+                reason="ObjectMissing",
+                fix="report this: it is a fault of edgetrain",
+            )
         with self._lock:
             try:
                 self._stdin.write(oid.encode() + b"\n")
                 self._stdin.flush()
                 header = self._stdout.readline().split()
             except (OSError, ValueError) as error:
-                raise RepositoryError(f"git cat-file ended: {error}", reason="GitFailed") from None
+                raise RepositoryError(
+                    f"git cat-file ended: {error}", reason="GitFailed", fix="run git fsck here, then try again"
+                ) from None
             if len(header) != 3:
                 raise RepositoryError(
                     f"git has no object {oid}",
@@ -171,7 +185,11 @@ class ObjectReader:
                 while left:
                     piece = self._stdout.read(min(CHUNK, left))
                     if not piece:
-                        raise RepositoryError("git cat-file ended inside an object", reason="GitFailed")
+                        raise RepositoryError(
+                            "git cat-file ended inside an object",
+                            reason="GitFailed",
+                            fix="run git fsck here, then try again",
+                        )
                     left -= len(piece)
                     if fits:
                         sink(piece)
@@ -180,7 +198,11 @@ class ObjectReader:
                 self.close()  # what is left in the pipe belongs to nobody
                 raise
         if not fits:
-            raise RepositoryError(f"{size} bytes, more than the {limit} allowed", reason="FileTooLarge")
+            raise RepositoryError(
+                f"{size} bytes, more than the {limit} allowed",
+                reason="FileTooLarge",
+                fix="make the file smaller, or keep it out of git",
+            )
         return size
 
     @property

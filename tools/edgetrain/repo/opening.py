@@ -72,11 +72,19 @@ def open_in(folder: int, name: str, path: str) -> int:
         raise _refused(error, path) from None
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
+        raise RepositoryError(
+            f"{shown(path)} is not a regular file", reason="NotAFile", fix="put the file itself in its place"
+        )
     return file
 
 
 def _refused(error: OSError, path: str) -> RepositoryError:
     if isinstance(error, FileNotFoundError):
-        return RepositoryError(f"there is no file {shown(path)}", reason="NoSuchFile")
-    return RepositoryError(f"{shown(path)} can't be read: {error.strerror}", reason="NotAFile")
+        return RepositoryError(
+            f"there is no file {shown(path)}", reason="NoSuchFile", fix="restore it, or correct what names it"
+        )
+    return RepositoryError(
+        f"{shown(path)} can't be read: {error.strerror}",
+        reason="NotAFile",
+        fix="give this user the right to read it",
+    )

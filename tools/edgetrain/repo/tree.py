@@ -120,9 +120,13 @@ class _Listed(ABC):
     def _regular(self, path: str) -> Entry:
         entry = self._entries().get(path)
         if entry is None:
-            raise RepositoryError(f"there is no file {shown(path)}", reason="NoSuchFile")
+            raise RepositoryError(
+                f"there is no file {shown(path)}", reason="NoSuchFile", fix="restore it, or correct what names it"
+            )
         if not entry.regular:
-            raise RepositoryError(f"{shown(path)} is not a regular file", reason="NotAFile")
+            raise RepositoryError(
+                f"{shown(path)} is not a regular file", reason="NotAFile", fix="put the file itself in its place"
+            )
         return entry
 
 
@@ -311,7 +315,11 @@ class WorkTree(_Listed):
         finally:
             os.close(file)
         if len(data) > limit:
-            raise RepositoryError(f"{shown(path)} is larger than {limit} bytes", reason="FileTooLarge")
+            raise RepositoryError(
+                f"{shown(path)} is larger than {limit} bytes",
+                reason="FileTooLarge",
+                fix="make it smaller, or keep it out of git",
+            )
         return data
 
     def ahead(self, paths: Sequence[str]) -> None:

@@ -57,7 +57,9 @@ def _same(file: Path, text: str) -> bool:
 
 def _unreadable(error: OSError) -> None:
     raise UsageError(
-        f"{error.filename} can't be read: {error.strerror}", reason="NotReadable", fix="give this user the right to"
+        f"{error.filename} can't be read: {error.strerror}",
+        reason="NotReadable",
+        fix="give this user the right to read it",
     )
 
 

@@ -288,7 +288,11 @@ class AzuremlKubernetesCompute:
             except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, dict) or found.get("version") != 1:
-                raise Rejected(f"the result of {run_id} is not sound", reason="UnsoundAnswer")
+                raise Rejected(
+                    f"the result of {run_id} is not sound",
+                    reason="UnsoundAnswer",
+                    fix="see its log in Azure ML, then: edgetrain retry RUN --reason ...",
+                )
             self._results[run_id] = found
         return self._results[run_id]
 
@@ -382,7 +386,11 @@ def _not_served(what: str, fix: str) -> Rejected:
 
 def _checked(run_id: str) -> str:
     if not ID.fullmatch(run_id):
-        raise Rejected("the run's id is not fit for a file name", reason="InvalidRunId")
+        raise Rejected(
+            "the run's id is not fit for a file name",
+            reason="InvalidRunId",
+            fix="report this: it is a fault of edgetrain",
+        )
     return run_id
 
 

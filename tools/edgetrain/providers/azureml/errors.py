@@ -167,7 +167,11 @@ def refusal(
         return Conflict(message, reason=name or None, fix="look in the workspace at what is there under this name")
     if status in {408, 425, 429} or status >= 500:
         if status == 501:
-            return Rejected(message, reason="NotServed", fix="the workspace's service does not know this call")
+            return Rejected(
+                message,
+                reason="NotServed",
+                fix="see that the workspace, or the service that stands for it, is one that this version knows",
+            )
         return Busy(
             message,
             reason="Throttled" if status == 429 else "ServiceFault",

@@ -302,7 +302,11 @@ class Session:
             for item in items if isinstance(items, list) else []:
                 count += 1
                 if count > most:
-                    raise Rejected(f"{what}: more than {most} items", reason="TooMany", fix="archive old ones")
+                    raise Rejected(
+                        f"{what}: more than {most} items",
+                        reason="TooMany",
+                        fix="archive or remove old ones in the workspace",
+                    )
                 yield item
             link, token = page.get("nextLink"), page.get("continuationToken")
             mark = jsons.dumps([link, token])
@@ -310,7 +314,11 @@ class Session:
                 return
             seen.add(mark)
             if len(seen) > most:  # pages without items must come to an end too
-                raise Rejected(f"{what}: more than {most} pages", reason="TooMany", fix="archive old ones")
+                raise Rejected(
+                    f"{what}: more than {most} pages",
+                    reason="TooMany",
+                    fix="archive or remove old ones in the workspace",
+                )
             if token and (method == "POST" or not link):
                 body, query = {**body, "continuationToken": token}, {**query}
                 if method == "GET":
@@ -318,7 +326,11 @@ class Session:
             else:
                 url, query = str(link), {}
                 if not url.startswith(f"{base}/"):
-                    raise Rejected(f"{what}: the next page is elsewhere", reason="Redirected", fix="report it")
+                    raise Rejected(
+                        f"{what}: the next page is elsewhere",
+                        reason="Redirected",
+                        fix="report this: it is a fault of edgetrain, or of the cloud's endpoints",
+                    )
 
     # Tokens for others
 

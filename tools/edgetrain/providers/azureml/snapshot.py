@@ -71,7 +71,11 @@ def _code(code: Path, folder: Path) -> dict[str, dict[str, Any]]:
     listed = listing(code)
     special = [name for name, entry in listed.items() if "special" in entry]
     if special:
-        raise Rejected(f"the code holds something special: {special[0][:100]}", reason="InvalidCode")
+        raise Rejected(
+            f"the code holds something special: {special[0][:100]}",
+            reason="InvalidCode",
+            fix="leave links, devices and sockets out of the code's folder",
+        )
     (folder / CODE).mkdir()
     for name, entry in listed.items():
         if "sha256" in entry:

@@ -77,7 +77,11 @@ class Record:
                 cancel=str(document.get("cancelUri") or ""),
             )
         except (KeyError, TypeError, AttributeError):
-            raise Rejected("the service's answer about a run is not sound", reason="AnswerNotUnderstood") from None
+            raise Rejected(
+                "the service's answer about a run is not sound",
+                reason="AnswerNotUnderstood",
+                fix="see whether the workspace's address is right, and the client as pinned",
+            ) from None
 
     @property
     def over(self) -> bool:
@@ -220,7 +224,9 @@ class Submissions:
             except Exception as error:  # the SDK raises anything
                 # Of a snapshot that is ours alone: stored, although its answer said no, and sent once more.
                 if getattr(error, "error_code", None) == "BlobAlreadyExists":
-                    raise Transient("a file of the snapshot came twice", reason="ServiceFault") from None
+                    raise Transient(
+                        "a file of the snapshot came twice", reason="ServiceFault", fix="apply again"
+                    ) from None
                 raise
 
         # The client keeps what it sent last in one file of ours: two at once would mix it up.
@@ -318,7 +324,11 @@ class Submissions:
         for chunk in self.stream(run_id, container, path):
             data += chunk
             if len(data) > most:
-                raise Rejected(f"{path} of run {run_id} is too large", reason="TooLarge")
+                raise Rejected(
+                    f"{path} of run {run_id} is too large",
+                    reason="TooLarge",
+                    fix="see what the run wrote there, in Azure ML; then: edgetrain retry RUN --reason ...",
+                )
         return data
 
     def stream(self, run_id: str, container: str, path: str) -> Iterator[bytes]:
@@ -352,7 +362,11 @@ def experiment_of(run_id: str) -> str:
 
 def _opened(requests: Any, url: str) -> Any:
     if not url.startswith("https://"):
-        raise Rejected("the service gave no address for a run's file", reason="AnswerNotUnderstood")
+        raise Rejected(
+            "the service gave no address for a run's file",
+            reason="AnswerNotUnderstood",
+            fix="see whether the workspace's address is right, and the client as pinned",
+        )
     response = requests.get(url, stream=True, timeout=(30, 120))
     response.raise_for_status()
     return response

@@ -61,7 +61,11 @@ def _request(
             for chunk in answer.iter_content(64 * 1024):
                 body += chunk
                 if len(body) > MOST:
-                    raise Rejected(f"{what}: the answer is too large", reason="TooMany", fix="archive old ones")
+                    raise Rejected(
+                        f"{what}: the answer is too large",
+                        reason="TooMany",
+                        fix="archive or remove old ones in the workspace",
+                    )
             if answer.status_code >= 300:
                 raise refusal(answer.status_code, what, headers=answer.headers, body=bytes(body), secrets=secrets())
             return jsons.loads(body) if body.strip() else None

@@ -166,7 +166,9 @@ def fault(error: Exception, host: str) -> ProviderError:
         if isinstance(one, ssl.SSLCertVerificationError):
             return untrusted(one, host)
         if isinstance(one, ssl.SSLError) and one.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
-            return Rejected(f"{host}: does not speak TLS", reason="NoTls", fix="see whether the port is right")
+            return Rejected(
+                f"{host}: does not speak TLS", reason="NoTls", fix="check the port in spec.forge of edgetrain.yaml"
+            )
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return Rejected(f"{host}: not an address", reason="BadAddress", fix="correct spec.forge in edgetrain.yaml")
     if isinstance(error, httpx.ProxyError):
@@ -176,7 +178,11 @@ def fault(error: Exception, host: str) -> ProviderError:
             fix="look at proxy in edgetrain.yaml",
         )
     if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
-        return Transient(f"{host}: can't be reached in time", reason="TimedOut", fix="look at the network")
+        return Transient(
+            f"{host}: can't be reached in time",
+            reason="TimedOut",
+            fix="check the network and proxy of this machine, then try again",
+        )
     if isinstance(error, httpx.ConnectError):
         return Transient(
             f"{host}: can't be reached",
@@ -185,4 +191,8 @@ def fault(error: Exception, host: str) -> ProviderError:
         )
     if isinstance(error, httpx.TimeoutException):
         return Unsure(f"{host}: no answer in time", reason="TimedOut", fix="try again later")
-    return Unsure(f"{host}: the connection broke", reason="ConnectionBroke", fix="look at the network")
+    return Unsure(
+        f"{host}: the connection broke",
+        reason="ConnectionBroke",
+        fix="check the network and proxy of this machine, then try again",
+    )

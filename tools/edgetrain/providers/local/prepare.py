@@ -79,7 +79,11 @@ def _check_input(mount: InputMount) -> None:
     if mount.source.kind != "folder":
         raise _not_served(f"data of kind {mount.source.kind}", "choose a datastore of type folder")
     if not source.is_absolute():
-        raise Rejected(f"input {mount.name[:64]!r} can't be given to a script", reason="InvalidInput")
+        raise Rejected(
+            f"input {mount.name[:64]!r} can't be given to a script",
+            reason="InvalidInput",
+            fix="report this: it is a fault of edgetrain",
+        )
     if not (source.is_file() if mount.single_file else source.is_dir()):
         kind = "file" if mount.single_file else "folder"
         raise NotFound(f"input {mount.name}: there is no such {kind}", fix="check the input's type and path")
@@ -93,7 +97,11 @@ def environment_of(requirements: bytes, state: Path) -> dict[str, str]:
     try:
         return {"folder": str(folder), "uv": uv.find_uv_bin(), "python": base}
     except FileNotFoundError as error:
-        raise Unavailable("uv is not installed", reason="PackageMissing", fix="run make setup") from error
+        raise Unavailable(
+            "uv is not installed",
+            reason="PackageMissing",
+            fix="install edgetrain anew with what it requires (in a checkout of it: make setup)",
+        ) from error
 
 
 def _sandboxed(spec: RunSpec, run: Path, environment: Path) -> Places:

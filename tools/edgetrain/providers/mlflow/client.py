@@ -36,7 +36,7 @@ def load() -> None:
         raise Unavailable(
             f"workspace 'mlflow' needs a package that is not installed: {error.name}",
             reason="PackageMissing",
-            fix="run make setup",
+            fix="install edgetrain anew with what it requires (in a checkout of it: make setup)",
         ) from error
     # MLflow logs each database error with its values before raising it; we tell of it ourselves.
     for name in ("mlflow", "alembic"):

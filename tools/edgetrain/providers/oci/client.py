@@ -293,7 +293,7 @@ class _BlobStream(io.RawIOBase):
             raise fault(error, self._client.host) from None
         if not data and self._position < self._blob.size:
             self._drop()
-            raise Transient(f"{self._client.host}: a blob ended early", reason="ConnectionBroke")
+            raise Transient(f"{self._client.host}: a blob ended early", reason="ConnectionBroke", fix="apply again")
         self._position += len(data)
         return data
 

@@ -186,21 +186,43 @@ def fault(error: Exception, host: str) -> ProviderError:
             return untrusted(one, host)
     for one in chain:
         if isinstance(one, broken.NameResolutionError):
-            return Transient(f"{host}: no such name", reason="NameUnknown", fix="look at the name and at DNS")
+            return Transient(
+                f"{host}: no such name",
+                reason="NameUnknown",
+                fix="check the registry's host in edgetrain.yaml, and DNS",
+            )
         if isinstance(one, ConnectionRefusedError):
-            return Transient(f"{host}: nothing listens there", reason="ConnectionRefused", fix="start the registry")
+            return Transient(
+                f"{host}: nothing listens there",
+                reason="ConnectionRefused",
+                fix="start the registry, or correct its host in edgetrain.yaml",
+            )
         if isinstance(one, broken.ProxyError):
             return Transient(
-                f"{host}: the proxy does not let us through", reason="ProxyFailed", fix="look at proxy"
+                f"{host}: the proxy does not let us through",
+                reason="ProxyFailed",
+                fix="check proxy in edgetrain.yaml",
             )
         if isinstance(one, ssl.SSLError) and one.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
-            return Rejected(f"{host}: does not speak TLS", reason="NoTls", fix="see whether the port is right")
+            return Rejected(
+                f"{host}: does not speak TLS",
+                reason="NoTls",
+                fix="check the port of the registry's host in edgetrain.yaml",
+            )
     for one in chain:
         if isinstance(one, broken.TimeoutError | TimeoutError):
-            return Transient(f"{host}: no answer in time", reason="TimedOut", fix="look at the network")
+            return Transient(
+                f"{host}: no answer in time",
+                reason="TimedOut",
+                fix="check the network between here and the registry, then apply again",
+            )
         if isinstance(one, broken.LocationValueError):
             return Rejected(f"{host}: not an address", reason="BadAddress", fix="correct host in edgetrain.yaml")
-    return Transient(f"{host}: the connection broke", reason="ConnectionBroke", fix="look at the network")
+    return Transient(
+        f"{host}: the connection broke",
+        reason="ConnectionBroke",
+        fix="check the network between here and the registry, then apply again",
+    )
 
 
 def refusal(answer: Answer, host: str, what: str, passing: Collection[str] = ()) -> ProviderError:
@@ -227,7 +249,11 @@ def refusal(answer: Answer, host: str, what: str, passing: Collection[str] = ())
     if status == 409:
         return Conflict(message, reason="RegistryConflict", fix="apply again; else ask who else pushes there")
     if status in {405, 501} or code == "UNSUPPORTED":
-        return Rejected(message, reason="RegistryUnsupported", fix="use a registry that can do this")
+        return Rejected(
+            message,
+            reason="RegistryUnsupported",
+            fix="use a registry of the OCI distribution API, version 1.0 or later",
+        )
     if code == "DIGEST_INVALID":
         return Rejected(message, reason="DigestMismatch", fix="check the artifact store's disk, then apply again")
     if status == 413:
@@ -272,7 +298,9 @@ def read(answer: Answer, limit: int = ANSWER_SIZE) -> bytes:
     if not left:
         answer.close()
         raise Rejected(
-            f"an answer of the registry is over {limit} bytes", reason="TooLarge", fix="ask its operator"
+            f"an answer of the registry is over {limit} bytes",
+            reason="TooLarge",
+            fix="ask the registry's operator, or use another",
         )
     answer.release_conn()
     return b"".join(parts)
@@ -286,7 +314,9 @@ def read_json(answer: Answer, limit: int = ANSWER_SIZE) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise Rejected(
-            "an answer of the registry is no JSON object", reason="NotARegistry", fix="look at its address"
+            "an answer of the registry is no JSON object",
+            reason="NotARegistry",
+            fix="check the registry's host in edgetrain.yaml, and what stands before it",
         )
     return value
 

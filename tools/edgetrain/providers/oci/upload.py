@@ -95,7 +95,9 @@ def place(client: Client, answer: Answer) -> str:
     location = answer.headers.get("location", "")
     if not location:
         raise Rejected(
-            f"{client.host} does not say where to upload to", reason="NotARegistry", fix="look at its address"
+            f"{client.host} does not say where to upload to",
+            reason="NotARegistry",
+            fix="check the registry's host in edgetrain.yaml, and what stands before it",
         )
     return client.transport.absolute(location, client.transport.url)
 

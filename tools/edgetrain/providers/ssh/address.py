@@ -47,5 +47,9 @@ def resolve(host: str, port: int, networks: Sequence[str]) -> list[str]:
             raise Transient(message, reason="NameNotResolved", fix=fix) from None
         raise NotFound(message, reason="NameNotResolved", fix=fix) from None
     except (UnicodeError, OSError):
-        raise NotFound(f"the name {host} can't be looked up", reason="NameNotResolved", fix="check it") from None
+        raise NotFound(
+            f"the name {host} can't be looked up",
+            reason="NameNotResolved",
+            fix="check the name, and DNS on the runner",
+        ) from None
     return check(host, [str(entry[4][0]) for entry in found], networks)

@@ -108,7 +108,11 @@ class Session:
             *whole, rest = (rest + data).split(b"\n")
             yield from whole
             if len(rest) > MAX_LINE:
-                raise Rejected("the target sent a line without end", reason="AnswerTooLarge")
+                raise Rejected(
+                    "the target sent a line without end",
+                    reason="AnswerTooLarge",
+                    fix="see that the account's login shell prints nothing, then: edgetrain doctor TARGET",
+                )
         if rest:
             yield rest
 
@@ -214,7 +218,9 @@ class Connection:
                 # Perhaps the link is dead without a word: the next call is to find out on a new one.
                 self.close()
                 raise Transient(
-                    f"{self.way.target.host} did not answer within {timeout:.0f} s", reason="HostUnreachable"
+                    f"{self.way.target.host} did not answer within {timeout:.0f} s",
+                    reason="HostUnreachable",
+                    fix="check the machine's load and the network, then apply again",
                 ) from None
             except (asyncssh.Error, OSError) as error:
                 raise self._fails(error) from None
@@ -259,7 +265,11 @@ async def _read(stream: asyncssh.SSHReader[bytes], limit: int) -> bytes:
     while part := await stream.read(CHUNK):
         found += part
         if len(found) > limit:
-            raise Rejected("the target's answer is too large", reason="AnswerTooLarge", fix="look at the machine")
+            raise Rejected(
+                "the target's answer is too large",
+                reason="AnswerTooLarge",
+                fix="see what fills it there: edgetrain doctor TARGET",
+            )
     return bytes(found)
 
 

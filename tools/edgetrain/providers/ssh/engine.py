@@ -135,7 +135,9 @@ def mounts(read: Mapping[str, str], write: Mapping[str, str]) -> list[str]:
         for outside, inside in places.items():
             if any(letter in outside + inside for letter in ',"\n'):
                 raise Rejected(
-                    "a path on the machine has a comma or a quote", reason="InvalidPath", fix="rename it"
+                    "a path on the machine has a comma or a quote",
+                    reason="InvalidPath",
+                    fix="choose paths without commas and quotes, in compute/ and for the datastore",
                 )
             found += ["--mount", f"type=bind,source={outside},target={inside}{mode}"]
     return found

@@ -164,7 +164,11 @@ def _install(scratch: Path, lib: Path, lock: Path, python: str, platform: str) -
     try:
         program = uv.find_uv_bin()
     except FileNotFoundError as error:
-        raise Unavailable("uv is not installed", reason="PackageMissing", fix="run make setup") from error
+        raise Unavailable(
+            "uv is not installed",
+            reason="PackageMissing",
+            fix="install edgetrain anew with what it requires (in a checkout of it: make setup)",
+        ) from error
     command = [program, "pip", "install", "--quiet", "--target", str(lib), "--link-mode", "copy", "--no-config"]
     command += ["--python", sys.executable, "--python-version", python, "--python-platform", wanted]
     command += ["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(lock)]

@@ -33,7 +33,9 @@ def pinned(lines: Sequence[str], host: str) -> list[asyncssh.SSHKey]:
             ) from None
     if not keys:
         raise Rejected(
-            f"no host key of {host} is pinned", reason="InvalidHostKey", fix="list its keys under hostKeys"
+            f"no host key of {host} is pinned",
+            reason="InvalidHostKey",
+            fix="list its keys under ssh.hostKeys: ssh-keyscan prints them, compare with the machine's own",
         )
     return keys
 

@@ -56,7 +56,9 @@ class RunImage:
         """The same, under the id that the machine's engine has given it. Raises Rejected if it is another image."""
         if found not in self.ids:
             raise Rejected(
-                "the machine holds another image than the one sent", reason="ImageChanged", fix="look there"
+                "the machine holds another image than the one sent",
+                reason="ImageChanged",
+                fix="remove that image on the machine, then apply again",
             )
         return RunImage(found, self.manifest, self.reference, self.env, self.volumes, self.platform)
 
@@ -170,7 +172,9 @@ def _checked(layer: Layer) -> Iterator[bytes]:
             yield data
     if left or "sha256:" + hasher.hexdigest() != layer.digest:
         raise Rejected(
-            "a layer of the base image is not what its digest says", reason="LayerChanged", fix="push it anew"
+            "a layer of the base image is not what its digest says",
+            reason="LayerChanged",
+            fix="push the base image anew, or choose another",
         )
 
 

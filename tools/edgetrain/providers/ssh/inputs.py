@@ -102,7 +102,11 @@ class Inputs:
                 if error.reason != EXPIRED or source.renew is None or not left:
                     raise
                 source = source.renew()
-        raise Transient("the access to the data ran out again and again", reason=EXPIRED)
+        raise Transient(
+            "the access to the data ran out again and again",
+            reason=EXPIRED,
+            fix="set a longer sasLifetime on the datastore, then apply again",
+        )
 
     def probe(self, source: DataSource, single: bool = False) -> Mapping[str, Any]:
         """Whether the machine reads the store: `version`, `skew`, `seconds`, `found`. One attempt."""

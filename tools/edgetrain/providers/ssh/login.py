@@ -121,7 +121,11 @@ def _credentials(to: Endpoint) -> dict[str, Any]:
         value = to.secret()
         password.check(value, to.username, *to.host.split("."))
         return {**none, "password": value.reveal(), "password_auth": True, "kbdint_auth": True}
-    raise Rejected(f"no way to sign in to {to.host} is declared", reason="NoCredential", fix="declare privateKey")
+    raise Rejected(
+        f"no way to sign in to {to.host} is declared",
+        reason="NoCredential",
+        fix="declare the target's ssh.privateKey",
+    )
 
 
 async def _connect(
@@ -214,7 +218,11 @@ def told(error: BaseException, to: Endpoint) -> ProviderError:
                 reason="HostUnreachable",
                 fix="see MaxSessions and AllowTcpForwarding in the sshd_config of the machine and its jump host",
             )
-        return Transient(f"{where} opens no further session", reason="HostUnreachable")
+        return Transient(
+            f"{where} opens no further session",
+            reason="HostUnreachable",
+            fix="raise MaxSessions in its sshd_config, or apply again later",
+        )
     what = "does not answer in time" if isinstance(error, TimeoutError) else "can't be reached, or hung up"
     cause = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
     return Transient(

@@ -160,7 +160,11 @@ class SshCompute:
 
 def _checked(run_id: str) -> str:
     if not ID.fullmatch(run_id):
-        raise Rejected("the run's id is not fit for a file name", reason="InvalidRunId")
+        raise Rejected(
+            "the run's id is not fit for a file name",
+            reason="InvalidRunId",
+            fix="report this: it is a fault of edgetrain",
+        )
     return run_id
 
 

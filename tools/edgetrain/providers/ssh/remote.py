@@ -126,7 +126,9 @@ class Remote:
         argv, data = deploy.delivery(self.work)
         done = self.connection.run(argv, data)
         if done.code == deploy.DAMAGED:
-            raise Transient("the programs came to the machine incomplete", reason="HostUnreachable")
+            raise Transient(
+                "the programs came to the machine incomplete", reason="HostUnreachable", fix="apply again"
+            )
         self._check(done.code, done.stderr)
 
     @contextmanager
@@ -175,10 +177,18 @@ class Remote:
             )
         if code == deploy.MISSING:
             self._there = False
-            raise Transient(f"the programs on {host} went away", reason="NoAnswer")
+            raise Transient(f"the programs on {host} went away", reason="NoAnswer", fix="apply again")
         if code < 0:
-            raise Transient(f"a program on {host} was killed", reason="Killed", fix="look at the machine's memory")
-        raise ProviderError(f"a program on {host} failed: {public(said)[-300:]}", reason="ProgramFailed")
+            raise Transient(
+                f"a program on {host} was killed",
+                reason="Killed",
+                fix="give the machine more memory, or end what uses it up, then apply again",
+            )
+        raise ProviderError(
+            f"a program on {host} failed: {public(said)[-300:]}",
+            reason="ProgramFailed",
+            fix="see what the machine lacks: edgetrain doctor TARGET",
+        )
 
 
 def _parts(session: Session) -> Iterator[bytes]:
@@ -230,5 +240,7 @@ def answer(lines: Iterator[bytes]) -> Any:
 def no_answer(said: bytes) -> Transient:
     """The program ended without a word."""
     return Transient(
-        f"the machine gave no answer: {public(said)[-200:]}", reason="NoAnswer", fix="look at the machine"
+        f"the machine gave no answer: {public(said)[-200:]}",
+        reason="NoAnswer",
+        fix="see that it is up and has memory and disk left, then apply again",
     )

@@ -155,7 +155,11 @@ class _Feeding:
         except (TypeError, ValueError):
             good = False
         if not good:
-            raise Rejected("the VM asks for data that is not the input's", reason="UnexpectedRequest")
+            raise Rejected(
+                "the VM asks for data that is not the input's",
+                reason="UnexpectedRequest",
+                fix="apply again; if it stays, look at who changes the programs on the machine",
+            )
         return DataEntry(name, size, tag), offset
 
     def _proof(self, name: str, size: int, tag: str) -> str:

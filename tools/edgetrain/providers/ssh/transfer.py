@@ -75,7 +75,11 @@ def _log(remote: Remote, run_id: str, follow: bool) -> Iterator[str]:
             for line in whole:
                 yield line.decode("utf-8", "replace")
             if len(rest) > MAX_LINE:
-                raise Rejected("the log has a line without end", reason="AnswerTooLarge")
+                raise Rejected(
+                    "the log has a line without end",
+                    reason="AnswerTooLarge",
+                    fix="look at the machine, then: edgetrain retry RUN --reason ...",
+                )
         remote.finish(session)
 
 
@@ -110,12 +114,16 @@ def _told(line: bytes, name: str, kind: type) -> Any:
     except (ValueError, KeyError, TypeError):
         value = None
     if type(value) is not kind:
-        raise Rejected("the machine's answer about an output is not sound", reason="UnsoundAnswer")
+        raise Rejected(
+            "the machine's answer about an output is not sound",
+            reason="UnsoundAnswer",
+            fix="look at the machine, then: edgetrain retry RUN --reason ...",
+        )
     return value
 
 
 def _next(parts: Iterator[bytes]) -> bytes:
     part = next(parts, b"")
     if not part:
-        raise Transient("the link was lost while an output was copied", reason="HostUnreachable")
+        raise Transient("the link was lost while an output was copied", reason="HostUnreachable", fix="apply again")
     return part
