@@ -118,8 +118,8 @@ def present(part: str) -> bool:
         # File systems of a test's own, to be filled or made read-only: for root, and where that may mount.
         return _runs("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt") is not None and os.geteuid() == 0
     if part in ("podman", "vm"):
-        # Tests use podman on a VM: rootful, with storage of its own.
-        return not virtual_machine.works()
+        # Tests use podman on a VM: rootful, with storage of its own. Once more, for a busy machine may be late.
+        return not (virtual_machine.works() and virtual_machine.works())
     if part == "bubblewrap":
         # The provider's own probe: being installed is not enough, and the two must not disagree.
         return isinstance(sandbox.find(shutil.which("bwrap")), sandbox.Sandbox)

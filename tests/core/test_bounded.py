@@ -99,7 +99,7 @@ def bounded() -> None:
 
 def test_what_is_made_to_exhaust_is_judged_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    names = [list(HOSTILE)[index] for index in sample(len(HOSTILE), 16)]
+    names = [list(HOSTILE)[index] for index in sample(len(HOSTILE), 8)]
     for number, name in enumerate(names):
         path, content = HOSTILE[name]
         case = Case(tmp_path / str(number)).make()
