@@ -77,7 +77,7 @@ def completed(folder: Path, *words: str) -> list[str]:
         (["doctor", ""], ["gpu-1"]),
         (["new", "experiment", "--compute", ""], ["gpu-1"]),
         (["lock", "ches"], ["chest"]),
-        (["schema", "comp"], ["computetarget"]),
+        (["schema", "compu"], ["computetarget"]),
         (["completion", "f"], ["fish"]),
         (["run", "$(touch x)"], []),
     ],
