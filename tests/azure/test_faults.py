@@ -109,6 +109,7 @@ def test_a_service_that_fails_now_and_then(unharmed: Unharmed, repository: Make,
     assert site.end_state() == unharmed[1]
 
 
+@pytest.mark.long(0.5)
 def test_a_connection_that_is_reset_after_the_service_acted(unharmed: Unharmed, repository: Make) -> None:
     site = repository()
     for match in (r"PUT .*/computes/", r"POST .*/snapshotrun", r"POST .*/models$", r"POST .*/assets"):
@@ -119,6 +120,7 @@ def test_a_connection_that_is_reset_after_the_service_acted(unharmed: Unharmed, 
     assert site.end_state() == unharmed[1]
 
 
+@pytest.mark.long(0.5)
 def test_a_service_that_denies_is_told_and_nothing_is_lost(unharmed: Unharmed, repository: Make) -> None:
     site = repository()
     site.testbed.emulator.fault(r"POST .*/snapshotrun", 403, count=1000)
@@ -133,6 +135,7 @@ def test_a_service_that_denies_is_told_and_nothing_is_lost(unharmed: Unharmed, r
     assert site.end_state() == unharmed[1]
 
 
+@pytest.mark.long(0.5)
 def test_a_run_cancelled_in_the_portal_settles_as_cancelled(repository: Make) -> None:
     site = repository()
     site.write("experiments/mean/train.py", "import select\nselect.select([], [], [], 60)\n")
@@ -156,6 +159,7 @@ def cancel_in_portal(site: AzureRepository) -> None:
     site.client().get_run(run_id).cancel()
 
 
+@pytest.mark.long(0.5)
 def test_a_model_deleted_by_hand_is_drift_and_comes_back_once(unharmed: Unharmed, repository: Make) -> None:
     site = repository()
     settled(site)

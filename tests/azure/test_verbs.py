@@ -18,6 +18,7 @@ from tests.azure.site import AzureRepository
 from tests.contract.compute import until
 
 pytestmark = [
+    pytest.mark.long(0.5),
     pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo"),
     pytest.mark.xdist_group("azure"),
 ]

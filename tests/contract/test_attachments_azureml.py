@@ -18,7 +18,7 @@ from tests.providers.azureml.support import settings
 
 from .attachments import MACHINE, SECRET, AttachmentsContract
 
-pytestmark = pytest.mark.long(0.5)
+pytestmark = pytest.mark.long(0.35)
 
 
 class TestAzuremlAttachments(AttachmentsContract):

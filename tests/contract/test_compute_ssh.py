@@ -16,6 +16,7 @@ from .ssh_target import SshTarget
 _NUMBERS = count()
 
 
+@pytest.mark.long(0.4)
 @pytest.mark.needs("vm", "mmdebstrap", "skopeo")
 class TestSshCompute(ComputeContract):
     @pytest.fixture

@@ -19,7 +19,7 @@ from tests.providers.oci.reach import no_pause
 
 from .registry import RegistryContract
 
-pytestmark = [pytest.mark.long(0.4), pytest.mark.needs("registry")]
+pytestmark = [pytest.mark.long(0.3), pytest.mark.needs("registry")]
 
 
 class TestAzure(RegistryContract):

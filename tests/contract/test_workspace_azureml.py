@@ -19,7 +19,7 @@ from tests.providers.azureml.support import settings
 
 from .workspace import Seen, WorkspaceContract
 
-pytestmark = pytest.mark.long(0.5)
+pytestmark = pytest.mark.long(0.35)
 
 _STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
 

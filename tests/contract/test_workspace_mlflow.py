@@ -28,7 +28,7 @@ load()
 import mlflow  # noqa: E402
 
 # MLflow's own use of SQLAlchemy, seen once when its tables are mapped.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [pytest.mark.long(0.5), pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]
 
 
 def embedded(state: Path) -> MlflowWorkspace:

@@ -14,7 +14,7 @@ from edgetrain.providers.ssh import container
 
 from .machine import TOOLS, WORK, Machine, Play
 
-pytestmark = [pytest.mark.needs("vm"), pytest.mark.needs("mmdebstrap"), pytest.mark.needs("skopeo")]
+pytestmark = [pytest.mark.long(0.5), pytest.mark.needs("vm", "mmdebstrap", "skopeo")]
 
 TRIES = """
 import ctypes, json, os, pathlib, socket, subprocess, sys

@@ -14,7 +14,7 @@ from tests.contract.misbehaviour import DAEMON
 
 from .machine import Machine, Play
 
-pytestmark = [pytest.mark.needs("vm"), pytest.mark.needs("mmdebstrap"), pytest.mark.needs("skopeo")]
+pytestmark = [pytest.mark.long(0.5), pytest.mark.needs("vm", "mmdebstrap", "skopeo")]
 
 MB = 2**20
 STUBBORN = DAEMON + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.pause()\n"

@@ -166,6 +166,7 @@ def test_the_blob_store_is_down_for_a_while(unharmed: Unharmed, site: EdgeSite, 
     assert end_state(site) == unharmed[0]
 
 
+@pytest.mark.long(0.5)
 def test_the_registry_is_down_for_a_while(unharmed: Unharmed, site: EdgeSite) -> None:
     assert outcomes(site.apply()) == [Outcome.CANDIDATE]
     site.merge_proposal(1, production=1)
@@ -179,6 +180,7 @@ def test_the_registry_is_down_for_a_while(unharmed: Unharmed, site: EdgeSite) ->
     assert end_state(site) == unharmed[1]
 
 
+@pytest.mark.long(0.5)
 def test_a_reboot_loses_the_run_and_the_next_attempt_trains(site: EdgeSite) -> None:
     assert site.testbed is not None
     site.write("experiments/mean/train.py", SLOW)
@@ -191,6 +193,7 @@ def test_a_reboot_loses_the_run_and_the_next_attempt_trains(site: EdgeSite) -> N
     assert sorted(path[-7:] for path in site.records() if "/runs/" in path) == ["-1.json", "-2.json"]
 
 
+@pytest.mark.long(0.5)
 def test_a_vm_that_is_gone_is_given_up(site: EdgeSite) -> None:
     assert site.testbed is not None
     site.write("experiments/mean/train.py", "import signal\nwhile True:\n    signal.pause()\n")
@@ -209,6 +212,7 @@ def test_a_vm_that_is_gone_is_given_up(site: EdgeSite) -> None:
         site.testbed.vm.reboot()
 
 
+@pytest.mark.long(0.5)
 def test_a_restarted_sshd_stops_nothing(site: EdgeSite) -> None:
     assert site.testbed is not None
     site.write("experiments/mean/train.py", SLOW)
@@ -239,6 +243,7 @@ def test_a_run_that_ends_badly_has_a_clear_outcome(
     assert not site.apply().results
 
 
+@pytest.mark.long(0.5)
 def test_two_runners_at_once_do_everything_once(unharmed: Unharmed, site: EdgeSite, tmp_path: Path) -> None:
     other = site.second_clone(tmp_path / "other")
     runners = [

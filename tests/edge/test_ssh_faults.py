@@ -27,7 +27,7 @@ from tests.contract.ssh_target import SshTarget
 from tests.edge.ssh_runs import WAIT_FOR_WORD, let_go, script
 from tests.walk import sample
 
-pytestmark = pytest.mark.needs("vm", "mmdebstrap", "skopeo")
+pytestmark = [pytest.mark.long(0.4), pytest.mark.needs("vm", "mmdebstrap", "skopeo")]
 ROOT = Path(__file__).resolve().parents[2]
 ONCE = "print('begun')\nopen('/edgetrain/outputs/model.txt', 'w').write('weights')"
 # A runner that kills itself at the n-th command on the machine, before it or after it; says how many there were.

@@ -12,7 +12,7 @@ from azureml_emulator.message import Refused
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 ARTIFACT = "artifact/v2.0"
 

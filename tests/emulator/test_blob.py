@@ -16,7 +16,7 @@ from azureml_emulator import blobs, sas
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 HOST = "x.blob.core.windows.net"
 

@@ -17,7 +17,7 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 GROUP = "/subscriptions/00000000-0000-4000-8000-0000000000a1/resourceGroups/rg-edge/providers/"
 VM = GROUP + "Microsoft.Compute/virtualMachines/vm1"

@@ -12,7 +12,7 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 KEY = "c2VjcmV0LWtleQ=="
 

@@ -17,7 +17,7 @@ from testbed.registry import Registry
 from tests.emulator import support
 from tests.emulator.images import push_image
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 
 def base(emulator: RunningEmulator, version: str = "v1.0") -> str:

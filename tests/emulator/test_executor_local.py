@@ -22,7 +22,7 @@ from testbed.part import until
 from tests.emulator import executing
 from tests.emulator.executing import TRAIN, WAIT, file, given, managed, said, settled, status, submit
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 STD = "user_logs/std_log.txt"
 

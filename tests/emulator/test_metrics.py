@@ -10,7 +10,7 @@ import pytest
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 METRIC = "metric/v2.0"
 PIXEL = bytes.fromhex(

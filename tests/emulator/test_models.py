@@ -13,7 +13,7 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 REGISTER = {"url": "https://x.test/m", "mimeType": "application/json"}
 

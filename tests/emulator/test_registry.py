@@ -24,7 +24,7 @@ from testbed.registry import Registry
 from tests.emulator import support
 from tests.emulator.images import MANIFEST, digest_of, push_image
 
-pytestmark = [pytest.mark.long(0.4), pytest.mark.needs("registry")]
+pytestmark = [pytest.mark.long(0.3), pytest.mark.needs("registry")]
 PATIENCE = 120
 ACR = "https://emuacr.azurecr.io"
 

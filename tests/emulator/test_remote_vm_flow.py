@@ -15,7 +15,7 @@ import pytest
 from testbed.vm import Vm
 from tests.emulator import executing, support
 
-pytestmark = [pytest.mark.long(0.5), pytest.mark.needs("vm")]
+pytestmark = [pytest.mark.long(0.35), pytest.mark.needs("vm")]
 
 TRAIN = """
 import os

@@ -17,7 +17,7 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import Tokens
 from tests.emulator import history, support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 ERRORS: dict[str, Any] = {"code": "UserError", "message": "m", "details": []}
 

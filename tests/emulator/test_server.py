@@ -24,7 +24,7 @@ from azureml_emulator.tokens import Tokens
 from tests.emulator import support
 from tests.outputs import sound
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 LIST = "/subscriptions?api-version=2022-12-01"
 

@@ -23,7 +23,7 @@ from azureml_emulator.server import RunningEmulator
 from azureml_emulator.tokens import AUDIENCES, Tokens
 from tests.emulator import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 ARM = "https://management.azure.com/.default"
 BEARER = assertions.BEARER

@@ -15,7 +15,7 @@ from azureml_emulator.message import Refused
 from azureml_emulator.server import RunningEmulator
 from tests.emulator import history, support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 CONTENT = "content/v2.0"
 

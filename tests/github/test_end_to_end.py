@@ -178,6 +178,7 @@ def test_a_pull_request_becomes_a_model_in_production_and_is_taken_back(site: Gi
     assert_all_good(site, 2)
 
 
+@pytest.mark.long(0.5)
 def test_queued_merges_and_a_killed_runner_leave_everything_done_once(site: GithubSite) -> None:
     site.actions.disabled = {"pull-request.yml"}
     more = {
@@ -208,6 +209,7 @@ def test_queued_merges_and_a_killed_runner_leave_everything_done_once(site: Gith
     everything_once(site)
 
 
+@pytest.mark.long(0.5)
 def test_drift_keeps_one_issue_and_changed_data_one_pull_request(site: GithubSite) -> None:
     site.actions.disabled = {"pull-request.yml"}
     trained(site, 1)

@@ -21,7 +21,7 @@ def test_there_are_enough_of_each_kind() -> None:
 
 
 @pytest.mark.needs("bubblewrap")
-@pytest.mark.parametrize("attempt", [every()[at] for at in sample(len(every()), 60)], ids=lambda one: one.name)
+@pytest.mark.parametrize("attempt", [every()[at] for at in sample(len(every()), 40)], ids=lambda one: one.name)
 def test_what_becomes_of(attempt: Attempt, tmp_path: Path) -> None:
     outcome = play(attempt, tmp_path)
     assert outcome.stopped == attempt.stopped, outcome

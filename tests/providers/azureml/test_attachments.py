@@ -22,7 +22,7 @@ from tests.contract.compute import until
 from tests.emulator.support import Machine
 from tests.providers.azureml import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 
 class Clock:

@@ -30,7 +30,7 @@ from edgetrain.providers.azureml.errors import Busy
 from edgetrain.providers.azureml.session import Session
 from tests.providers.azureml.support import CLOUD, asked, by_secret, session, settings, sign_ins
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 FORMS = ("secret", "certificate", "oidc", "managed-identity")
 

@@ -22,7 +22,7 @@ from tests.cli.command import edgetrain, environment
 from tests.cli.conftest import git
 from tests.providers.azureml.support import asked, settings
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 AZURE = ("adal", "azure", "azureml", "knack", "msal", "msrest")
 _PRELUDE = """

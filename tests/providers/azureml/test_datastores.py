@@ -18,7 +18,7 @@ from tests.contract.attachments import OWNER
 from tests.contract.attachments import store as wanted
 from tests.providers.azureml import support
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 KEY = "c2VjcmV0LWtleS1vZi10aGUtc2l0ZQ=="
 PART = "/datastores"

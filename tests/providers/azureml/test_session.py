@@ -24,7 +24,7 @@ from edgetrain.providers.azureml.session import Session, shared
 from tests.contract.compute import until
 from tests.providers.azureml.support import asked, begin, check, session, settings, sign_ins
 
-pytestmark = pytest.mark.long(0.4)
+pytestmark = pytest.mark.long(0.3)
 
 MODELS = "/modelmanagement/v1.0{WS}/models"
 RUNS = "/history/v1.0{WS}/experiments/none/runs:query"

@@ -23,7 +23,7 @@ from tests.contract.workspace import DIGEST, OTHER, RUN
 from tests.providers.azureml import support
 from tests.providers.azureml.workspaces import Workspaces, a_run, changed
 
-pytestmark = pytest.mark.long(0.5)
+pytestmark = pytest.mark.long(0.35)
 
 PERSON = Principal("somebody", "contributor")
 

@@ -25,7 +25,7 @@ from edgetrain.providers.local.prepare import this_python
 from tests.contract.azureml_target import script_alive
 from tests.contract.compute import spec, until
 
-pytestmark = pytest.mark.long(0.5)
+pytestmark = pytest.mark.long(0.35)
 
 TOKEN = "run-token-that-nobody-else-may-see"
 AZUREML = {"AZUREML_RUN_TOKEN": TOKEN, "AZUREML_RUN_ID": "r", "AZUREML_SERVICE_ENDPOINT": "https://localhost:1"}
