@@ -139,10 +139,19 @@ def told(process: subprocess.Popen[str], word: str) -> None:
     pytest.fail(f"{word!r} was never told")
 
 
+UNTIL_LEAVE = """\
+import os, pathlib, select
+leave = pathlib.Path(os.environ["EDGETRAIN_OUTPUTS"], "leave")
+while not leave.exists():
+    select.select([], [], [], 0.1)
+leave.unlink()
+"""
+
+
 def test_ctrl_c_ends_apply_cleanly_and_the_next_one_takes_the_run_up(ready: Path) -> None:
     script = ready / "experiments/mine/train.py"
-    # Long enough to be under way when the signal comes, whatever else the machine does.
-    script.write_text("import threading\nthreading.Event().wait(5)\n" + script.read_text())
+    # Under way when the signal comes, whatever else the machine does: it ends when it is given leave.
+    script.write_text(UNTIL_LEAVE + script.read_text())
     commit(ready)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgetrain", "apply"],
@@ -160,6 +169,8 @@ def test_ctrl_c_ends_apply_cleanly_and_the_next_one_takes_the_run_up(ready: Path
     assert "Traceback" not in err
     assert out.startswith("Apply: stopped early; 1 under way.")
     assert out.endswith("Next:\n  edgetrain apply\n")
+    (outputs,) = (ready.parent / "state" / "runs").glob("mine-*/outputs")
+    (outputs / "leave").touch()
     again = edgetrain("apply", cwd=ready)
     assert again.code == 0, again.err
     assert "Adopted" in again.err
