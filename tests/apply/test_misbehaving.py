@@ -15,7 +15,7 @@ from tests.apply.site import EXPERIMENT, TARGET, SmallSite
 from tests.contract.misbehaviour import DAEMON
 from tests.walk import WALK_ALL
 
-pytestmark = pytest.mark.needs("bubblewrap")
+pytestmark = [pytest.mark.needs("bubblewrap"), pytest.mark.xdist_group("misbehaving")]
 
 GOOD = """\
 import json, os, pathlib

@@ -16,6 +16,8 @@ from tests.apply.site import SmallSite
 from tests.apply.walk import Walk
 from tests.walk import SEED, WALK_ALL
 
+# One walk for all of these.
+pytestmark = pytest.mark.xdist_group("soak")
 STEPS = 500 if WALK_ALL else 8
 
 
