@@ -14,10 +14,10 @@ from edgetrain.core.kinds import Configuration, Experiment
 from edgetrain.core.ports import Compute, RunPhase, RunState, TargetSettings
 from edgetrain.core.record import run_id
 from edgetrain.providers.table import provider
-from edgetrain.reconcile.conduct import export_code
 from edgetrain.reconcile.facts import run_spec
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.starting import export_code
 from edgetrain.reconcile.waiting import POLL_SECONDS
 from edgetrain.repo.tree import Tree
 
