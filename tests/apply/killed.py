@@ -7,12 +7,14 @@ import signal
 import sys
 from pathlib import Path
 
+from edgetrain.reconcile.report import Event
 from tests.apply.kept_forge import KeptSite, serve
 from tests.apply.site import SmallSite
 
 
 def main() -> None:
-    """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never) we die."""
+    """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never) we die.
+    What is told goes beside it, to `LOG.told`."""
     folder, kill_at, log = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     site = SmallSite(folder)
     if (folder / "forge.pickle").exists():
@@ -28,7 +30,11 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
 
-    result = site.apply(step=step)
+    def report(event: Event) -> None:
+        with log.with_suffix(".told").open("a") as file:
+            file.write(f"{event.kind} {event.subject}\n")
+
+    result = site.apply(step=step, report=report)
     sys.exit(0 if result.good else 3)
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from edgetrain.core.plan import Operation
@@ -17,18 +16,6 @@ from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.report import ApplyResult, Status
 from edgetrain.reconcile.runs import cancel
 from tests.apply.evaluated import EVALUATE, WARDS, EvaluatedSite, shown
-from tests.walk import SEED, sample
-
-STEPS = (
-    "scoring-ticket",
-    "score-measure",
-    "score-start",
-    "score-examine",
-    "score-log",
-    "score",
-    "score-forget",
-    "score-release",
-)
 
 
 def operations(done: ApplyResult) -> list[Operation]:
@@ -113,18 +100,6 @@ def test_the_life_of_an_evaluated_model(tmp_path: Path) -> None:
     site.sync()
     spec = yaml.safe_load((site.clone / "models/mean/versions/2.yaml").read_text())["spec"]
     assert spec["evaluation"] == again["evaluation"]
-
-
-@pytest.mark.parametrize("number", sample(len(STEPS), 2))
-def test_killed_while_scoring(tmp_path: Path, number: int) -> None:
-    print(f"\nsteps of scoring: seed {SEED}, killed at {STEPS[number]}")
-    site = EvaluatedSite(tmp_path).make()
-    site.die_at(STEPS[number])
-    done = site.apply()
-    assert done.good, shown(done.results)
-    [record] = run_records(site)
-    assert (record["outcome"], record["evaluation"]["metrics"]) == ("candidate", {"error": 0.5})
-    assert (len(site.scored()), left_over(site)) == (1, [])
 
 
 def test_an_evaluation_that_fails_is_mended_without_a_training(tmp_path: Path) -> None:

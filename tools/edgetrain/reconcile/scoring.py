@@ -109,6 +109,7 @@ def score(context: Context, task: Task, outputs: Mapping[str, Any]) -> Measured:
     for name in [task.name(artifact, attempt + more) for more in range(MOST_LOST)]:
         if compute.inspect(name).phase is RunPhase.ABSENT:
             _start(context, compute, target, task, output, name)
+        context.step("score-wait")
         state = wait(context, compute, name)
         if state.phase is RunPhase.ENDED:
             return _settle(context, compute, target, task, artifact, name, state)
@@ -288,6 +289,7 @@ def _measured(
     if verdict.outcome is not None:
         return Measured(None, failed(name, verdict.message))
     inputs = held_out(context, task, target)
+    context.step("score-read")
     harvest = compute.harvest(name, {})
     missing = missing_scores(task.model, harvest)
     if missing:
