@@ -13,9 +13,9 @@ from tests.apply.site import SmallSite
 
 
 def main() -> None:
-    """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never) we die.
-    What is told goes beside it, to `LOG.told`."""
-    folder, kill_at, log = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    """`killed.py FOLDER N LOG`: the names of all steps go to LOG; at the Nth (from 0; -1: never), or at
+    the first that is called N, we die. What is told goes beside it, to `LOG.told`."""
+    folder, kill_at, log = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     site = SmallSite(folder)
     if (folder / "forge.pickle").exists():
         site = kept = KeptSite(folder)
@@ -26,7 +26,7 @@ def main() -> None:
         nonlocal count
         with log.open("a") as file:
             file.write(name + "\n")
-        if count == kill_at:
+        if kill_at in (str(count), name):
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
 

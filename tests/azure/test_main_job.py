@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Event, Status
 from tests.azure.site import AzureRepository
-from tests.edge.test_main_job import canaries, written
+from tests.edge.test_main_job import canaries, evaluate, reproduced, written
 
 pytestmark = [
     pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo"),
@@ -37,6 +38,8 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     site = repository(attached)
     site.put({"table/a.txt": ROWS.encode()})
     said: list[str] = []
+    if attached:
+        evaluate(site, most="100000")
     first = site.apply(report=told(said))
     assert [r.outcome for r in first.results if r.outcome] == [Outcome.CANDIDATE], first.results
     [path] = [path for path in site.records() if "/runs/" in path]
@@ -48,7 +51,13 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     assert run["tags"]["edgetrain.outcome"] == "candidate"
     assert run["tags"]["edgetrain.identity"] == record["identity"]
     assert ("target" in run and run["target"] == "edge-vm-1") is attached
-    assert metrics(site) == {"score": [0.5]}
+    scores: dict[str, list[float]] = {"score": [0.5]}
+    if attached:
+        evaluation: Any = record["evaluation"]
+        assert (record["metricsSource"], set(evaluation["slices"])) == ("evaluated", {"north", "south"})
+        assert evaluation["egress"]["level"] == "enforced"
+        scores["evaluated/error"] = [evaluation["metrics"]["error"]]
+    assert metrics(site) == scores
 
     site.merge_proposal(1, production=1)
     second = site.apply(report=told(said))
@@ -59,6 +68,9 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     assert "edgetrain.channel.production" in model.tags
     assert {"1", "production"} <= set(site.opened().registry("acr").tags(site.name))
     assert site.apply(report=told(said)).results == ()
+    if attached:
+        reproduced(site)
+    assert [found["runId"] for found in site.runs()] == [run["runId"]]
     nothing_leaked(site, said)
 
 

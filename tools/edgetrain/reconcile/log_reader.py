@@ -57,7 +57,7 @@ def _scoring_log(state: State, name: str, follow: bool) -> Iterator[str]:
         for facts in read_claims(site.artifacts, SCORINGS).values():
             target = state.desired.targets.get(facts["target"])
             if target is not None and str(facts["name"]).rpartition("-")[0] == name.rpartition("-")[0]:
-                return _live(site.compute(target), name, follow)
+                return _live(site.aside(target), name, follow)
         if (site.state / "logs" / f"{name}.log").is_file():
             return _kept(state, name, place)
     raise NotFound(

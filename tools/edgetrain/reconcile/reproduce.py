@@ -13,7 +13,6 @@ from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.egress import to_json
 from edgetrain.core.errors import NotFound, Rejected, Stopped, Unavailable, UsageError
 from edgetrain.core.kinds import ComputeTarget, Experiment
-from edgetrain.core.kinds.compute import ATTACHED
 from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.ports import Compute, Harvest, RunPhase, RunState, TargetStatus
 from edgetrain.core.problem import did_you_mean, shown
@@ -79,7 +78,7 @@ def reproduce(
         site: Site = AsideSite(configuration, chosen.site, checkout, {})
     else:
         site = Site(configuration, chosen.site, checkout)
-    compute = site.compute(chosen)
+    compute = site.aside(chosen)
     status = compute.observe()
     if not status.ready:
         raise Unavailable(status.message, reason=status.reason, fix=not_ready(site))
@@ -105,15 +104,16 @@ def reproduce(
 
 
 def target_of(desired: Desired, run: RunRecord, asked: str | None) -> ComputeTarget:
-    """The target asked for, else the recorded one. Raises UsageError if it is not there, or tells a workspace."""
-    known = {name: one for name, one in desired.targets.items() if one.type not in ATTACHED}
+    """The target asked for, else the recorded one. Raises UsageError if it is not there, or only a workspace's
+    service reaches it."""
+    known = {name: one for name, one in desired.targets.items() if one.ssh or not one.attached}
     name = asked or str(run.data["target"]["name"])
     fix = f"say where: --target {' | --target '.join(sorted(known))}" if known else "declare a target of type local"
     if name not in desired.targets:
         hint = did_you_mean(name, known) if asked else ", and it is the one of the record"
         raise UsageError(f"no compute target {shown(name)!r}{hint}", fix=fix)
     if name not in known:
-        what = f"{shown(name)} runs through Azure ML, which would keep an entry of the run"
+        what = f"only Azure ML reaches {shown(name)}, and it would keep an entry of the run"
         raise UsageError(what, fix=fix)
     return known[name]
 

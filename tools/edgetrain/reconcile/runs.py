@@ -215,7 +215,7 @@ def _cancel_scoring(state: State, site: Site, run: str, reason: str) -> bool:
     for facts in read_claims(site.artifacts, SCORINGS).values():
         target = state.desired.targets.get(facts["target"])
         if facts["run"] == run and target is not None:
-            compute = site.compute(target)
+            compute = site.aside(target)
             name = last_attempt(compute, facts)
             if compute.inspect(name).phase in (RunPhase.PREPARING, RunPhase.RUNNING):
                 compute.cancel(name, reason)

@@ -22,6 +22,7 @@ from edgetrain.core.errors import NotFound, ProviderError, Rejected
 from edgetrain.core.evaluation import EVALUATION_FAILED, SCORES_REFUSED, model_output
 from edgetrain.core.kinds import ComputeTarget, Experiment, Model
 from edgetrain.core.kinds.model import MODEL_INPUT
+from edgetrain.core.planner.refusals import allows_advisory
 from edgetrain.core.ports import Compute, InputMount, Leaving, RunPhase, RunSpec, RunState
 from edgetrain.core.record import Outcome
 from edgetrain.core.template import render
@@ -101,7 +102,7 @@ def score(context: Context, task: Task, outputs: Mapping[str, Any]) -> Measured:
             reason="TargetGone",
             fix=f"declare compute/{facts['target']}.yaml again (schedulable: false) until the evaluation is over",
         )
-    compute = context.site.compute(target)
+    compute = context.site.aside(target)
     attempt = 1
     # Lost before, or judged and cleared away.
     while compute.inspect(task.name(artifact, attempt)).phase is RunPhase.LOST:
@@ -140,7 +141,8 @@ def _start(
         raise ValueError("a model without an evaluation is not scored")
     held_out(context, task, target)
     given = _given(context, output, name)
-    sources = evaluation.data
+    sources, attached = evaluation.data, target.attached
+    allowed = allows_advisory(task.experiment) if attached else context.site.configuration.allow_unsandboxed
     mounts = [
         InputMount(key, context.site.datastore(source.datastore).source(source.path), source.digest, source.single)
         for key, source in sources.items()
@@ -160,9 +162,7 @@ def _start(
             inputs=[given, *mounts],
             outputs={},
             limits=limits_of(task.experiment),
-            require_enforced=require_enforced(
-                context.site, sources.values(), context.site.configuration.allow_unsandboxed
-            ),
+            require_enforced=require_enforced(context.site, sources.values(), allowed),
             leaving=Leaving({}, metrics=model.scored),
         )
         context.step("score-start")
@@ -342,7 +342,7 @@ def tidy_scorings(context: Context) -> None:
             artifacts.release_claim(claim)  # nothing is left to ask
             continue
         try:
-            compute = context.site.compute(target)
+            compute = context.site.aside(target)
             name = last_attempt(compute, facts)
             if compute.inspect(name).phase not in (RunPhase.ABSENT, RunPhase.LOST, RunPhase.ENDED):
                 context.step("score-cancel")

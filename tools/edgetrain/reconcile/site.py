@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,11 @@ class Site:
                 reason="StateInsideCheckout",
                 fix="give a durable folder outside the repository in edgetrain.yaml: spec.sites.<name>.state",
             )
-        self._made: dict[tuple[str, str], Any] = {}
+        self._made: dict[tuple[str, str, str], Any] = {}
         self._making = threading.RLock()
 
     def _once(self, port: str, type_: str, settings: Settings) -> Any:
-        key = (port, settings.name)
+        key = (port, type_, settings.name)
         with self._making:
             if key not in self._made:
                 self._made[key] = provider(port, type_, settings)
@@ -170,6 +171,15 @@ class Site:
     def compute(self, target: ComputeTarget) -> Compute:
         """The provider of one compute target of this site."""
         compute: Compute = self._once("compute", target.type, self.target_settings(target))
+        return compute
+
+    def aside(self, target: ComputeTarget) -> Compute:
+        """The target for what the runner makes there by itself: an attached VM over the site's own way to it, so
+        that no service learns of it; any other as `compute`."""
+        if not (target.attached and target.ssh):
+            return self.compute(target)
+        settings = replace(self.target_settings(target), block=target.ssh)
+        compute: Compute = self._once("compute", "ssh", settings)
         return compute
 
     def target_settings(self, target: ComputeTarget) -> TargetSettings:

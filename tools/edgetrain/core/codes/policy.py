@@ -13,10 +13,11 @@ NOT_SERVED = Code(
 EVALUATION_NOT_SERVED = Code(
     "P502",
     "the evaluation is not served on this target",
-    "The model asks for an evaluation on held-out data, which runs on targets of type `local` and `ssh`, and not "
-    "through Azure ML. Going on without it would let self-reported metrics pass for evaluated ones.",
-    "Let the experiment train on a target of type local or ssh; or remove `evaluation`, and gate on self-reported "
-    "metrics.",
+    "The model asks for an evaluation on held-out data, which runs on targets that the site's runner reaches "
+    "(`local`, `ssh`, `azureml-vm`), and not through Azure ML alone. Going on without it would let self-reported "
+    "metrics pass for evaluated ones.",
+    "Let the experiment train on a target of type local, ssh or azureml-vm; or remove `evaluation`, and gate on "
+    "self-reported metrics.",
 )
 TARGET_NOT_READY = Code(
     "P503",

@@ -50,7 +50,7 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
             for name, data in sorted(experiment.data.items())
         ],
         "parameters": sorted({*experiment.parameters, *(experiment.sweep.space if experiment.sweep else ())}),
-        "metrics": list(experiment.metrics),
+        "metrics": [*experiment.metrics, *_evaluated(desired, experiment)],
         "tags": sorted({*TRACKED_TAGS, *(SUBMITTED_TAGS if targets else ())}),
         "keys": [
             {"target": target.metadata.name, "secret": secret, **_fingerprint(target.metadata.name, observed)}
@@ -58,6 +58,12 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
             if (secret := target.settings.get("privateKey", {}).get("secret"))
         ],
     }
+
+
+def _evaluated(desired: Desired, experiment: Experiment) -> list[str]:
+    """The names that evaluated metrics have in a workspace."""
+    model = desired.models.get(experiment.model)
+    return [f"evaluated/{name}" for name in model.scored] if model else []
 
 
 def _place(desired: Desired, target: ComputeTarget, data: DataInput) -> str:

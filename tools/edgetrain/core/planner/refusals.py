@@ -177,7 +177,7 @@ def _scoring(
 
     for target in targets:
         name, stores = target.metadata.name, desired.configuration.sites[target.site].datastores
-        if target.attached:
+        if target.attached and not target.ssh:
             what = f"{name} is of type {target.type}, and experiment {experiment.name} trains there"
             yield refusal(policy.EVALUATION_NOT_SERVED, what)
             return
