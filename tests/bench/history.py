@@ -13,7 +13,8 @@ from tests.bench.runner import EDGETRAIN, Contestant, Race, command, environment
 from tests.bench.sample import forget, with_experiments, with_records, with_versions
 
 SIZE, UNIT = 1000, "versions of one model, each with its run record"
-MODEL = {"type": "custom_model", "path": "model.json", "digest": digest_bytes(b"model"), "size": 5}
+FILE = {"path": "model.json", "digest": digest_bytes(b"model"), "size": 5}
+MODEL = {"type": "custom_model", **FILE, "files": [FILE]}
 OUTPUTS = {"model": MODEL}
 
 

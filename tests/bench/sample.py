@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 from edgetrain.core.decide import decide
 from edgetrain.core.digest import digest_bytes
@@ -81,7 +81,7 @@ Score = Callable[[Change, Experiment], float]
 def with_records(
     site: SmallSite,
     score: Score = lambda change, experiment: SCORE,
-    outputs: Mapping[str, object] | None = None,
+    outputs: Mapping[str, Any] | None = None,
 ) -> None:
     """A record for each run that the plan wants, written as apply would, in one commit. Nothing is to do then,
     unless a run's `score` makes it a candidate; such a one has these `outputs`."""
@@ -106,7 +106,7 @@ def with_records(
 
 
 def _record(
-    state: State, change: Change, experiment: Experiment, score: float, outputs: Mapping[str, object]
+    state: State, change: Change, experiment: Experiment, score: float, outputs: Mapping[str, Any]
 ) -> dict[str, object]:
     inputs = {name: str(digest) for name, digest in change.subject["identityOf"]["inputs"].items()}
     target = state.desired.targets["runner"]
@@ -114,10 +114,12 @@ def _record(
     code = code_json(state.desired.snapshots[experiment.name])
     commit = Git.find(state.git.root).head()
     manifest = digest_bytes(state.tree.read(experiment.document.path))
-    facts = ticket(change, experiment, target, data, commit, {}, manifest, code)
+    facts = ticket(change, experiment, target, data, commit, {}, manifest, code) | {"staged": []}
     metrics = {"score": score}
     model = state.desired.models[experiment.model]
     decision = decide(state.desired, state.recorded, model, experiment, str(facts["identity"]), metrics, inputs)
     end = RunState(RunPhase.ENDED, 0, "exit", started=BEGAN, ended=ENDED)
-    kept = Kept(metrics=metrics, outputs=outputs if decision.outcome is Outcome.CANDIDATE else {})
+    left = outputs if decision.outcome is Outcome.CANDIDATE else {}
+    files = [file for output in left.values() for file in output["files"]]
+    kept = Kept(outputs=left, metrics=metrics, files=len(files), bytes=sum(file["size"] for file in files))
     return run_record(facts, end, decision, kept, {})

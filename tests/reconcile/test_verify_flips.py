@@ -271,7 +271,7 @@ def test_code_of_another_commit_or_of_one_that_main_never_had(site: Released) ->
         data["commit"], data["attempt"] = aside, 2
 
     another(site, change)
-    assert {name for _, name in failed(verify(site.clone, None))} == {"commit", "code"}
+    assert {name for _, name in failed(verify(site.clone, None))} == {"commit", "code", "given", "ticket"}
 
 
 def test_a_missing_version_record_or_number(site: Released) -> None:

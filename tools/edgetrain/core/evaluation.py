@@ -19,11 +19,16 @@ UNSCORED = frozenset({EVALUATION_FAILED, SCORES_REFUSED, HELD_OUT_SEEN})
 def evaluation_of(desired: Desired, model: Model, of: Mapping[str, Any]) -> dict[str, Any] | None:
     """All that the identity of an evaluation is made of; None if the model has none. `of` are the fields of the
     run's identity, whose environment holds where the evaluation names none of its own."""
+    # Where the files have problems nothing is carried out.
+    return evaluation_fields(model, desired.evaluations.get(model.name, EvaluationFiles("")), of)
+
+
+def evaluation_fields(model: Model, files: EvaluationFiles, of: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same, of a model whose evaluation has these files."""
     evaluation = model.evaluation
     if evaluation is None:
         return None
-    # Where the files have problems nothing is carried out.
-    files, own = desired.evaluations.get(model.name, EvaluationFiles("")), evaluation.environment
+    own = evaluation.environment
     return {
         "version": 1,
         "command": evaluation.command,

@@ -151,6 +151,11 @@ class ReleaseRecord(Record):
         return int(self.data["version"])
 
     @property
+    def run(self) -> str:
+        """Digest of the run record."""
+        return str(self.data["run"])
+
+    @property
     def event(self) -> str:
         """`released`, `channel`, `withdrawn`, or `registered` (in another workspace than before)."""
         return str(self.data["event"])

@@ -59,6 +59,15 @@ def ticket(
             }
             for name, source in experiment.data.items()
         },
+        **given(experiment, code),
+        "edgetrain": __version__,
+        **({"retry": subject["retry"]} if "retry" in subject else {}),
+    }
+
+
+def given(experiment: Experiment, code: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that the experiment's manifest and code tell by themselves; `code` in numbers."""
+    return {
         "outputs": {
             name: {"type": output.type, "path": output.path, "maxSize": output.max_size}
             for name, output in experiment.outputs.items()
@@ -68,9 +77,7 @@ def ticket(
         "code": dict(code),
         # The plan started nothing with one that has expired: all that are declared held on that day.
         "waivers": [to_json(waiver) for waiver in experiment.waivers],
-        "edgetrain": __version__,
         **({"signature": dict(experiment.signature)} if experiment.signature else {}),
-        **({"retry": subject["retry"]} if "retry" in subject else {}),
     }
 
 

@@ -17,9 +17,10 @@ from edgetrain.reconcile.judge import judge_tip, machines_of
 from edgetrain.reconcile.lookup import model_named, read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
+from edgetrain.reconcile.verify_checks import held, untold
 from edgetrain.reconcile.verify_deep import deep_parts
 from edgetrain.reconcile.verify_forge import forge_parts
-from edgetrain.reconcile.verify_runs import Past, held, reference_checks, review_checks, run_checks, untold
+from edgetrain.reconcile.verify_runs import Past, reference_checks, review_checks, run_checks
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import Verification
 from edgetrain.repo.git import Git
@@ -51,7 +52,7 @@ def verify(
     if text is None:
         parts.append(_runs(state, {version.record for version in versions}, past))
     names = {version.model for version in versions} | ({text} if text and "@" not in text else set())
-    parts.append(_references(state, names if text else None))
+    parts.append(_references(state, names if text else None, past))
     parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in sorted(names)]
     if deep:
         parts += deep_parts(state, versions, site, everything=text is None)
@@ -141,9 +142,9 @@ def _runs(state: State, cited: set[str], past: Past) -> Part:
     return Part("runs", "", _wrong_only(checks, Check("run-records", CheckStatus.PASS, what)) if runs else ())
 
 
-def _references(state: State, models: set[str] | None) -> Part:
+def _references(state: State, models: set[str] | None, past: Past) -> Part:
     """What evaluations, proposals and releases refer to: told only where something is wrong."""
-    checks = list(reference_checks(state.recorded, state.desired, models))
+    checks = list(reference_checks(state.recorded, state.desired, models, past.judgements))
     what = "evaluations, proposals and releases refer to records and versions that are there"
     return Part("references", "", _wrong_only(checks, Check("references", CheckStatus.PASS, what)))
 

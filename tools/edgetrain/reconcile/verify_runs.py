@@ -6,30 +6,33 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from edgetrain.core.desired import Desired
 from edgetrain.core.digest import digest_bytes, digest_of
 from edgetrain.core.errors import RepositoryError
-from edgetrain.core.gate import GateStatus
 from edgetrain.core.identity import fields
 from edgetrain.core.kinds import Experiment, kind_at, parse
 from edgetrain.core.kinds.experiment import LATEST
-from edgetrain.core.ports import Check, CheckStatus
-from edgetrain.core.record import EvaluationRecord, Outcome, Record, Recorded, RunRecord
+from edgetrain.core.ports import Check
+from edgetrain.core.record import Record, Recorded, RunRecord
 from edgetrain.core.review import read_review
+from edgetrain.core.snapshot import Snapshot
 from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.state import State
+from edgetrain.reconcile.verify_asked import Demands
+from edgetrain.reconcile.verify_checks import UNSHALLOW, UNTOLD, held, untold
+from edgetrain.reconcile.verify_facts import facts_checks
+from edgetrain.reconcile.verify_judged import Judgements
 from edgetrain.repo import reader, schema
 from edgetrain.repo.history import Provenance, provenance, provenance_of
 from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.mainline import merged_by
 from edgetrain.repo.objects import Commit
-from edgetrain.repo.snapshot import code_digest
+from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import CommitTree
 
-UNTOLD = "HistoryCutOff"
-PASSED = frozenset({GateStatus.PASSED.value, GateStatus.NO_REFERENCE.value})
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Made:
     on_main: bool
     manifest: str
     experiment: Experiment | None
-    code: str | None = None
+    code: Snapshot | None = None
     lock: str | None = None
 
 
@@ -47,7 +50,8 @@ class Past:
     """Main's history as records refer to it. With `afresh` nothing that was remembered of it is believed."""
 
     def __init__(self, state: State, machines: Callable[[], frozenset[str]], afresh: bool = False) -> None:
-        self._git, self._tip, self._afresh = state.git, state.commit, afresh
+        self._state, self._afresh = state, afresh
+        self._git, self._tip = state.git, state.commit
         self._machines = cache(machines)
         self._trees: dict[str, CommitTree] = {}
         self._made: dict[tuple[str, str], Made] = {}
@@ -60,14 +64,15 @@ class Past:
             self._made[key] = self._look(commit, experiment)
         return self._made[key]
 
-    def _tree(self, commit: str) -> CommitTree:
+    def tree(self, commit: str) -> CommitTree:
+        """The files of a commit, each listed once."""
         if commit not in self._trees:
             cached = None if self._afresh else self._git.root / ".edgetrain" / "blobs.db"
             self._trees[commit] = CommitTree(self._git, self._git.resolve(commit), cache=cached)
         return self._trees[commit]
 
     def _look(self, commit: str, experiment: str) -> Made:
-        tree, path = self._tree(commit), f"experiments/{experiment}/experiment.yaml"
+        tree, path = self.tree(commit), f"experiments/{experiment}/experiment.yaml"
         data = tree.read(path)
         found, on_main = read_experiment(data, path), tree.sha in self.commits
         if found is None:
@@ -77,8 +82,8 @@ class Past:
             on_main,
             digest_bytes(data),
             found,
-            _digest(lambda: code_digest(tree, found.code_folder)),
-            None if lock is None else _digest(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
+            _there(lambda: snapshot(tree, found.code_folder)),
+            None if lock is None else _there(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
         )
 
     def ahead(self, runs: Sequence[RunRecord]) -> None:
@@ -88,7 +93,14 @@ class Past:
             manifests.setdefault(run.data["commit"], []).append(f"experiments/{run.experiment}/experiment.yaml")
         for commit, paths in manifests.items():
             with contextlib.suppress(RepositoryError):  # told of each run
-                self._tree(commit).ahead(paths)
+                self.tree(commit).ahead(paths)
+
+    @cached_property
+    def judgements(self) -> Judgements:
+        """By what the state's runs were judged."""
+        state = self._state
+        demands = Demands(self._git, self._tip, self.tree)
+        return Judgements(state.desired, state.recorded, demands, self.shallow)
 
     @cached_property
     def commits(self) -> frozenset[str]:
@@ -118,28 +130,16 @@ def _same_hands(found: Provenance, behind: Mapping[str, Any]) -> bool:
     return behind.get("review") is not None or set(behind.get("approvers") or ()) <= set(found.approvers)
 
 
-def held(name: str, what: str, right: bool, fix: str = "") -> Check:
-    """A check that holds or does not."""
-    if right:
-        return Check(name, CheckStatus.PASS, what)
-    mend = fix or "find the commit that changed it with `git log -- FILE`, and undo it by a new one on main"
-    return Check(name, CheckStatus.FAIL, f"it does not hold that {what}", "Mismatch", mend)
-
-
-def untold(name: str, what: str, reason: str, fix: str) -> Check:
-    """A check that nobody can make here: no mismatch, and not well either."""
-    return Check(name, CheckStatus.WARN, what, reason, fix)
-
-
 def run_checks(run: RunRecord, past: Past) -> Iterator[Check]:
     """Whether the record agrees with itself, and follows from what git held when the run was started."""
     yield from _itself(run)
+    yield from past.judgements.checks(run, run)
     commit = run.data["commit"]
     try:
         made = past.made(commit, run.experiment)
     except RepositoryError as error:
         what = f"{run.run_id}: its commit {commit[:12]} can't be read here: {error.message}"
-        fix = "git fetch --unshallow, then verify again"
+        fix = UNSHALLOW
         if not past.shallow:
             fix = "ask for the history from before main was rewritten, and fetch that commit"
         yield untold("manifest", what, UNTOLD if past.shallow else "CommitGone", fix)
@@ -154,11 +154,14 @@ def run_checks(run: RunRecord, past: Past) -> Iterator[Check]:
         yield untold("code", what, "FormUnknown", "verify with the version of then")
         return
     of = run.data["identityOf"]
-    yield held("code", f"{run.run_id} ran the code of its commit", of["code"] == made.code)
+    code = made.code.digest if made.code else None
+    yield held("code", f"{run.run_id} ran the code of its commit", of["code"] == code)
     yield held("lock", f"{run.run_id} had the packages of its commit", of["requirements"] == made.lock)
     odd = sorted(_odd_fields(run, made.experiment))
     told = f"{run.run_id} ran what its manifest asks for"
     yield held("identity-fields", told + (f" ({', '.join(odd)} differ)" if odd else ""), not odd)
+    if made.code is not None:
+        yield from facts_checks(run, made.experiment, made.code)
 
 
 def _itself(run: RunRecord) -> Iterator[Check]:
@@ -174,37 +177,6 @@ def _itself(run: RunRecord) -> Iterator[Check]:
     odd = sorted(name for name, (told, used) in pairs.items() if told != used)
     said = f"{run.run_id} tells of what its identity is made of"
     yield held("identity-told", said + (f" ({', '.join(odd)} differ)" if odd else ""), not odd)
-    yield from gate_checks(run, run.metrics)
-
-
-def gate_checks(record: RunRecord | EvaluationRecord, metrics: Mapping[str, float]) -> Iterator[Check]:
-    """Whether the outcome follows from the gates' results, and those from the metrics."""
-    results = [one for one in record.data["gates"]["results"] if isinstance(one, Mapping)]
-    passed = all(one.get("status") in PASSED for one in results)
-    outcome, reason = record.outcome, record.data.get("reason")
-    right = outcome is not Outcome.CANDIDATE or passed
-    right = right and not (outcome is Outcome.NOT_BETTER and reason == "GatesFailed" and passed)
-    evaluation = record.data.get("evaluation") or {}
-    right = right and all(_follows(one, metrics, evaluation) for one in results)
-    yield held("gates", f"the outcome in {record.path} follows from its metrics and gates", right)
-
-
-def _follows(result: Mapping[str, Any], metrics: Mapping[str, float], evaluation: Mapping[str, Any]) -> bool:
-    """Whether one result is what its own numbers say, as far as it says by which rule; and those of its slice."""
-    value, bound, metric = result.get("value"), result.get("bound"), str(result.get("metric"))
-    part, rule = result.get("slice"), str(result.get("rule"))
-    own = evaluation.get("slices", {}).get(part, {}) if part else metrics
-    if value is not None and own.get(metric, value if not part else None) != value:
-        return False
-    if evaluation and rule.startswith("notWorseThan") and result.get("status") == GateStatus.PASSED.value:
-        beside = evaluation["references"].get(rule.partition(" ")[2], {})
-        scores = beside.get("slices", {}).get(part, {}) if part else beside.get("metrics", {})
-        if metric not in scores:  # measured on nothing, or on other data
-            return False
-    if result.get("rule") not in ("min", "max") or value is None or bound is None:
-        return True
-    good = bool(value >= bound if result["rule"] == "min" else value <= bound)
-    return (result.get("status") == GateStatus.PASSED.value) == good
 
 
 def _odd_fields(run: RunRecord, experiment: Experiment) -> Iterator[str]:
@@ -243,24 +215,27 @@ def review_checks(record: Record, past: Past) -> Iterator[Check]:
     if merge not in past.commits:
         if past.shallow:
             what = f"{record.path}: who proposed commit {merge[:12]} can't be told, for history is cut off"
-            yield untold("provenance", what, UNTOLD, "git fetch --unshallow, then verify again")
+            yield untold("provenance", what, UNTOLD, UNSHALLOW)
         else:
             yield held("provenance", f"{record.path} names a merge that is in main's history", False)
         return
     same = past.told(merge, behind)
     if same is None:
         what = f"{record.path}: what commit {merge[:12]} merged is cut off"
-        yield untold("provenance", what, UNTOLD, "git fetch --unshallow, then verify again")
+        yield untold("provenance", what, UNTOLD, UNSHALLOW)
     else:
         yield held("provenance", f"{record.path} names who proposed and approved {merge[:12]}", same)
 
 
-def reference_checks(recorded: Recorded, desired: Desired, models: set[str] | None) -> Iterator[Check]:
-    """Whether what records refer to is there; of some models, or (None) of all."""
+def reference_checks(
+    recorded: Recorded, desired: Desired, models: set[str] | None, judgements: Judgements
+) -> Iterator[Check]:
+    """Whether what records refer to is there, and later judgements follow; of some models, or (None) of all."""
 
     def mine(model: str) -> bool:
         return models is None or model in models
 
+    judged: dict[str, list[int]] = {}
     for evaluation in recorded.evaluations:
         run = recorded.run(evaluation.run)
         if run is None:
@@ -270,9 +245,11 @@ def reference_checks(recorded: Recorded, desired: Desired, models: set[str] | No
             stem, number = run.path.removesuffix(".json"), evaluation.data["number"]
             beside = evaluation.path == f"{stem}.evaluation-{number}.json"
             yield held("reference", f"{evaluation.path} lies beside the run record that it judges", beside)
-            told = evaluation.data.get("metrics")
-            same = evaluation.data.get("metricsSource") == run.data["metricsSource"] == "self-reported"
-            yield from gate_checks(evaluation, told if isinstance(told, dict) else run.metrics if same else {})
+            judged.setdefault(run.run_id, []).append(number)
+            yield from judgements.checks(evaluation, run)
+    for name, given in sorted(judged.items()):
+        whole = sorted(given) == list(range(1, len(given) + 1))
+        yield held("reference", f"the evaluation records of {name} are numbered without a gap", whole)
     proposals = {proposal.digest: proposal for proposal in recorded.proposals}
     for proposal in filter(lambda one: mine(one.model), recorded.proposals):
         run, before = recorded.run(proposal.run), proposal.data.get("supersedes")
@@ -294,8 +271,8 @@ def reference_checks(recorded: Recorded, desired: Desired, models: set[str] | No
         yield held("reference", f"the release records of {model}@{version} are numbered without a gap", whole)
 
 
-def _digest(compute: Callable[[], str]) -> str | None:
-    """None where git does not hold it: then it is no digest of a record."""
+def _there(compute: Callable[[], _Found]) -> _Found | None:
+    """None where git does not hold it: then it is nothing that a record tells of."""
     try:
         return compute()
     except RepositoryError:

@@ -1,9 +1,12 @@
-"""Main's own line of commits, and what each of them alone brought there: one reading for all."""
+"""Main's own line of commits, what each of them alone brought there, and what lay where at which: one reading for
+all."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgetrain.repo.git import Git
-from edgetrain.repo.objects import Commit
+from edgetrain.repo.objects import OID, Commit
 
 
 def merged_by(git: Git, tip: str) -> dict[str, tuple[Commit, list[Commit]]]:
@@ -28,3 +31,20 @@ def merged_by(git: Git, tip: str) -> dict[str, tuple[Commit, list[Commit]]]:
                 left += known[sha][1].parents
         found[commit.sha] = (commit, [one for _, one in sorted(brought, key=lambda pair: pair[0])])
     return found
+
+
+def touching(git: Git, tip: str, folder: str, exclude: Sequence[str] = ()) -> list[str]:
+    """Every commit that led to the tip and touched the folder, on whichever line, newest first; `exclude` are paths
+    in it."""
+    specs = [f":(top,literal){folder}", *(f":(top,literal,exclude){folder}/{name}" for name in exclude)]
+    return git.text("rev-list", "--full-history", git.resolve(tip), "--", *specs).splitlines()
+
+
+def objects_at(git: Git, places: Sequence[tuple[str, str]]) -> list[str | None]:
+    """The id of the object at each commit and path; None where there is none."""
+    wanted = [(commit, path) for commit, path in places if "\n" not in path]
+    asked = "".join(f"{commit}:{path}\n" for commit, path in wanted).encode("utf-8", "surrogateescape")
+    lines = git.run("cat-file", "--batch-check=%(objectname)", input=asked).split(b"\n") if wanted else []
+    ids = (line.decode() if OID.fullmatch(line.decode("utf-8", "replace")) else None for line in lines)
+    found = dict(zip(wanted, ids, strict=False))
+    return [found.get(place) for place in places]

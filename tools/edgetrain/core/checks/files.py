@@ -19,6 +19,8 @@ MAX_LOCK_PROBLEMS = 20
 _NOTES = re.compile(r"(.*/)?(\.gitkeep|\.gitattributes|[^/]+\.md|CODEOWNERS|OWNERS)")
 _MANIFEST_LIKE = re.compile(r"compute/.*|experiments/[^/]+|experiments/[^/]+/experiment\.(yml|json)|edgetrain\.yml")
 _MACHINE_FOLDERS = re.compile(r"experiments/[^/]+/runs/.*|models/[^/]+/(versions|proposals)/.*|models/[^/]+")
+_AMONG_RECORDS = re.compile(r"experiments/[^/]+/runs/.*\.json|models/[^/]+/(versions|proposals)/.*\.json")
+_VERSION = re.compile(r"models/[^/]+/versions/[1-9][0-9]*\.(yml|json)")
 _MODEL_FILE = re.compile(r"models/[^/]+/model\.(yml|json)")
 
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]+\])?\s*==\s*[A-Za-z0-9][A-Za-z0-9.!+_-]*")
@@ -71,6 +73,8 @@ def _named(path: str) -> Iterator[str]:
 
 
 def _fix(path: str) -> str | None:
+    if _AMONG_RECORDS.fullmatch(path) and not _VERSION.fullmatch(path):
+        return "remove it: only the runner writes records, and names them; if it was one, put its name back"
     if path.endswith((".yml", ".json")) and kind_at(path.rpartition(".")[0] + ".yaml"):
         return f"rename it to {shown(path.rpartition('.')[0])}.yaml"
     return None

@@ -8,6 +8,7 @@ from typing import Any
 from edgetrain.core.checks.attached import check_attached
 from edgetrain.core.checks.contract import check_contract
 from edgetrain.core.checks.evaluation import check_evaluations
+from edgetrain.core.checks.records import check_records
 from edgetrain.core.checks.secrets import secrets_in
 from edgetrain.core.checks.versions import check_models, check_versions
 from edgetrain.core.codes import references as codes
@@ -36,6 +37,7 @@ def check_references(desired: Desired, recorded: Recorded, broken: Collection[st
     found += check_models(desired, broken)
     found += check_evaluations(desired)
     found += check_versions(desired, recorded, broken)
+    found += check_records(desired, recorded, broken)
     return sorted(set(found))
 
 

@@ -306,3 +306,11 @@ ACCOUNT_DIFFERS = Code(
     "begins the run there. As another account it finds nothing, and every run fails.",
     "Name one account in azuremlVm.username and ssh.username; the two keys stay two.",
 )
+RECORD_OF_NO_RUN = Code(
+    "R357",
+    "record follows from no run",
+    "Evaluations, proposals and releases name the run record that they follow from by its digest; with none of "
+    "that digest nobody can tell what was judged, proposed or released.",
+    "Restore the run record from git history, byte for byte; if there never was one, remove the record that names "
+    "it.",
+)
