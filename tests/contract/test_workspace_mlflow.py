@@ -17,6 +17,7 @@ import pytest
 
 from edgetrain.core.errors import Conflict, Denied, ProviderError, Rejected
 from edgetrain.core.ports import MetricPoint, Settings, Workspace
+from edgetrain.providers.mlflow.at_rest import held
 from edgetrain.providers.mlflow.client import load
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.providers.table import provider
@@ -70,6 +71,56 @@ class TestMlflowWorkspace(WorkspaceContract):
         assert isinstance(workspace, MlflowWorkspace)
         path = Path(workspace.where().removeprefix("MLflow at "))
         return seen_by(client_of(path.parent), experiment)
+
+
+# --- read without MLflow ---------------------------------------------------------------------------------
+
+
+def asked_both_ways(state: Path, monkeypatch: pytest.MonkeyPatch, models: Sequence[str]) -> object:
+    quick = held(state / "mlflow.db", models)
+    assert quick is not None
+    answer = embedded(state).observe(models)
+    with monkeypatch.context() as patch:
+        patch.setattr("edgetrain.providers.mlflow.provider.held", lambda *_: None)
+        assert embedded(state).observe(models) == answer
+    return answer
+
+
+def test_what_is_read_without_mlflow_is_what_mlflow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ["digits", "other", "unknown", "it-s"]
+    assert held(tmp_path / "mlflow.db", models) is None
+    workspace, client = embedded(tmp_path), client_of(tmp_path)
+    for number in (1, 2, 3):
+        workspace.register("digits", number, "", DIGEST, {"a": str(number)})
+    client.create_registered_model("other", tags={"a": "b"})
+    client.create_model_version("digits", "file:/somebody/else", tags={"mlflow.note": "b"})
+    client.create_model_version("digits", "file:/somebody/else", tags={"edgetrain.version": "2"})
+    workspace.alias("digits", "production", 1)
+    client.set_registered_model_alias("digits", "theirs", "4")
+    client.set_model_version_tag("digits", "1", "a", "changed")
+    first = asked_both_ways(tmp_path, monkeypatch, models)
+    client.delete_model_version("digits", "3")
+    client.delete_registered_model_alias("digits", "production")
+    client.delete_registered_model("other")
+    assert asked_both_ways(tmp_path, monkeypatch, models) != first
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE alembic_version SET version_num = 'another'",
+        "DELETE FROM alembic_version",
+        "DROP TABLE registered_model_aliases",
+        "UPDATE registered_models SET workspace = 'theirs'",
+        "INSERT INTO registered_model_tags VALUES ('mlflow.prompt.is_prompt', 'true', 'digits', 'default')",
+    ],
+)
+def test_what_is_in_doubt_is_left_to_mlflow(tmp_path: Path, statement: str) -> None:
+    embedded(tmp_path).register("digits", 1, "", DIGEST, {})
+    assert held(tmp_path / "mlflow.db", ["digits"])
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute(statement)
+    assert held(tmp_path / "mlflow.db", ["digits"]) is None
 
 
 # --- killed, and two at once -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -19,6 +19,7 @@ from edgetrain.core.errors import Conflict, NotFound, Rejected
 from edgetrain.core.ports import Check, Settings, TrackedEntry, TrackedRun, WorkspaceModel, WorkspaceVersion
 from edgetrain.providers.diagnosis import rehearsed, tried
 from edgetrain.providers.durable import disk, make_folder
+from edgetrain.providers.mlflow.at_rest import Entry, held
 from edgetrain.providers.mlflow.client import DATABASE, load, open_client
 from edgetrain.providers.points import points
 
@@ -33,6 +34,8 @@ COMPLETE_TAG = "edgetrain.complete"
 VERSION_TAG = "edgetrain.version"
 DIGEST_TAG = "edgetrain.digest"
 DOCTOR_TAG = "edgetrain.doctor"
+
+V = TypeVar("V", bound="ModelVersion | Entry")
 
 _STATUS = {"candidate": "FINISHED", "not_better": "FINISHED", "cancelled": "KILLED"}
 _SCHEMES = {"http", "https", "postgresql", "mysql", "mssql"}
@@ -115,23 +118,18 @@ class MlflowWorkspace:
 
     def observe(self, models: Sequence[str]) -> Mapping[str, WorkspaceModel]:
         """What MLflow holds of these models."""
-        found = {}
+        for model in models:
+            _check_name("model", model)
+        known = held(self._state / DATABASE, models) if not self._uri else None
+        if known is not None:
+            return {model: _workspace_model(found.aliases, found.versions) for model, found in known.items()}
+        told = {}
         with self._client() as client:
             for model in models:
-                registered = self._registered(client, model)
-                if registered is not None:
-                    every = list(self._every(client, model))
-                    versions = _ours(every)
-                    ours = {str(version.version): number for number, version in versions.items()}
-                    found[model] = WorkspaceModel(
-                        versions={
-                            number: WorkspaceVersion(str(version.version), _own_tags(version.tags))
-                            for number, version in versions.items()
-                        },
-                        channels={alias: ours.get(str(number), -1) for alias, number in sorted(registered.items())},
-                        foreign=tuple(str(v.version) for v in every if str(v.version) not in ours),
-                    )
-        return found
+                aliases = self._registered(client, model)
+                if aliases is not None:
+                    told[model] = _workspace_model(aliases, list(self._every(client, model)))
+        return told
 
     def track(self, run: TrackedRun) -> str:
         """Ensure the run with its whole history. A run once complete only takes a new outcome or new tags."""
@@ -332,9 +330,22 @@ class MlflowWorkspace:
                 client.set_model_version_tag(model, str(found.version), name, value)
 
 
-def _ours(versions: Iterable[ModelVersion]) -> dict[int, ModelVersion]:
+def _workspace_model(aliases: Mapping[str, str], every: Sequence[V]) -> WorkspaceModel:
+    versions = _ours(every)
+    ours = {str(version.version): number for number, version in versions.items()}
+    return WorkspaceModel(
+        versions={
+            number: WorkspaceVersion(str(version.version), _own_tags(version.tags))
+            for number, version in versions.items()
+        },
+        channels={alias: ours.get(str(number), -1) for alias, number in sorted(aliases.items())},
+        foreign=tuple(str(v.version) for v in every if str(v.version) not in ours),
+    )
+
+
+def _ours(versions: Iterable[V]) -> dict[int, V]:
     """Those that carry our tag, by our number; the first made, should there be two."""
-    ours: dict[int, ModelVersion] = {}
+    ours: dict[int, V] = {}
     for version in versions:
         number = version.tags.get(VERSION_TAG, "")
         if re.fullmatch(r"[1-9]\d{0,8}", number):
