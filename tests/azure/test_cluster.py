@@ -44,6 +44,12 @@ spec:
 def on_cluster(emulator: RunningEmulator, folder: Path, cloud: str = "") -> SmallSite:
     """A site whose one target is a cluster."""
     site = SmallSite(folder / "site").make()
+    attach_cluster(site, emulator, folder, cloud)
+    return site
+
+
+def attach_cluster(site: SmallSite, emulator: RunningEmulator, folder: Path, cloud: str = "") -> None:
+    """Let a cluster be the site's one target; its pods are processes of this machine."""
     text = (site.clone / "edgetrain.yaml").read_text()
     site.write("edgetrain.yaml", text.replace("spec:\n", "spec:\n" + block(emulator, folder, cloud), 1))
     work = folder / "pods"
@@ -51,7 +57,6 @@ def on_cluster(emulator: RunningEmulator, folder: Path, cloud: str = "") -> Smal
     image = f"registry.example/pod@sha256:{'0' * 64}"
     site.write("compute/runner.yaml", TARGET.format(cluster=CLUSTER, work=work, image=image))
     site.push("Train on the cluster")
-    return site
 
 
 def test_from_an_attached_cluster_to_a_registered_model(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetrain.core.desired import Desired
+from edgetrain.core.desired import Desired, EvaluationFiles
 from edgetrain.core.egress import judge
 from edgetrain.core.errors import UnsafePlan
 from edgetrain.core.observation import Attached, Observation
@@ -22,6 +22,7 @@ from edgetrain.core.record import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.render.words import azure_lines
 from tests.core import build
+from tests.core.test_evaluation import EVALUATION, MODEL
 from tests.core.test_planner_runs import SEEN
 
 VM = """\
@@ -256,19 +257,39 @@ def test_what_travels_to_azure_is_told() -> None:
     assert entry["azure"]["inputs"] == []
 
 
-def test_paths_of_data_that_a_pod_is_told_are_in_the_plan() -> None:
-    found = files("hub")
+def on_cluster(evaluation: str = "") -> dict[str, Any]:
+    """What travels of a training on a cluster, whose model has this evaluation."""
+    found = build.edited(MODEL, "  gates:\n", evaluation + "  gates:\n", files("hub"))
     found["compute/hub.yaml"] = CLUSTER
     path = "experiments/mean/experiment.yaml"
     found[path] = found[path].replace(f"python: '3.11', image: {image()}, ", "")
     served = {**SERVED, "compute": [*SERVED["compute"], "azureml-kubernetes"]}
-    state = replace(build.desired(found), snapshots={"mean": Snapshot(())})
+    scripts = {"mean": EvaluationFiles("sha256:" + "0" * 64)}
+    state = replace(build.desired(found), snapshots={"mean": Snapshot(())}, evaluations=scripts)
     verdicts = {"mean": judge(state.experiments["mean"], (), (), "2026-11-23")}
     made = build_plan(state, Recorded(), served, guarded=verdicts)
     assert made.problems == ()
     [entry] = made.egress
-    assert entry["azure"]["inputs"] == [{"target": "hub", "name": "table", "path": "/srv/data/table/"}]
-    assert "table at /srv/data/table/" in "\n".join(azure_lines(entry["azure"]))
+    azure: dict[str, Any] = entry["azure"]
+    return azure
+
+
+def test_paths_of_data_that_a_pod_is_told_are_in_the_plan() -> None:
+    azure = on_cluster()
+    assert azure["inputs"] == [{"target": "hub", "name": "table", "path": "/srv/data/table/"}]
+    assert "table at /srv/data/table/" in "\n".join(azure_lines(azure))
+    assert "evaluation" not in azure
+
+
+def test_what_travels_of_an_evaluation_in_a_pod_is_in_the_plan() -> None:
+    azure = on_cluster(EVALUATION)
+    places = {place["name"]: place["path"] for place in azure["inputs"]}
+    assert (places["model"], places["heldout"]) == ("/srv/edgetrain/scoring/", "/srv/data/held/")
+    assert azure["metrics"][-1] == "evaluated/score"
+    assert (azure["evaluation"]["targets"], azure["evaluation"]["metrics"]) == (["hub"], ["score"])
+    lines = "\n".join(azure_lines(azure))
+    assert "heldout at /srv/data/held/" in lines
+    assert "the run of the model's evaluation (on hub): its code (0 files" in lines
 
 
 def test_the_owner_is_of_one_repository_and_site() -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from azureml_emulator import runs
 from edgetrain.core.errors import NotFound, ProviderError, Rejected, Unavailable
-from edgetrain.providers.azureml import environment
+from edgetrain.providers.azureml import environment, names
 from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS
+from edgetrain.providers.azureml.rules import check_name
 from edgetrain.providers.azureml.snapshot import TASK, snapshot
 from edgetrain.providers.azureml.submission import FORGOTTEN_TAG, TARGET_TAG, Submissions
 from edgetrain.providers.azureml.tracking import Runs
@@ -283,6 +284,19 @@ def test_lists_that_lag_hide_no_run(there: Workspace, tmp_path: Path) -> None:
     finally:
         there.running.change(lag=0.0)
     assert there.submissions.look("lag-000000000002-1") is None
+
+
+def test_a_scoring_has_a_name_that_azure_ml_takes_and_is_known_by_it_again() -> None:
+    """Its id has a dot, which no name of an experiment has; nobody else's is taken for one of ours."""
+    digests = f"{'a' * 12}-{'b' * 12}-2"
+    mine = f"cxr-triage.score-{digests}"
+    there = names.theirs(mine)
+    check_name("run", there)
+    assert (there, names.ours(there)) == (f"cxr-triage_score-{digests}", mine)
+    assert names.experiment_of(mine) == names.experiment_of(there) == "cxr-triage_score"
+    for other in (f"mean-{'a' * 12}-1", "mean.score-1", "her_1700000000_ab12", f"my_run-{'a' * 12}-1"):
+        assert names.theirs(other) == names.ours(other) == other
+    assert names.experiment_of(f"mean-{'a' * 12}-1") == "mean"
 
 
 def test_names_that_azure_ml_takes_not_are_refused_before_it_is_asked(there: Workspace, tmp_path: Path) -> None:

@@ -10,20 +10,25 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgetrain.core.ports import InputMount, Leaving, RunSpec, TargetSettings
+from edgetrain.core.ports import InputMount, Leaving, RunSpec
 from edgetrain.onsite.azureml import accept, main
-from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS, RESULT, AzuremlKubernetesCompute
-from edgetrain.providers.azureml.session import Session
+from edgetrain.providers.answers import harvest_of
+from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS, RESULT
+from edgetrain.providers.azureml.pod_order import order
 from edgetrain.providers.azureml.snapshot import snapshot
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.local.prepare import this_python
+from edgetrain.reconcile.scores import kept_scores, rules_of_scores
 from tests.contract.azureml_target import script_alive
 from tests.contract.compute import spec, until
+from tests.core.build import edited
+from tests.core.test_evaluation import PLAIN, desired
 
 pytestmark = pytest.mark.long(0.35)
 
@@ -83,11 +88,8 @@ def wrapper(
     for name, text in (files or {}).items():
         (made.code / name).parent.mkdir(parents=True, exist_ok=True)
         (made.code / name).write_text(text)
-    block = {"workFolder": str(tmp_path / "pod")}
-    compute = AzuremlKubernetesCompute(
-        TargetSettings(name="arc1", block=block, state=tmp_path), session=object.__new__(Session), grace=10.0
-    )
-    with snapshot(compute._task(made), made.code, made.requirements, PROGRAMS) as folder:
+    told = order(made, str(tmp_path / "pod"), 10.0, {})
+    with snapshot(told, made.code, made.requirements, PROGRAMS) as folder:
         started = Started(folder, tmp_path / "pod", made, path)
         try:
             yield started
@@ -273,8 +275,6 @@ def test_what_the_content_check_refuses_leaves_no_name_and_no_number(tmp_path: P
 
 def test_rules_are_those_that_the_runner_judges_by() -> None:
     """The wrapper and the record's maker ask the same of the content check."""
-    from dataclasses import asdict
-
     from edgetrain.core.ports import Harvest, MetricPoint, OutputFile
     from edgetrain.reconcile.facts import leaving_of
     from edgetrain.reconcile.finish import rules_of
@@ -299,3 +299,29 @@ def test_rules_are_those_that_the_runner_judges_by() -> None:
     assert json.loads(json.dumps(accept.rules(leaving, told))) == json.loads(
         json.dumps(asdict(rules_of(facts, harvest)))
     )
+
+
+@pytest.mark.parametrize("declared", [(), ("north",)])
+def test_of_an_evaluation_the_slices_leave_and_are_looked_at(declared: tuple[str, ...]) -> None:
+    """As above; what the runner keeps of it is the same whether the pod or the runner read it."""
+    own = f"    metrics: [score]\n    slices: [{', '.join(declared)}]\n"
+    state = desired(edited("models/mean/model.yaml", "    metrics: [score]\n", own, PLAIN))
+    model = state.models["mean"]
+    numbers = {"score": 0.5, "other": 1.0}
+    told: dict[str, Any] = {
+        "files": [],
+        "metrics": numbers,
+        "slices": {"north": numbers, "south": numbers},
+        "history": [["score", 0.4, 1]],
+        "faults": [],
+    }
+    leaving = asdict(Leaving({}, metrics=model.scored, slices=declared))
+    kept = kept_scores(model, harvest_of(json.dumps(told).encode()))
+    assert kept == kept_scores(model, harvest_of(json.dumps(accept.told(leaving, told)).encode()))
+    assert set(kept[1]) == set(declared or ("north", "south"))
+    made = json.loads(json.dumps(accept.rules(leaving, told)))
+    assert made == json.loads(json.dumps(asdict(rules_of_scores(*kept))))
+    stays = accept.withheld(leaving, told)
+    assert (stays["metrics"], stays["slices"]) == ({"score": 0.0}, {name: {} for name in declared})
+    # Of a training, whatever is called so in its metrics stays.
+    assert accept.told({**leaving, "slices": None}, told)["slices"] == {}

@@ -11,6 +11,8 @@ from edgetrain.core.kinds import Experiment, Model, ModelVersion
 from edgetrain.core.kinds.model import MODEL_INPUT
 from edgetrain.core.record import Recorded, RunRecord
 
+# The folder below a site's state where the models lie that are being scored.
+SCORING_FOLDER = "scoring"
 # Why a run whose artifacts are stored has no scores; a changed evaluation scores it again.
 EVALUATION_FAILED, SCORES_REFUSED, HELD_OUT_SEEN = "EvaluationFailed", "ScoresRefused", "HeldOutSeen"
 UNSCORED = frozenset({EVALUATION_FAILED, SCORES_REFUSED, HELD_OUT_SEEN})

@@ -19,7 +19,7 @@ from typing import Any
 
 from edgetrain.core.digest import canonical, digest_bytes, short, tree_digest
 from edgetrain.core.errors import NotFound, ProviderError, Rejected
-from edgetrain.core.evaluation import EVALUATION_FAILED, SCORES_REFUSED, model_output
+from edgetrain.core.evaluation import EVALUATION_FAILED, SCORES_REFUSED, SCORING_FOLDER, model_output
 from edgetrain.core.kinds import ComputeTarget, Experiment, Model
 from edgetrain.core.kinds.model import MODEL_INPUT
 from edgetrain.core.planner.refusals import allows_advisory
@@ -44,7 +44,6 @@ LOCK_SECONDS = 3600.0
 CHUNK = 2**20
 # A target that loses a scoring so often in one apply does not bring it to an end.
 MOST_LOST = 3
-FOLDER = "scoring"
 ARTIFACTS_GONE = "ArtifactsGone"
 
 
@@ -163,11 +162,18 @@ def _start(
             outputs={},
             limits=limits_of(task.experiment),
             require_enforced=require_enforced(context.site, sources.values(), allowed),
-            leaving=Leaving({}, metrics=model.scored),
+            leaving=Leaving({}, metrics=model.scored, slices=evaluation.slices),
+            tags=tags_of_scoring(context, task),
         )
         context.step("score-start")
         context.tell("Evaluating", name, f"on {target.metadata.name}, for {task.run}")
         compute.start(spec)
+
+
+def tags_of_scoring(context: Context, task: Task) -> dict[str, str]:
+    """What a scoring is found by where it is submitted."""
+    told = {"commit": context.state.commit, "model": task.model.name, "run": task.run, "site": context.site.name}
+    return {f"edgetrain.{name}": value for name, value in told.items()}
 
 
 def held_out(context: Context, task: Task, target: ComputeTarget) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def _given(context: Context, output: Mapping[str, Any], name: str) -> InputMount
     if single:
         places = {root.name: places["."]}
         path = f"{MODEL_INPUT}/{root.name}"
-    folder = context.site.state / FOLDER / name
+    folder = context.site.state / SCORING_FOLDER / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as fresh:
@@ -322,7 +328,7 @@ def clear(context: Context, compute: Compute, key: str, name: str) -> None:
     except ProviderError as error:
         context.tell("Note", name, f"it is cleared away by a later apply: {error.message}")
         return
-    for left in (context.site.state / FOLDER).glob(f"{base}-*"):
+    for left in (context.site.state / SCORING_FOLDER).glob(f"{base}-*"):
         shutil.rmtree(left, ignore_errors=True)
     context.step("score-release")
     context.site.artifacts.release_claim(SCORINGS + key)

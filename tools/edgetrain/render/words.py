@@ -176,6 +176,15 @@ def azure_lines(azure: Mapping[str, Any]) -> list[str]:
             if place["target"] == target
         )
         lines.append(f"to Azure with the run (on {shown(target)}), as paths and without contents: inputs {places}")
+    if scored := azure.get("evaluation"):
+        on = ", ".join(shown(name) for name in scored["targets"])
+        slices = ", ".join(shown(name) for name in scored["slices"]) or "those that it tells"
+        lines.append(
+            f"to Azure with the run of the model's evaluation (on {on}): its code ({code_line(scored['code'])}, "
+            f"{value(scored['code']['digest'])}), its command, the packages' lock "
+            f"({value(scored['requirements'])}); and its metrics, by slice too ({slices}), once the content check "
+            "has passed"
+        )
     lines.append(
         f"to Azure as the run's record: parameters {listed['parameters']}; metrics {listed['metrics']}, once the "
         f"content check has passed; tags {listed['tags']}"

@@ -10,15 +10,6 @@ NOT_SERVED = Code(
     "The manifest is valid, but this installation has no provider for the type that it names.",
     "Use a type that is served, or install the version of edgetrain that brings the provider.",
 )
-EVALUATION_NOT_SERVED = Code(
-    "P502",
-    "the evaluation is not served on this target",
-    "The model asks for an evaluation on held-out data, which runs on targets that the site's runner reaches "
-    "(`local`, `ssh`, `azureml-vm`), and not through Azure ML alone. Going on without it would let self-reported "
-    "metrics pass for evaluated ones.",
-    "Let the experiment train on a target of type local, ssh or azureml-vm; or remove `evaluation`, and gate on "
-    "self-reported metrics.",
-)
 TARGET_NOT_READY = Code(
     "P503",
     "no target is ready",

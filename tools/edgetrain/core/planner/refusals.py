@@ -177,10 +177,6 @@ def _scoring(
 
     for target in targets:
         name, stores = target.metadata.name, desired.configuration.sites[target.site].datastores
-        if target.attached and not target.ssh:
-            what = f"{name} is of type {target.type}, and experiment {experiment.name} trains there"
-            yield refusal(policy.EVALUATION_NOT_SERVED, what)
-            return
         if own and own.image and not target.runs_containers:
             yield refusal(policy.IMAGE_NOT_SERVED, f"{name} runs no images", "environment", "image")
             return

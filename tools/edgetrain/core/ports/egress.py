@@ -30,13 +30,17 @@ class EgressRules:
 class Leaving:
     """What of a run may leave its target if the content check lets it, as known before the run starts: declared
     outputs (path in the outputs folder to type, and to most bytes), declared metrics by name, the log if it is to
-    leave, and the codes that are waived by output path ("" for all). For targets that check by themselves."""
+    leave, and the codes that are waived by output path ("" for all). For targets that check by themselves.
+
+    Of an evaluation the metrics of each slice leave too, and no history: of each of `slices`, or where these are
+    none of all that it tells; None for any other run."""
 
     outputs: Mapping[str, str]
     sizes: Mapping[str, int] = field(default_factory=dict)
     metrics: Sequence[str] = ()
     log: bool = False
     waived: Sequence[tuple[str, str]] = ()
+    slices: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,20 @@ def public(fault: str, declared: list[str]) -> str:
     return f"{found['file']}: a metric that is not declared {found['rest']}"
 
 
+def slices_of(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The declared metrics of each slice, where the run is an evaluation."""
+    wanted = leaving["slices"]
+    return {
+        name: {metric: numbers[metric] for metric in leaving["metrics"] if metric in numbers}
+        for name, numbers in harvest.get("slices", {}).items()
+        if wanted is not None and (not wanted or name in wanted)
+    }
+
+
 def history_of(leaving: dict[str, Any], harvest: dict[str, Any]) -> list[list[Any]]:
-    """The points of declared metrics."""
+    """The points of declared metrics; of an evaluation none."""
+    if leaving["slices"] is not None:
+        return []
     return [[name, value, step] for name, value, step in harvest["history"] if name in leaving["metrics"]]
 
 
@@ -64,10 +76,13 @@ def rules(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
     files = {file["path"]: type_ for path, type_ in leaving["outputs"].items() for file in files_of(path, harvest)}
     size = sum(file["size"] for file in harvest["files"] if file["path"] in files)
     points, numbers = history_of(leaving, harvest), finals(harvest)
+    # Those of slices by name and slice, as `reconcile.scores` has them.
+    slices = slices_of(leaving, harvest)
+    sliced = {f"{part}/{name}": number for part, found in slices.items() for name, number in found.items()}
     return {
         "files": files,
         "texts": {},
-        "metrics": {name: numbers[name] for name in leaving["metrics"] if name in numbers},
+        "metrics": {**{name: numbers[name] for name in leaving["metrics"] if name in numbers}, **sliced},
         "history": [*([n, v] for n, v, _ in points), *([f"{n} step", float(s)] for n, _, s in points)],
         "log": leaving["log"],
         "waived": [list(pair) for pair in leaving["waived"]],
@@ -106,6 +121,7 @@ def told(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]:
     return {
         "files": declared,
         "metrics": {name: numbers[name] for name in leaving["metrics"] if name in numbers},
+        "slices": slices_of(leaving, harvest),
         "history": history_of(leaving, harvest),
         "faults": [],
     }
@@ -121,6 +137,7 @@ def withheld(leaving: dict[str, Any], harvest: dict[str, Any]) -> dict[str, Any]
     return {
         "files": files,
         "metrics": {name: 0.0 for name in leaving["metrics"] if name in finals(harvest)},
+        "slices": {name: {} for name in leaving["slices"] or () if name in harvest.get("slices", {})},
         "history": [],
         "faults": [public(fault, leaving["metrics"]) for fault in harvest["faults"]],
     }

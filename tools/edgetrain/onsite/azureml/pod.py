@@ -128,7 +128,10 @@ class Pod:
         for name, mount in self.task["inputs"].items():
             place = Path(mount["location"])
             if not (place.is_file() if mount["single"] else place.is_dir()):
-                return "environment", f"input {name} is not mounted in the pod at the path of its datastore"
+                return (
+                    "environment",
+                    f"input {name} is not mounted in the pod at the path that it has for the runner",
+                )
         return None
 
     def instructions(self, held: sandbox.Sandbox | None) -> dict[str, Any]:

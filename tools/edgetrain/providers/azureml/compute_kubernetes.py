@@ -36,8 +36,9 @@ from edgetrain.onsite.sandbox import ISOLATION
 from edgetrain.providers.answers import examination_of, harvest_of, not_examined
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.attached import attached, no_workspace
-from edgetrain.providers.azureml.compute_vm import attached_check, leaving_of
+from edgetrain.providers.azureml.compute_vm import attached_check
 from edgetrain.providers.azureml.deadlines import PATIENCE, RUNNING, Deadlines, Patience, why
+from edgetrain.providers.azureml.pod_order import check, not_served, order
 from edgetrain.providers.azureml.session import Session, shared
 from edgetrain.providers.azureml.snapshot import snapshot
 from edgetrain.providers.azureml.submission import (
@@ -49,7 +50,7 @@ from edgetrain.providers.azureml.submission import (
     Record,
     Submissions,
 )
-from edgetrain.providers.contract import ID, TMP, Places, check_words, command_of, variables
+from edgetrain.providers.contract import ID, check_words
 from edgetrain.providers.states import state_of
 
 PROGRAMS = ("azureml", "content", "supervisor", "vm")
@@ -148,20 +149,22 @@ class AzuremlKubernetesCompute:
     def start(self, spec: RunSpec) -> None:
         """Submit the run, unless one of this id was ever submitted."""
         check_words(spec)
-        _check(spec)
+        check(spec)
         if self.submissions.get(spec.id) is not None:
             self.submissions.tag(spec.id, {**self._tags(spec.tags), TIMEOUT_TAG: str(spec.limits.timeout)})
             return
         seen = self.observe()
         if seen.ready and spec.python != seen.python:
-            raise _not_served(f"Python {spec.python}", f"set environment.python to {seen.python}")
+            raise not_served(f"Python {spec.python}", f"set environment.python to {seen.python}")
         if spec.require_enforced and seen.egress is not EgressLevel.ENFORCED:
             raise Rejected(
                 f"runs in pods of {self.name} are not kept from the network and the pod",
                 reason="SandboxMissing",
                 fix="run edgetrain doctor on the target, and see docs/compute.md",
             )
-        with snapshot(self._task(spec), spec.code, spec.requirements, PROGRAMS) as folder:
+        work = str(self.settings.block.get("workFolder", WORK))
+        task = order(spec, work, self._grace, self.settings.capacity)
+        with snapshot(task, spec.code, spec.requirements, PROGRAMS) as folder:
             self._submit(spec.id, folder, spec.requirements, spec.limits.timeout, self._tags(spec.tags))
 
     def _submit(
@@ -173,42 +176,6 @@ class AzuremlKubernetesCompute:
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         return {**tags, TARGET_TAG: self.name}
-
-    def _task(self, spec: RunSpec) -> dict[str, Any]:
-        """What the wrapper is told (see `onsite/azureml/pod.py`); no path of the pod is known here."""
-        mark = "@" + hashlib.sha256(spec.id.encode()).hexdigest()[:32] + "@"
-        inputs = {}
-        for mount in spec.inputs:
-            last = f"/{Path(mount.source.location).name}" if mount.single_file else ""
-            inputs[mount.name] = f"{mark}/inputs/{mount.name}{last}"
-        places = Places(
-            code=f"{mark}/code",
-            outputs=f"{mark}/outputs",
-            home=f"{mark}/home",
-            tmp=TMP,
-            environment=f"{mark}/environment",
-            inputs=inputs,
-        )
-        env = variables(spec, places)
-        env["PATH"] = env["PATH"].partition(":")[2]  # the environment's own place is known in the pod
-        limits = {**vars(spec.limits), "grace": self._grace}
-        return {
-            "kind": "pod",
-            "id": spec.id,
-            "work": str(self.settings.block.get("workFolder", WORK)),
-            "mark": mark,
-            "command": command_of(spec, places),
-            "env": env,
-            "inputs": {
-                mount.name: {"location": mount.source.location, "single": mount.single_file}
-                for mount in spec.inputs
-            },
-            "limits": {**limits, "memory": spec.limits.memory or self.settings.capacity.get("memory")},
-            "python": spec.python,
-            "enforced": spec.require_enforced,
-            "outputs": list(spec.outputs.values()),
-            "leaving": asdict(leaving_of(spec)),
-        }
 
     def inspect(self, run_id: str) -> RunState:
         """How the run is now, as Azure ML tells, and as its wrapper wrote when it ended."""
@@ -346,15 +313,6 @@ class AzuremlKubernetesCompute:
         """Nothing: see `environments`."""
 
 
-def _check(spec: RunSpec) -> None:
-    """Raises Rejected for what pods are not given."""
-    if spec.image is not None:
-        raise _not_served("a base image of the experiment", "remove environment.image: pods have their target's")
-    for mount in spec.inputs:
-        if mount.source.kind != "folder":
-            raise _not_served(f"data of kind {mount.source.kind}", "choose a datastore of type folder")
-
-
 def _covers(made: Any, asked: EgressRules) -> bool:
     """Whether a check by the rules `made` looked at all that is asked for."""
     wanted = json.loads(json.dumps(asdict(asked)))
@@ -378,10 +336,6 @@ def _not_ready(reason: str, message: str) -> TargetStatus:
         reason=reason,
         message=message,
     )
-
-
-def _not_served(what: str, fix: str) -> Rejected:
-    return Rejected(f"an azureml-kubernetes target does not serve {what}", reason="NotServed", fix=fix)
 
 
 def _checked(run_id: str) -> str:

@@ -17,6 +17,8 @@ from edgetrain.core.secret import Secret
 from edgetrain.providers.azureml.auth import Tokens, sign_in
 from edgetrain.providers.azureml.clouds import Cloud, cloud_of, register
 from edgetrain.providers.azureml.errors import SIGN_IN_REFUSED, translate
+from edgetrain.providers.azureml.paging import MOST_ITEMS
+from edgetrain.providers.azureml.paging import pages as paged
 from edgetrain.providers.azureml.process import (
     Surroundings,
     folders,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WORKSPACE_VERSION = "2022-05-01"
-MOST_ITEMS = 100_000
 # Our names of the services to the keys of the workspace's discovery document.
 SERVICES = {
     "api": "api",
@@ -283,54 +284,16 @@ class Session:
         *,
         most: int = MOST_ITEMS,
     ) -> Iterator[Any]:
-        """The items of a list, page by page: a GET, or a POST where `json` is given.
+        """The items of a list, page by page (see `paging`): a GET, or a POST where `json` is given."""
+        method, what = ("GET" if json is None else "POST"), f"listing of the workspace's {service}"
 
-        Both ways to page are followed: `nextLink`, and `continuationToken` (into the body of a POST, or into the
-        query). Raises Rejected for more than `most` items, and for a page that leads away from the service.
-        """
-        base, seen, count = self.base(service), set[str](), 0
-        method, query, body = ("GET" if json is None else "POST"), dict(params or {}), dict(json or {})
-        url = self._url(service, path)
-        what = f"listing of the workspace's {service}"
-        while True:
-
-            def act(url: str = url, query: dict[str, str] = query, body: dict[str, Any] = body) -> Any:
+        def page(url: str, query: Mapping[str, str], body: Mapping[str, Any]) -> Mapping[str, Any]:
+            def act() -> Any:
                 return self._web.request(method, url, query, body if method == "POST" else None, what)
 
-            page = self._object(self.call(act, what), what)
-            items = page.get("value")
-            for item in items if isinstance(items, list) else []:
-                count += 1
-                if count > most:
-                    raise Rejected(
-                        f"{what}: more than {most} items",
-                        reason="TooMany",
-                        fix="archive or remove old ones in the workspace",
-                    )
-                yield item
-            link, token = page.get("nextLink"), page.get("continuationToken")
-            mark = jsons.dumps([link, token])
-            if not (link or token) or mark in seen:
-                return
-            seen.add(mark)
-            if len(seen) > most:  # pages without items must come to an end too
-                raise Rejected(
-                    f"{what}: more than {most} pages",
-                    reason="TooMany",
-                    fix="archive or remove old ones in the workspace",
-                )
-            if token and (method == "POST" or not link):
-                body, query = {**body, "continuationToken": token}, {**query}
-                if method == "GET":
-                    query["continuationToken"] = str(token)
-            else:
-                url, query = str(link), {}
-                if not url.startswith(f"{base}/"):
-                    raise Rejected(
-                        f"{what}: the next page is elsewhere",
-                        reason="Redirected",
-                        fix="report this: it is a fault of edgetrain, or of the cloud's endpoints",
-                    )
+            return self._object(self.call(act, what), what)
+
+        yield from paged(page, self.base(service), self._url(service, path), dict(params or {}), json, what, most)
 
     # Tokens for others
 

@@ -22,6 +22,7 @@ from edgetrain.core.ports import OutputFile
 from edgetrain.providers.azureml import environment
 from edgetrain.providers.azureml.errors import shown
 from edgetrain.providers.azureml.models import unreadable
+from edgetrain.providers.azureml.names import experiment_of, ours, theirs
 from edgetrain.providers.azureml.rules import check_entries, check_name
 from edgetrain.providers.azureml.snapshot import SCRIPT
 from edgetrain.providers.durable import incoming
@@ -103,7 +104,7 @@ class Submissions:
     def get(self, run_id: str) -> Record | None:
         """The run as it is now, by its id: lists lag behind."""
         with suppress(NotFound):
-            return Record.parse(self.session.get("history", f"{self._scope}/runs/{run_id}"))
+            return Record.parse(self.session.get("history", f"{self._scope}/runs/{theirs(run_id)}"))
         return None
 
     def look(self, run_id: str) -> Record | None:
@@ -128,7 +129,7 @@ class Submissions:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise unreadable("a list of runs")
         for document in items:
-            yield str(document.get("runId")), document
+            yield ours(str(document.get("runId"))), document
 
     def stale(self, run_id: str) -> None:
         """What was seen of the run's experiment is so no more."""
@@ -147,7 +148,7 @@ class Submissions:
                     raise unreadable("a list of runs")
                 tags, run_id = tags or {}, str(document.get("runId"))
                 if _OURS.fullmatch(run_id) and FORGOTTEN_TAG not in tags and PROBE_TAG not in tags:
-                    found.append(run_id)
+                    found.append(ours(run_id))
         return sorted(found)
 
     def _listed(self, experiment: str, body: Mapping[str, Any]) -> Iterator[Any]:
@@ -164,7 +165,7 @@ class Submissions:
         return sorted(path.name for path in self._notes.iterdir()) if self._notes.is_dir() else []
 
     def _note(self, run_id: str) -> None:
-        check_name("run", run_id)
+        check_name("run", theirs(run_id))
         check_name("experiment", experiment_of(run_id))
         self._notes.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._notes / experiment_of(run_id)).touch()
@@ -220,7 +221,7 @@ class Submissions:
                 config.kubernetescompute.instance_type = more["instance_type"]
             source = ScriptRunConfig(str(folder), script=SCRIPT, run_config=config)
             try:
-                Experiment(workspace, experiment_of(run_id)).submit(source, run_id=run_id)
+                Experiment(workspace, experiment_of(run_id)).submit(source, run_id=theirs(run_id))
             except Exception as error:  # the SDK raises anything
                 # Of a snapshot that is ours alone: stored, although its answer said no, and sent once more.
                 if getattr(error, "error_code", None) == "BlobAlreadyExists":
@@ -248,7 +249,7 @@ class Submissions:
         held = self.get(run_id)
         missing = {key: value for key, value in tags.items() if held is None or held.tags.get(key) != value}
         if missing:
-            self.session.patch("history", self._run(run_id), json={"runId": run_id, "tags": missing})
+            self.session.patch("history", self._run(run_id), json={"runId": theirs(run_id), "tags": missing})
             self.stale(run_id)
 
     def cancel(self, run_id: str, reason: str, tag: str = CANCELLED_TAG) -> None:
@@ -257,9 +258,9 @@ class Submissions:
         if found is None or found.over:
             return
         self.tag(run_id, {tag: reason[:500]})
-        path = f"/execution/v1.0{self.session.scope}/experiments/{experiment_of(run_id)}/runId/{run_id}/cancel"
+        of = f"/execution/v1.0{self.session.scope}/experiments/{experiment_of(run_id)}"
         try:
-            self.session.post("history", path)
+            self.session.post("history", f"{of}/runId/{theirs(run_id)}/cancel")
         except ProviderError:
             # It may have ended meanwhile.
             found = self.get(run_id)
@@ -272,12 +273,12 @@ class Submissions:
         self._note(run_id)
         self.session.post("history", f"{self._scope}/experiments/{experiment_of(run_id)}")
         body = {
-            "runId": run_id,
+            "runId": theirs(run_id),
             "target": self.name,
             "tags": {TARGET_TAG: self.name, CANCELLED_TAG: reason[:500]},
         }
         self.session.patch("history", self._run(run_id), json=body)
-        event = {"name": "Microsoft.MachineLearning.Run.Canceled", "data": {"RunId": run_id}}
+        event = {"name": "Microsoft.MachineLearning.Run.Canceled", "data": {"RunId": theirs(run_id)}}
         self.session.post("history", f"{self._run(run_id)}/events", json=event)
         self.stale(run_id)
 
@@ -352,12 +353,7 @@ class Submissions:
         return f"/history/v1.0{self.session.scope}"
 
     def _run(self, run_id: str) -> str:
-        return f"{self._scope}/experiments/{experiment_of(run_id)}/runs/{run_id}"
-
-
-def experiment_of(run_id: str) -> str:
-    """The experiment that a run is of: its id is `<experiment>-<identity12>-<attempt>`."""
-    return run_id.rsplit("-", 2)[0] or run_id
+        return f"{self._scope}/experiments/{experiment_of(run_id)}/runs/{theirs(run_id)}"
 
 
 def _opened(requests: Any, url: str) -> Any:
