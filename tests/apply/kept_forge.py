@@ -50,6 +50,10 @@ class KeptForge(MemoryForge):
         finally:
             self.keep()
 
+    def close(self, number: int) -> None:
+        super().close(number)
+        self.keep()
+
     def comment(self, number: int, mark: str, parts: Sequence[str]) -> None:
         super().comment(number, mark, parts)
         self.keep()

@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from edgetrain.core.digest import short
 from edgetrain.core.plan import Operation
+from edgetrain.core.ports import RunPhase, RunState
 from edgetrain.providers.folder.artifacts import FolderArtifacts
+from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.reconcile.collect import collect
 from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.report import ApplyResult, Status
@@ -126,6 +130,74 @@ def test_an_evaluation_that_fails_is_mended_without_a_training(tmp_path: Path) -
     assert done.good, shown(done.results)
     assert [data["outcome"] for data in site.runs().values()] == ["candidate", "failed"]
     assert site.branches() == ["edgetrain/proposal/mean-1", "main"]
+
+
+def test_a_version_that_can_not_be_scored_is_compared_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = EvaluatedSite(tmp_path).make()
+    site.release()
+    [first] = run_records(site)
+    [file] = first["outputs"]["model"]["files"]
+    store = FolderArtifacts(root=site.state / "artifacts")
+    with store.open(file["digest"]) as stream:
+        kept = stream.read()
+
+    def verdict() -> dict[str, Any]:
+        """The last judgement of the second run."""
+        found: list[Any] = [data for name, data in site.runs().items() if first["identity"][7:19] not in name]
+        return dict(max(found, key=lambda data: data.get("number", 0)))
+
+    def anew(ward: str) -> dict[str, Any]:
+        """Hold out one more ward; the last record, judged by that."""
+        before = site.held
+        site.sync()
+        site.hold_out({**WARDS, ward: "2 4\n"})
+        site.edit("models/mean/model.yaml", before, site.held)
+        site.push(f"Hold out {ward}")
+        site.apply()
+        assert left_over(site) == []
+        last = verdict()
+        assert (last["outcome"], last["reason"]) == ("not_better", "NotComparable")
+        return last
+
+    # The store lost it: the candidate is scored, and the gate that compares says what to do.
+    store.delete(file["digest"])
+    site.shift("0.5", "0.4")
+    last = anew("west.txt")
+    beside = last["evaluation"]["references"]["production"]
+    assert (beside["version"], "metrics" in beside) == ("mean@1", False)
+    assert "not in this site's store: restore the artifact store" in beside["reason"]
+    assert beside["reason"] in last["message"]
+    assert last["metrics"].keys() == {"error"}
+
+    # Its target loses each try to score it.
+    (site.data / "as it was").write_bytes(kept)
+    assert store.put_file(site.data / "as it was") == file["digest"]
+    real = LocalCompute.inspect
+
+    def inspect(compute: LocalCompute, name: str) -> RunState:
+        state = real(compute, name)
+        mine = f"-{short(first['outputs']['model']['digest'])}-" in name
+        return RunState(RunPhase.LOST) if mine and state.phase is RunPhase.ENDED else state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalCompute, "inspect", inspect)
+        last = anew("east.txt")
+    assert "its target lost it 3 times" in last["evaluation"]["references"]["production"]["reason"]
+    assert "its target lost it 3 times" in last["message"]
+
+    # What is withdrawn is compared with nothing.
+    site.sync()
+    site.edit(
+        "models/mean/model.yaml", "channels: {production: 1}", 'channels: {}\n  withdrawn: {1: "wrong labels"}'
+    )
+    site.edit("models/mean/model.yaml", 'slice: "*"}', 'slice: "*", tolerance: 0.1}')
+    site.push("Withdraw it")
+    assert site.apply().good
+    last = verdict()
+    assert (last["outcome"], last["evaluation"]["references"]) == ("candidate", {})
+    assert {one["status"] for one in last["gates"]["results"]} == {"passed", "no_reference"}
 
 
 def test_a_person_cancels_an_evaluation(tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def held_out_anew(site: KeptSite) -> None:
     site.merge(site.request("ada/west", "Hold out another ward"), "grace")
 
 
+def asked_for_more(site: KeptSite) -> None:
+    """A version is proposed, when a gate begins to ask for more than its run has."""
+    assert site.apply().good
+    site.sync()
+    site.edit("models/mean/model.yaml", "min: 0.1", "min: 0.9")
+    site.merge(site.request("ada/more", "Ask for more"), "grace")
+
+
 PROPOSING = {"propose", "pull-request", "record", "commit", "push", "comment"}
 SCORING = {
     "scoring-ticket",
@@ -87,6 +95,7 @@ STORIES = {
     "training": Story(KeptSite, as_it_is, 34, 1, frozenset(TRAINING | PROPOSING)),
     "releasing": Story(KeptSite, merged, 30, 0, frozenset(RELEASING)),
     "training and scoring": Story(EvaluatedKeptSite, as_it_is, 46, 2, frozenset(TRAINING | SCORING | PROPOSING)),
+    "closing": Story(KeptSite, asked_for_more, 17, 0, frozenset({"record", "push", "comment", "close"})),
     "scoring again": Story(EvaluatedKeptSite, held_out_anew, 43, 2, frozenset(SCORING | PROPOSING)),
 }
 

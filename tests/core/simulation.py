@@ -227,6 +227,8 @@ class Simulation:
             else:
                 self.see(proposals={**self.observed.proposals, subject["branch"]: run.digest})
             self.add(build.proposal(run, subject["version"], self.next()))
+        elif change.operation is Operation.CLOSE:
+            self.drop(subject["branch"])
         else:
             self.release(change)
 

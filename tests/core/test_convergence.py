@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build as build_plan
-from edgetrain.core.record import Recorded
+from edgetrain.core.record import Outcome, Recorded
 from tests.core import build
 from tests.core.simulation import begin
 from tests.walk import examples
@@ -27,6 +27,9 @@ def test_apply_then_plan_gives_no_change(data: st.DataObject, steps: int) -> Non
         assert world.plan().changes == ()
         # Nor does who asks nobody but the records.
         assert world.plan(offline=True).changes == ()
+        recorded = Recorded.of(world.records)
+        proposed = [run for run in map(recorded.run, world.observed.proposals.values()) if run]
+        assert [run.run_id for run in proposed if recorded.outcome(run) is not Outcome.CANDIDATE] == []
 
 
 @settings(max_examples=examples(25))

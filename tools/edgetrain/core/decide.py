@@ -62,7 +62,9 @@ def decide(
     failed = [result for result in results if not result.passed]
     if failed:
         reason = "NotComparable" if _only_not_comparable(failed) else "GatesFailed"
-        return Decision(Outcome.NOT_BETTER, reason, "; ".join(_sentence(result) for result in failed), gates)
+        why = {scores.label: scores.why for scores in channels.values()}
+        sentences = dict.fromkeys(_sentence(result, why) for result in failed)
+        return Decision(Outcome.NOT_BETTER, reason, "; ".join(sentences), gates)
     better = _better_trial(recorded, experiment, identity, metrics) if experiment else None
     if better:
         message = f"trial {better.run_id} is better by the objective"
@@ -78,12 +80,13 @@ def _only_not_comparable(results: Sequence[GateResult]) -> bool:
     return all(result.status is GateStatus.NOT_COMPARABLE for result in results)
 
 
-def _sentence(result: GateResult) -> str:
+def _sentence(result: GateResult, why: Mapping[str, str]) -> str:
     name = result.metric if result.slice is None else f"{result.metric} of slice {result.slice}"
     if result.status is GateStatus.MISSING:
         return f"{name} was not reported"
     if result.status is GateStatus.NOT_COMPARABLE:
-        return f"{name} can't be compared with {result.reference}: it was measured on other data"
+        because = why.get(result.reference or "") or "it was measured on other data"
+        return f"{name} can't be compared with {result.reference}: {because}"
     return f"{name} {result.value:.6g} does not hold {result.rule} ({result.bound:.6g})"
 
 

@@ -24,12 +24,14 @@ class GateStatus(StrEnum):
 @dataclass(frozen=True)
 class Scores:
     """A version's or a run's metrics, with the digest of what they were measured by: for self-reported ones of the
-    training data, for evaluated ones the evaluation's identity. `slices` holds the metrics of each slice."""
+    training data, for evaluated ones the evaluation's identity. `slices` holds the metrics of each slice; `why`
+    says why there are no metrics, where that is known."""
 
     label: str
     metrics: Mapping[str, float]
     data: str
     slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    why: str = ""
 
     def of(self, part: str | None) -> Mapping[str, float] | None:
         """The metrics of one slice, or of all the data; None if there is no such slice."""

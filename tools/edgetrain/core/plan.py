@@ -29,6 +29,7 @@ class Operation(StrEnum):
     EVALUATE = "evaluate"
     SCORE = "score"
     PROPOSE = "propose"
+    CLOSE = "close"
     REGISTER = "register"
     PUSH = "push"
     TAG = "tag"

@@ -116,6 +116,12 @@ class EvaluationRecord(Record):
         """The outcome by the gates of then."""
         return Outcome(self.data["outcome"])
 
+    @property
+    def closes(self) -> str | None:
+        """The branch of the run's open proposal that this verdict closes."""
+        found = self.data.get("closes")
+        return found if isinstance(found, str) else None
+
 
 class ProposalRecord(Record):
     """`models/<name>/proposals/<n>-<identity12>-<attempt>.json`: this run was proposed as version n."""

@@ -17,6 +17,7 @@ from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import check_limits, surprises
 from edgetrain.providers.durable import storage_error
 from edgetrain.reconcile.attaching import attach
+from edgetrain.reconcile.closing import close
 from edgetrain.reconcile.conduct import cancel_superseded, conduct
 from edgetrain.reconcile.context import Context, no_step
 from edgetrain.reconcile.evaluating import evaluate_again
@@ -277,6 +278,8 @@ def carry_out(
             results.append(do(change, lambda change=change: release(context, change, built)))  # type: ignore[misc]
         elif change.operation is Operation.EVALUATE:
             results.append(do(change, lambda change=change: evaluate_again(context, change)))  # type: ignore[misc]
+        elif change.operation is Operation.CLOSE:
+            results.append(do(change, lambda change=change: close(context, change)))  # type: ignore[misc]
         elif change.operation is Operation.CANCEL:
             results.append(do(change, lambda change=change: cancel_superseded(context, change)))  # type: ignore[misc]
     results += train_all(context, runs, observed, on_target, aside)

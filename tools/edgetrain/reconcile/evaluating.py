@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgetrain.core.evaluation import (
 from edgetrain.core.gate import Scores
 from edgetrain.core.kinds import ComputeTarget, Experiment, Model, ModelVersion
 from edgetrain.core.plan import Change, Operation
+from edgetrain.core.planner.proposals import number_of, proposal_branch
 from edgetrain.core.record import API_VERSION, Outcome, Record, RunRecord, parse_record, serialise
 from edgetrain.core.scores import ENTRY, EVALUATED, SELF_REPORTED
 from edgetrain.reconcile.context import Context
@@ -31,6 +32,7 @@ from edgetrain.reconcile.scoring import ARTIFACTS_GONE, Measured, Task, score, t
 
 # After all that is recorded.
 MAX_ORDINAL = 10**9
+GONE = "its artifacts are not in this site's store: restore the artifact store, or point the channel elsewhere"
 # Measures the model in a record's outputs; Measured without an entry says why there is none.
 Measure = Callable[[Mapping[str, Any]], Measured]
 
@@ -108,7 +110,8 @@ def evaluate_trained(
         told["references"][channel] = {"version": version.id, **entry}
         # Without metrics there is no identity to share, so nothing is comparable.
         by = identity if "metrics" in entry else ""
-        channels[channel] = Scores(version.id, entry.get("metrics", {}), by, entry.get("slices", {}))
+        why = str(entry.get("reason", ""))
+        channels[channel] = Scores(version.id, entry.get("metrics", {}), by, entry.get("slices", {}), why)
     return Evaluated(
         told, scored=(scores_of("candidate", {"metrics": told["metrics"], "evaluation": told}), channels)
     )
@@ -128,7 +131,7 @@ def _reference(context: Context, model: Model, version: ModelVersion, measure: M
     except NotFound as error:
         if error.reason != ARTIFACTS_GONE:
             raise
-        return {"artifact": artifact, "reason": "its artifacts are not in this site's store"}
+        return {"artifact": artifact, "reason": GONE}
     if measured.entry is None:
         return {"artifact": artifact, "reason": measured.verdict.message}
     return {key: measured.entry[key] for key in ENTRY}
@@ -184,8 +187,12 @@ def evaluate_again(context: Context, change: Change, target: ComputeTarget | Non
         **_judged(run, evaluated),
         "gates": dict(decision.gates),
     }
-    if decision.outcome is Outcome.CANDIDATE:
-        _renew_proposals(context, run, parse_record(path, serialise(record), MAX_ORDINAL))
+    if any(proposal.run == run.digest for proposal in state.recorded.proposals):
+        mine = _proposals_of(context, run)
+        if decision.outcome is Outcome.CANDIDATE:
+            _renew(context, run, parse_record(path, serialise(record), MAX_ORDINAL), mine)
+        elif mine:  # which the next round does
+            record["closes"] = mine[0]
     context.commit_record(
         path,
         record,
@@ -200,17 +207,30 @@ def evaluate_again(context: Context, change: Change, target: ComputeTarget | Non
     )
 
 
-def _renew_proposals(context: Context, run: RunRecord, verdict: Record) -> None:
-    """Let the open proposals of the run say what it is judged by now. Before the record: killed in between, the
-    next apply judges the same again, and nothing is left that differs from the records."""
-    site, state = context.site, context.state
-    told = replace(context, state=state.with_records([verdict]))
-    for branch, cited in open_proposals(state.git, context.ledger, site).items():
-        if cited == run.digest:
-            number = int(branch.rpartition("-")[2])
-            with site.artifacts.lock(f"proposal/{run.model}"):
-                put_forward(told, run, number, automatic=False)
-                ask_for_review(told, run, number)
+def _proposals_of(context: Context, run: RunRecord) -> list[str]:
+    """The branches that propose the run, and the one that its last verdict closed: if that was for the gates, and
+    nobody has the number since, it is opened again."""
+    state = context.state
+    there = open_proposals(state.git, context.ledger, context.site)
+    found = [branch for branch, cited in there.items() if cited == run.digest and number_of(branch, run.model)]
+    last = state.recorded.evaluation(run)
+    closed = last.closes if last else None
+    free = proposal_branch(run.model, state.desired.latest_version(run.model) + 1)
+    newest = [proposal.run for proposal in state.recorded.proposals if proposal.model == run.model][-1]
+    if closed == free and closed not in there and newest == run.digest:
+        found.append(closed)
+    return found
+
+
+def _renew(context: Context, run: RunRecord, verdict: Record, branches: Sequence[str]) -> None:
+    """Let the proposals of the run say what it is judged by now. Before the record: killed in between, the next
+    apply judges the same again, and nothing is left that differs from the records."""
+    told = replace(context, state=context.state.with_records([verdict]))
+    for branch in branches:
+        number = number_of(branch, run.model)
+        with context.site.artifacts.lock(f"proposal/{run.model}"):
+            put_forward(told, run, number, automatic=False)
+            ask_for_review(told, run, number)
 
 
 def _judged(run: RunRecord, evaluated: Evaluated | None) -> dict[str, Any]:

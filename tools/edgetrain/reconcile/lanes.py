@@ -21,7 +21,7 @@ ATTACHING = frozenset({Operation.ATTACH, Operation.DETACH})
 # What waits for a slot of a target.
 ON_TARGETS = frozenset({Operation.TRAIN, Operation.ADOPT, Operation.SCORE})
 # What an apply that trains does beside its runs.
-ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CANCEL}
+ASIDE = RELEASING | {Operation.EVALUATE, Operation.PROPOSE, Operation.CLOSE, Operation.CANCEL}
 
 
 class Lane(StrEnum):

@@ -122,7 +122,7 @@ def _paid(context: Context, claims: Sequence[str]) -> None:
 def source_of(state: State, change: Change, places: dict[str, str | None]) -> str | None:
     """The commit of main that a change comes from; None if git does not tell. `places` keeps what git was asked."""
     subject = change.subject
-    if change.operation in (Operation.PROPOSE, Operation.EVALUATE, Operation.SCORE):
+    if change.operation in (Operation.PROPOSE, Operation.CLOSE, Operation.EVALUATE, Operation.SCORE):
         run = state.recorded.run(str(subject.get("record")))
         return _merge_commit(run.data if run else {})
     if change.operation is Operation.CANCEL:

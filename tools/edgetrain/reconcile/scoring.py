@@ -328,8 +328,11 @@ def clear(context: Context, compute: Compute, key: str, name: str) -> None:
     except ProviderError as error:
         context.tell("Note", name, f"it is cleared away by a later apply: {error.message}")
         return
-    for left in (context.site.state / SCORING_FOLDER).glob(f"{base}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    models = context.site.state / SCORING_FOLDER
+    # The last two are of an apply that was killed at its start.
+    for place, left in ((models, f"{base}-*"), (models, f".{base}-*"), (context.scratch, f"code-{base}-*")):
+        for folder in place.glob(left):
+            shutil.rmtree(folder, ignore_errors=True)
     context.step("score-release")
     context.site.artifacts.release_claim(SCORINGS + key)
 

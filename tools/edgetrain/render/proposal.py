@@ -53,6 +53,21 @@ class Candidate:
         return f"{self.model}@{self.version}"
 
 
+def closed_markdown(model: str, run: str, outcome: str, said: str, path: str) -> str:
+    """Why edgetrain closes a proposal."""
+    return "\n".join(
+        [
+            f"**Closed: {code(run)} is {code(outcome)} now**, by the gates and the evaluation of {code(model)} on "
+            "the main branch, which changed since it was proposed.",
+            "",
+            f"> {prose(said)}",
+            "",
+            f"Recorded in {code(path)}. Nothing is lost: if a later change makes it a candidate again, it is "
+            f"proposed again. By hand, once it is one: {code(f'edgetrain propose {run}')}.",
+        ]
+    )
+
+
 def proposal_title(found: Candidate) -> str:
     """The pull request's title."""
     return f"Release {found.id} from run {found.run}"

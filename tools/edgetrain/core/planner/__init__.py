@@ -13,7 +13,7 @@ from edgetrain.core.plan import Change, Effect, Operation, Plan, surprises
 from edgetrain.core.planner.attachments import plan_attachments
 from edgetrain.core.planner.azure import travels
 from edgetrain.core.planner.datastores import datastore_notes, plan_datastores
-from edgetrain.core.planner.proposals import plan_proposals
+from edgetrain.core.planner.proposals import plan_closings, plan_proposals
 from edgetrain.core.planner.refusals import refuse
 from edgetrain.core.planner.releases import plan_notes, plan_releases
 from edgetrain.core.planner.runs import plan_runs
@@ -46,12 +46,14 @@ def build(
     runs, kept = _guarded(planned, guarded or {})
     attachments, held, attaching = plan_attachments(desired, observed)
     datastores, unfit = plan_datastores(desired, observed)
+    proposals = list(plan_proposals(desired, recorded, wanted, runs, observed, refused))
     changes: list[Change] = [
         *plan_releases(desired, recorded, observed, refused),
         *attachments,
         *datastores,
         *runs,
-        *plan_proposals(desired, recorded, wanted, runs, observed, refused),
+        *plan_closings(desired, recorded, [*runs, *proposals], observed),
+        *proposals,
     ]
     return Plan(
         desired=desired.digest,

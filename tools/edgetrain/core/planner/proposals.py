@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 from edgetrain.core.desired import Desired
@@ -17,6 +18,13 @@ BRANCH_PREFIX = "edgetrain/proposal/"
 def proposal_branch(model: str, number: int) -> str:
     """The machine's branch of a proposal."""
     return f"{BRANCH_PREFIX}{model}-{number}"
+
+
+def number_of(branch: str, model: str) -> int:
+    """The version's number that a branch proposes of the model; 0 if it is no proposal of that: people may push to
+    these branches."""
+    number = branch.removeprefix(f"{BRANCH_PREFIX}{model}-")
+    return int(number) if re.fullmatch(r"[1-9][0-9]{0,8}", number) else 0
 
 
 def plan_proposals(
@@ -61,6 +69,29 @@ def plan_proposals(
                 after=tuple(coming),
                 conditional=True,
             )
+
+
+def plan_closings(
+    desired: Desired, recorded: Recorded, planned: Sequence[Change], observed: Observation | None
+) -> Iterator[Change]:
+    """The open proposals that nobody could merge: their run is no candidate any more. One whose run is judged
+    again by what is `planned`, or whose place another takes, is left to that."""
+    judged = {c.subject.get("record") for c in planned if c.operation in (Operation.EVALUATE, Operation.SCORE)}
+    taken = {c.subject.get("branch") for c in planned if c.operation is Operation.PROPOSE}
+    for branch, digest in sorted(observed.proposals.items()) if observed else ():
+        run = recorded.run(digest)
+        if run is None or digest in judged or branch in taken or recorded.outcome(run) is Outcome.CANDIDATE:
+            continue
+        number = number_of(branch, run.model)
+        if not number or desired.cites(digest):
+            continue
+        yield Change(
+            id=f"closing/{run.model}@{number}",
+            operation=Operation.CLOSE,
+            effect=Effect.CREATE,
+            reason="NoCandidate",
+            subject={"model": run.model, "run": run.run_id, "record": digest, "branch": branch},
+        )
 
 
 def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Recorded) -> RunRecord | None:
