@@ -25,6 +25,7 @@ NAMES = (
     "training",
     "data",
     "image",
+    "deep",
     "push",
     "scheduler",
     "staging",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Any
 
 from edgetrain.core.errors import NotFound, ProviderError
@@ -18,11 +21,14 @@ from edgetrain.reconcile.facts import tags_of
 from edgetrain.reconcile.planning import open_site
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
+from edgetrain.reconcile.workers import Workers
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import UNREACHED
 from edgetrain.render.words import plural
 
 BLOCK = 2**20
+# Files and the image are hashed side by side, one a processor.
+READERS = min(8, os.cpu_count() or 1)
 AGAIN = "edgetrain drift says more; edgetrain apply makes again what is gone, and mends the rest after a review"
 ARTIFACT = "restore the artifact store from its backup, or train again: edgetrain retry RUN --reason ..."
 ENTRY = "ask who may write in the workspace; the record in git is the truth"
@@ -33,13 +39,15 @@ def deep_parts(
 ) -> Iterator[Part]:
     """A part a version, and with `everything` one of the other runs. Raises UsageError for an unclear site; what a
     provider does not answer is told in its place."""
-    look = _Look(state, open_site(state, asked))
-    for version in versions:
-        yield Part("outside", version.id, tuple(look.version(version)))
-    if everything:
-        cited = {version.record for version in versions}
-        others = [run for run in state.recorded.runs if run.digest not in cited]
-        yield Part("outside", "runs", tuple(look.others(others)))
+    site = open_site(state, asked)
+    with Workers(max_workers=READERS, thread_name_prefix="read") as pool:
+        look = _Look(state, site, pool)
+        for version in versions:
+            yield Part("outside", version.id, tuple(look.version(version)))
+        if everything:
+            cited = {version.record for version in versions}
+            others = [run for run in state.recorded.runs if run.digest not in cited]
+            yield Part("outside", "runs", tuple(look.others(others)))
 
 
 def _seen(name: str, what: str, wanted: object, actual: object, fix: str = AGAIN) -> Check:
@@ -59,21 +67,28 @@ def _asked(what: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 
 class _Look:
-    """One look at one site."""
+    """One look at one site. `pool` reads what is large while the workspace is asked."""
 
-    def __init__(self, state: State, site: Site) -> None:
-        self._state, self._site = state, site
+    def __init__(self, state: State, site: Site, pool: Executor) -> None:
+        self._state, self._site, self._pool = state, site, pool
         self._models: dict[str, WorkspaceModel | None] = {}
-        self._stored: dict[str, str | None] = {}
+        self._stored: dict[str, Future[str | None]] = {}
         self._data: dict[tuple[str, str, str], str | ProviderError] = {}
 
     def version(self, version: ModelVersion) -> Iterator[Check]:
         """What the providers hold of a version."""
         run = self._state.recorded.run(version.record)
         here = run is None or run.data["target"]["site"] == self._site.name
-        if self._state.recorded.release(version.model, version.number) is not None:
+        release = self._state.recorded.release(version.model, version.number)
+        image: Future[list[Check]] | None = None
+        if release is not None:
+            seen = partial(self._image, version, release)
+            image = self._pool.submit(lambda: list(_asked("the registry", seen)))
+        for digest in _of_version(version) if here else ():
+            self._reading(digest)
+        if image is not None:
             yield from _asked("the workspace", lambda: self._registered(version))
-            yield from _asked("the registry", lambda: self._image(version))
+            yield from image.result()
         if run is not None:
             yield from _asked("the workspace", lambda: self._tracked(run))
         if here:
@@ -94,9 +109,13 @@ class _Look:
                 break
         for run in runs if not checks or checks[-1].name != UNREACHED else ():
             if run.data["target"]["site"] == self._site.name:
-                for digest in _files(run):
+                digests = _files(run)
+                for digest in digests:
+                    self._reading(digest)
+                for digest in digests:
                     checks += _asked("the artifact store", lambda d=digest: self._kept(d))  # type: ignore[misc]
-                    gone += self._stored.get(digest, "") is None
+                    reading = self._reading(digest)
+                    gone += reading.exception() is None and reading.result() is None
         bad = [check for check in checks if check.status is not CheckStatus.PASS]
         yield from bad
         if gone:
@@ -175,12 +194,9 @@ class _Look:
         for name, value in sorted(wanted.items()):
             yield _seen("run-tag", f"{name} of {run.run_id} is as recorded", value, found.tags.get(name), ENTRY)
 
-    def _image(self, version: ModelVersion) -> Iterator[Check]:
+    def _image(self, version: ModelVersion, release: ReleaseRecord) -> Iterator[Check]:
         """Every byte of manifest, config and layers, and where the tags point."""
         recorded = self._state.recorded
-        release: ReleaseRecord | None = recorded.release(version.model, version.number)
-        if release is None:
-            return
         image = release.data["image"]
         registry = self._site.registry(image["registry"])
         for part in registry.read(image["repository"], image["digest"]):
@@ -211,9 +227,12 @@ class _Look:
             yield _seen("artifact", "an output of a run is stored as recorded", digest, actual, ARTIFACT)
 
     def _actual(self, digest: str) -> str | None:
+        return self._reading(digest).result()
+
+    def _reading(self, digest: str) -> Future[str | None]:
+        """The digest of what is stored under this one, now or soon; None for nothing. Each is read once."""
         if digest not in self._stored:
-            there = self._site.artifacts.size(digest) is not None
-            self._stored[digest] = _read(self._site.artifacts, digest) if there else None
+            self._stored[digest] = self._pool.submit(lambda: _read(self._site.artifacts, digest))
         return self._stored[digest]
 
     def _inputs(self, version: ModelVersion) -> Iterator[Check]:
@@ -261,7 +280,13 @@ def _files(run: RunRecord) -> list[str]:
     return sorted({entry["digest"] for output in run.data["outputs"].values() for entry in output["files"]})
 
 
-def _read(store: ArtifactStore, digest: str) -> str:
+def _of_version(version: ModelVersion) -> Iterator[str]:
+    return (entry["digest"] for output in version.spec["artifacts"].values() for entry in output["files"])
+
+
+def _read(store: ArtifactStore, digest: str) -> str | None:
+    if store.size(digest) is None:
+        return None
     hasher = hashlib.sha256()
     with store.open(digest) as stream:
         while block := stream.read(BLOCK):
