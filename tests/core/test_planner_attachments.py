@@ -292,6 +292,16 @@ def test_what_travels_of_an_evaluation_in_a_pod_is_in_the_plan() -> None:
     assert "the run of the model's evaluation (on hub): its code (0 files" in lines
 
 
+def test_more_metrics_than_azure_ml_takes_are_refused_before_a_training() -> None:
+    path, own = "experiments/mean/experiment.yaml", "metrics: [score]"
+    many = ", ".join(f"m{number}" for number in range(48))
+    for evaluation, refused in ((EVALUATION, set[str]()), (EVALUATION.replace("[score]", "[a, b]"), {"P519"})):
+        found = build.edited(path, own, f"metrics: [score, {many}]", FILES)
+        found = build.edited(MODEL, "  gates:\n", evaluation + "  gates:\n", found)
+        made = build_plan(build.desired(found), Recorded(), SERVED)
+        assert {problem.code for problem in made.problems} == refused
+
+
 def test_the_owner_is_of_one_repository_and_site() -> None:
     other = build.desired(build.edited("edgetrain.yaml", "machine@example.org", "else@example.org", FILES))
     names = {OWNER, owner_of(STATE.configuration, "there"), owner_of(other.configuration, "here")}

@@ -11,7 +11,10 @@ import pytest
 from edgetrain.core.errors import NotFound, RepositoryError, Unavailable, UsageError
 from edgetrain.core.ports import RunPhase, RunState, TargetStatus
 from edgetrain.providers.local.provider import LocalCompute
-from edgetrain.reconcile.reproduce import reproduce
+from edgetrain.providers.ssh.provider import SshCompute
+from edgetrain.reconcile.lookup import read_main
+from edgetrain.reconcile.reproduce import reproduce, target_of
+from edgetrain.reconcile.site import Site
 from edgetrain.render.reproduction import (
     Finding,
     Reproduction,
@@ -23,6 +26,8 @@ from edgetrain.render.reproduction import (
 )
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
+from tests.core.build import desired
+from tests.core.test_planner_attachments import CLUSTER, files
 from tests.outputs import sound
 
 NOISE = """\
@@ -175,6 +180,19 @@ def test_what_can_not_be_run_is_refused(site: SmallSite, tmp_path: Path, monkeyp
     with pytest.raises(NotFound):
         again(site)
     assert sorted((site.clone / ".edgetrain").glob("runs/*")) == before
+
+
+def test_where_azure_ml_starts_runs_the_sites_own_way_is_taken_if_there_is_one(site: SmallSite) -> None:
+    git = read_main(site.clone)
+    [run, *_] = git.recorded.runs
+    state = desired({**files("vm"), "compute/hub.yaml": CLUSTER})
+    assert target_of(state, run, "vm").metadata.name == "vm"
+    with pytest.raises(UsageError) as refused:
+        target_of(state, run, "hub")
+    assert "keep an entry of the run" in refused.value.message
+    assert "hub" not in refused.value.fix
+    place = Site(state.configuration, "here", site.clone)
+    assert isinstance(place.aside(state.targets["vm"]), SshCompute)
 
 
 def test_hostile_words_of_a_result_are_harmless() -> None:

@@ -18,7 +18,7 @@ from edgetrain.providers.azureml import environment, names
 from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS
 from edgetrain.providers.azureml.rules import check_name
 from edgetrain.providers.azureml.snapshot import TASK, snapshot
-from edgetrain.providers.azureml.submission import FORGOTTEN_TAG, TARGET_TAG, Submissions
+from edgetrain.providers.azureml.submission import CANCELLED_TAG, FORGOTTEN_TAG, TARGET_TAG, Submissions
 from edgetrain.providers.azureml.tracking import Runs
 from tests.contract.azureml_target import AzuremlKubernetesTarget, check
 from tests.contract.compute import code
@@ -297,6 +297,24 @@ def test_a_scoring_has_a_name_that_azure_ml_takes_and_is_known_by_it_again() -> 
     for other in (f"mean-{'a' * 12}-1", "mean.score-1", "her_1700000000_ab12", f"my_run-{'a' * 12}-1"):
         assert names.theirs(other) == names.ours(other) == other
     assert names.experiment_of(f"mean-{'a' * 12}-1") == "mean"
+
+
+def test_a_scoring_is_found_cancelled_and_barred_by_its_own_id(there: Workspace, tmp_path: Path) -> None:
+    ended, waits, never = (f"mean.score-{'a' * 12}-{'b' * 12}-{attempt}" for attempt in (1, 2, 3))
+    submissions, known = there.submissions, names.theirs
+    there.submit(ended, code(tmp_path / "code", ["print", "x"]))
+    assert there.document(known(ended))["runId"] == known(ended)
+    body = {"runId": known(waits), "target": "arc1"}  # submitted, and not begun
+    submissions.session.patch("history", submissions._run(waits), json=body)
+    assert {ended, waits} <= set(submissions.held())
+    submissions.cancel(waits, "nobody waits for it")
+    submissions.bar(never, "cancelled before it began")
+    for run_id, why in ((waits, "nobody waits for it"), (never, "cancelled before it began")):
+        assert there.document(known(run_id))["tags"][CANCELLED_TAG] == why
+        found = submissions.look(run_id)
+        assert found is not None and found.status in ("Canceled", "CancelRequested")
+    submissions.tag(ended, {FORGOTTEN_TAG: "true"})
+    assert ended not in submissions.held()
 
 
 def test_names_that_azure_ml_takes_not_are_refused_before_it_is_asked(there: Workspace, tmp_path: Path) -> None:

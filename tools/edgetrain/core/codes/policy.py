@@ -114,3 +114,10 @@ RELEASE_UNREVIEWED = Code(
     "A model whose card says `riskClass: high` needs somebody who does.",
     "Write `release: review`, or correct the card's `riskClass` in a pull request of its own.",
 )
+TOO_MANY_METRICS = Code(
+    "P519",
+    "the workspace takes fewer metrics of a run",
+    "Azure ML keeps at most 50 metrics of a run: those of the script, and as `evaluated/<metric>` those of the "
+    "model's evaluation. A run with more could be trained and never be recorded.",
+    "Declare fewer metrics in the experiment, or in the model's evaluation.",
+)

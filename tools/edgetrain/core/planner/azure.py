@@ -12,6 +12,7 @@ from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.kinds.model import MODEL_INPUT
 from edgetrain.core.observation import Observation
+from edgetrain.core.planner.refusals import told_metrics
 
 # What a run is told to the workspace with, beside parameters and metrics; and with more where it is submitted.
 TRACKED_TAGS = (
@@ -57,7 +58,7 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
         + _scored_inputs(desired, experiment, clusters),
         **_evaluation(desired, experiment, clusters),
         "parameters": sorted({*experiment.parameters, *(experiment.sweep.space if experiment.sweep else ())}),
-        "metrics": [*experiment.metrics, *_evaluated(desired, experiment)],
+        "metrics": told_metrics(desired, experiment),
         "tags": sorted({*TRACKED_TAGS, *(SUBMITTED_TAGS if targets else ())}),
         "keys": [
             {"target": target.metadata.name, "secret": secret, **_fingerprint(target.metadata.name, observed)}
@@ -100,12 +101,6 @@ def _evaluation(desired: Desired, experiment: Experiment, clusters: Sequence[Com
         "slices": list(model.evaluation.slices),
     }
     return {"evaluation": told}
-
-
-def _evaluated(desired: Desired, experiment: Experiment) -> list[str]:
-    """The names that evaluated metrics have in a workspace."""
-    model = desired.models.get(experiment.model)
-    return [f"evaluated/{name}" for name in model.scored] if model else []
 
 
 def _place(desired: Desired, target: ComputeTarget, data: DataInput) -> str:

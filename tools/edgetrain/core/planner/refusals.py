@@ -15,6 +15,8 @@ from edgetrain.core.problem import Code, Problem, did_you_mean, problem
 from edgetrain.core.record import Recorded
 
 Served = Mapping[str, Collection[str]]
+# The metrics of a run that Azure ML takes.
+MOST_TOLD = 50
 
 
 def refuse(
@@ -132,6 +134,10 @@ def _experiment(
                 return
     yield from _image(desired, experiment, targets)
     yield from _scoring(desired, experiment, targets, served)
+    told = len(told_metrics(desired, experiment))
+    if desired.configuration.attaches and told > MOST_TOLD:
+        what = f"the workspace would be told {told} metrics of a run, and takes {MOST_TOLD}"
+        yield refusal(policy.TOO_MANY_METRICS, what, "metrics")
     if targets and not any(_fits(experiment, target) for target in targets):
         yield refusal(policy.TOO_LARGE_FOR_TARGETS, "no target has the resources that it asks for", "resources")
     if observed is not None:
@@ -190,6 +196,12 @@ def _scoring(
                 continue
             yield refusal(policy.DATA_NOT_REACHED, what, "inputs", key, "datastore")
             return
+
+
+def told_metrics(desired: Desired, experiment: Experiment) -> list[str]:
+    """The names of the metrics that a workspace is told of a run."""
+    model = desired.models.get(experiment.model)
+    return [*experiment.metrics, *(f"evaluated/{name}" for name in (model.scored if model else ()))]
 
 
 def _fits(experiment: Experiment, target: ComputeTarget) -> bool:
