@@ -17,8 +17,11 @@ from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import ApplyResult, Event, Status
 from edgetrain.reconcile.runs import cancel, list_runs
 from testbed.site import Testbed
+from tests.apply.evaluated import EVALUATE
 from tests.apply.site import SCRIPT
+from tests.contract.compute import until
 from tests.edge.site import EdgeSite
+from tests.edge.test_main_job import evaluate
 from tests.walk import SEED, WALK_ALL, sample
 
 pytestmark = [
@@ -26,7 +29,8 @@ pytestmark = [
     pytest.mark.xdist_group("edge-faults"),
 ]
 ROOT = Path(__file__).parents[2]
-SLOW = SCRIPT.replace("import argparse", "import select; select.select([], [], [], 6)\nimport argparse")
+SLOWLY = "import select; select.select([], [], [], 6)\n"
+SLOW = SCRIPT.replace("import argparse", f"{SLOWLY}import argparse")
 GREEDY = "held = bytearray(400 * 2**20)\n" + SCRIPT
 BULKY = """\
 import os, pathlib
@@ -191,6 +195,30 @@ def test_a_reboot_loses_the_run_and_the_next_attempt_trains(site: EdgeSite) -> N
     second = site.apply()
     assert Outcome.CANDIDATE in {*outcomes(first), *outcomes(second)}
     assert sorted(path[-7:] for path in site.records() if "/runs/" in path) == ["-1.json", "-2.json"]
+
+
+@pytest.mark.long(0.5)
+def test_a_reboot_loses_the_scoring_and_the_next_attempt_scores(site: EdgeSite) -> None:
+    assert site.testbed is not None
+    evaluate(site)
+    site.write("models/mean/evaluation/evaluate.py", SLOWLY + EVALUATE)
+    site.push("Evaluate slowly")
+    begun: list[str] = []
+
+    def report(event: Event) -> None:
+        if event.kind == "Evaluating":
+            begun.append(event.subject)
+
+    def scoring() -> bool:
+        site.apply(wait=False, report=report)
+        return bool(begun)
+
+    until(scoring, "the training to be over, and its scoring to begin")
+    site.testbed.vm.reboot()
+    assert outcomes(site.apply(report=report)) == [Outcome.CANDIDATE]
+    assert [name.rpartition("-")[2] for name in begun] == ["1", "2"]
+    [record] = [found for found in site.records().values() if found["kind"] == "RunRecord"]
+    assert (record["attempt"], record["metrics"]) == (1, {"error": 0.5})
 
 
 @pytest.mark.long(0.5)

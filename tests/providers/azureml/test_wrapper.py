@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from edgetrain.core.ports import InputMount, Leaving, RunSpec
+from edgetrain.core.ports import DataSource, InputMount, Leaving, RunSpec
 from edgetrain.onsite.azureml import accept, main
 from edgetrain.providers.answers import harvest_of
 from edgetrain.providers.azureml.compute_kubernetes import PROGRAMS, RESULT
@@ -139,6 +139,15 @@ def test_who_asks_for_a_sandbox_is_refused_without(tmp_path: Path) -> None:
         code, said = started.end()
         assert (code, started.log) == (main.CODES["sandbox"], ""), said
         assert started.result["state"]["ended_by"] == "sandbox"
+
+
+@pytest.mark.needs("bubblewrap")
+def test_what_is_not_mounted_in_the_pod_is_told_by_name(tmp_path: Path) -> None:
+    model = InputMount("model", DataSource("folder", str(tmp_path / "scoring" / "model")), "")
+    with wrapper(tmp_path, ["print", "began"], path=with_sandbox(), inputs=(model,)) as started:
+        code, said = started.end()
+        assert (code, started.log) == (main.CODES["environment"], ""), said
+        assert started.result["state"]["message"].startswith("input model is not mounted in the pod")
 
 
 @pytest.mark.needs("bubblewrap")
