@@ -4,6 +4,7 @@ lost, and the apply after it comes to the same end, everything there once."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -209,6 +210,29 @@ def test_history_that_moved_back_trains_nothing_again(site: SmallSite) -> None:
     site._git("push", "--quiet", "--force", "origin", f"{whole}:main")
     converged(site)
     assert site.records() == before
+
+
+def test_a_fresh_clone_notices_that_history_moved_back(site: SmallSite, tmp_path: Path) -> None:
+    site.apply()
+    before, whole = site.records(), site._git("rev-parse", "origin/main").strip()
+    memory = site.state / "records.json"
+    assert json.loads(memory.read_bytes())["records"]
+    first = site._git("rev-list", "--max-parents=0", "origin/main").strip()
+    site._git("push", "--quiet", "--force", "origin", f"{first}:main")
+    fresh = SmallSite(site.second_clone(tmp_path / "other"))
+    fresh.remote, fresh.state, fresh.data = site.remote, site.state, site.data
+    ended = by_hand(fresh)
+    assert ended.exit_code == 1
+    assert "main's history was rewritten" in ended.output
+    assert "`records.json` from the state folder of site here" in " ".join(ended.output.split())
+    assert site.records() == {}
+    site._git("push", "--quiet", "--force", "origin", f"{whole}:main")
+    converged(fresh)
+    assert site.records() == before
+    # A memory that can't be read is none.
+    memory.write_bytes(b"{" * 10_000)
+    assert fresh.apply().good
+    assert json.loads(memory.read_bytes())["records"]
 
 
 def test_no_order_comes_from_a_clock(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.releasing import Built, release
 from edgetrain.reconcile.remote import connect, connect_as_known
 from edgetrain.reconcile.report import ApplyResult, Event, Report, Result, Status
+from edgetrain.reconcile.seen import check_seen
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State, open_ledger, read_tip
 from edgetrain.reconcile.tidying import tidy_recorded
@@ -160,6 +161,7 @@ def prepare(
     """
     judgement = judge_tip(state)
     site = beside or open_site(checked(state, main_problems(judgement.wrong)), options.site)
+    check_seen(state, site)
     connect(state.git, site)
     for warning in judgement.warnings:
         report(Event("Note", "git", f"{warning.what}; {warning.fix}"))

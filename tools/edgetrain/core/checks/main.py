@@ -52,7 +52,7 @@ class Main:
 @dataclass(frozen=True)
 class Wrong:
     """A record that is not as the machine wrote it. `right` is the object it must be; None: no file at all.
-    `earlier` is the tip that had it, if main's history was rewritten since."""
+    `earlier` is the tip that had it, if main's history was rewritten since; `memory` is the file that tells so."""
 
     path: str
     right: str | None
@@ -60,6 +60,7 @@ class Wrong:
     by: Touch | None
     why: str
     earlier: str = ""
+    memory: str = "`edgetrain-judged.json` from that checkout's .git folder"
 
 
 def wrong_records(main: Main) -> list[Wrong]:
@@ -125,9 +126,9 @@ def _who(touch: Touch | None) -> str:
 def _fix(wrong: Wrong) -> str:
     if wrong.earlier:
         return (
-            f"Put the earlier history back from the runner's checkout (`git push --force-with-lease origin "
+            f"Put the earlier history back from a checkout that has it (`git push --force-with-lease origin "
             f"{wrong.earlier[:12]}:main`), and make the change by new commits. If the records are to be gone for "
-            "ever, remove `edgetrain-judged.json` from that checkout's .git folder; their runs are then made again."
+            f"ever, remove {wrong.memory}; their runs are then made again."
         )
     if wrong.by is None:
         return "Look for the commit with `git log -- FILE`, and undo it by a new one on main."
