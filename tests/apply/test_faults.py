@@ -21,7 +21,10 @@ from edgetrain.cli.app import app
 from edgetrain.core.errors import EdgetrainError
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.providers.folder.datastore import FolderDatastore
+from edgetrain.reconcile.planning import open_site
 from edgetrain.reconcile.runs import retry
+from edgetrain.reconcile.seen import check_seen
+from edgetrain.reconcile.state import read_commit
 from edgetrain.repo.git import Git
 from tests.apply.site import PERSON, SCRIPT, SmallSite
 from tests.providers.local.test_local_environment import index, wheel  # noqa: F401
@@ -233,6 +236,16 @@ def test_a_fresh_clone_notices_that_history_moved_back(site: SmallSite, tmp_path
     memory.write_bytes(b"{" * 10_000)
     assert fresh.apply().good
     assert json.loads(memory.read_bytes())["records"]
+
+
+def test_an_apply_that_read_main_earlier_than_another_sees_nothing_gone(site: SmallSite) -> None:
+    site.apply()
+    memory = site.state / "records.json"
+    ahead = memory.read_bytes()
+    first = site._git("rev-list", "--max-parents=0", "origin/main").strip()
+    state = read_commit(Git.find(site.clone), first)
+    check_seen(state, open_site(state, None))
+    assert memory.read_bytes() == ahead
 
 
 def test_no_order_comes_from_a_clock(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:

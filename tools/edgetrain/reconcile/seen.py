@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgetrain.core.checks.main import Wrong, main_problems
@@ -27,18 +28,22 @@ def check_seen(state: State, site: Site) -> None:
     if earlier == state.commit:
         return
     present = records_at(state.git, state.commit)
-    place = f"`{MEMORY}` from the state folder of site {site.name}"
-    gone = [
-        Wrong(path, blob, RECORD_CHANGED, None, "removes", earlier, place)
-        for path, blob in had.items()
-        if present.get(path) != blob
-    ]
-    if gone:
-        raise InvalidFiles(sorted(main_problems(gone)))
+    gone = _gone(had, present)
+    if gone:  # seen by an apply that read main later than this one, or really gone: main itself says
+        gone = _gone(had, records_at(state.git, state.git.tip(state.desired.configuration.branch)))
+        if not gone:
+            return
+        place = f"`{MEMORY}` from the state folder of site {site.name}"
+        wrong = [Wrong(path, blob, RECORD_CHANGED, None, "removes", earlier, place) for path, blob in gone.items()]
+        raise InvalidFiles(sorted(main_problems(wrong)))
     # What can't be remembered is noticed by a checkout that judged it before: see judge.py.
     with contextlib.suppress(OSError), incoming(site.state) as file:
         file.write(json.dumps({"tip": state.commit, "records": present}).encode())
         file.replace(memory)
+
+
+def _gone(had: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    return {path: blob for path, blob in had.items() if present.get(path) != blob}
 
 
 def _remembered(memory: Path) -> tuple[str, dict[str, str]]:
