@@ -272,25 +272,29 @@ class WorkTree(_Listed):
     def trace(self) -> tuple[bytes, int]:
         """A digest of what the last change of every file, and of every folder's place, leaves behind, and the time
         of the newest change (nanoseconds). For listing before anything is read; contents are not looked at."""
-        self._listed = list(self._names())
-        root, newest, folders = f"{self.root}/", 0, {""}
+        newest, folders, listed = 0, {""}, []
         facts: list[object] = []
-        for path in self._listed:
-            folder = path.rpartition("/")[0]
-            while folder not in folders:
-                folders.add(folder)
-                found = os.lstat(root + folder)
-                facts.append((folder, found.st_mode, found.st_ino))
-                folder = folder.rpartition("/")[0]
-            try:
-                found = os.lstat(root + path)
-            except OSError:
-                facts.append((path,))
-                continue
-            mode, inode, _, _, _, _, size, *_ = found
-            changed, written = found.st_ctime_ns, found.st_mtime_ns
-            newest = max(newest, changed, written)
-            facts.append((path, mode, inode, size, changed, written))
+        at, lstat = open_folder(self.root, "", "."), os.lstat  # thousands of times
+        try:
+            for path in self._names():
+                listed.append(path)
+                folder = path.rpartition("/")[0]
+                while folder not in folders:
+                    folders.add(folder)
+                    found = lstat(folder, dir_fd=at)
+                    facts.append((folder, found.st_mode, found.st_ino))
+                    folder = folder.rpartition("/")[0]
+                try:
+                    found = lstat(path, dir_fd=at)
+                except OSError:
+                    facts.append((path,))
+                    continue
+                changed, written = found.st_ctime_ns, found.st_mtime_ns
+                newest = max(newest, changed, written)
+                facts.append((path, found.st_mode, found.st_ino, found.st_size, changed, written))
+        finally:
+            os.close(at)
+        self._listed = listed
         return hashlib.sha256(ascii(facts).encode()).digest(), newest
 
     def _names(self) -> Iterator[str]:
@@ -301,11 +305,11 @@ class WorkTree(_Listed):
                 for name in (*files, *links):
                     yield (Path(at) / name).relative_to(self.root).as_posix()
             return
-        listing = self.git.run("ls-files", "-z", "-c", "-o", "--exclude-standard", "--deduplicate")
-        for line in filter(None, listing.split(b"\0")):
-            path = decode(line).rstrip("/")
-            if path.partition("/")[0] != _CACHES:
-                yield path
+        # To look through all folders for new files takes git long: what it knows is told meanwhile.
+        new = _Meanwhile(self.git, "ls-files", "-z", "-o", "--exclude-standard")
+        known = dict.fromkeys(_paths(self.git.run("ls-files", "-z", "-c", "--deduplicate")))
+        yield from known
+        yield from (path for path in _paths(new.output()) if path not in known)
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
@@ -363,6 +367,36 @@ class WorkTree(_Listed):
                 self._folder = None  # closes it
                 self._folder = OpenFolder(folder, open_folder(self.root, folder, path))
             return open_in(self._folder.handle, name, path)
+
+
+def _paths(listing: bytes) -> Iterator[str]:
+    """The paths that git lists, without our own caches."""
+    for line in filter(None, listing.split(b"\0")):
+        path = decode(line).rstrip("/")
+        if path.partition("/")[0] != _CACHES:
+            yield path
+
+
+class _Meanwhile:
+    """One command of git that runs while other work is done."""
+
+    def __init__(self, git: Git, *args: str) -> None:
+        self._done: bytes | Exception = b""
+        self._thread = threading.Thread(target=self._run, args=(git, args))
+        self._thread.start()
+
+    def _run(self, git: Git, args: Sequence[str]) -> None:
+        try:
+            self._done = git.run(*args)
+        except RepositoryError as error:
+            self._done = error
+
+    def output(self) -> bytes:
+        """Wait for it. Raises RepositoryError as `Git.run` does."""
+        self._thread.join()
+        if isinstance(self._done, Exception):
+            raise self._done
+        return self._done
 
 
 def _is_folder(path: str) -> bool:
