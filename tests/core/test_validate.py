@@ -76,7 +76,7 @@ def test_each_manifest_and_record_is_read_once(tmp_path: Path) -> None:
 def test_ordinals_are_given_to_records(tmp_path: Path) -> None:
     Case(tmp_path).make()
     paths = [path for path in base_files() if "/runs/" in path]
-    loaded = read_repository(WorkTree(tmp_path), {path: 5 + at for at, path in enumerate(paths)})
+    loaded = read_repository(WorkTree(tmp_path), lambda: {path: 5 + at for at, path in enumerate(paths)})
     assert [run.ordinal for run in loaded.recorded.runs] == [5, 6]
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from edgetrain.repo.history import (
-    added,
+    Additions,
     changed_since,
     last_change,
     provenance,
@@ -28,6 +28,11 @@ RUNS = ["experiments/*/runs/*.json"]
 def merge(checkout, branch, message="merge") -> str:
     checkout.sh("merge", "--quiet", "--no-ff", "--message", message, branch)
     return checkout.git.head()
+
+
+def added(git, tip, patterns):
+    with Additions(git, tip, patterns) as additions:
+        return list(additions.by_path.values())
 
 
 # --- added -------------------------------------------------------------------------------------------

@@ -17,11 +17,10 @@ from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.pull_request_merge import CONFLICT, Merge, find_merge
 from edgetrain.reconcile.pull_request_report import Facts, effect_key, manifest_at, report_of
 from edgetrain.reconcile.site import served
-from edgetrain.reconcile.state import RECORD_FOLDERS, State, stopping
+from edgetrain.reconcile.state import State, read_tree, stopping
 from edgetrain.reconcile.validate import problems_of, validate
 from edgetrain.repo.git import Git
-from edgetrain.repo.history import added, changed_since
-from edgetrain.repo.load import read_repository
+from edgetrain.repo.history import changed_since
 from edgetrain.repo.tree import CommitTree, Tree
 
 
@@ -62,7 +61,7 @@ def check_pull_request(start: Path, asked: Asked) -> Checked:
     day = asked.day or today()
     # Without the cache of digests that lies in a checkout: a pull request can bring a file, or a link, there.
     with CommitTree(git, merge.commit) as tree, CommitTree(git, merge.base) as before:
-        state = _read(git, tree)
+        state = read_tree(git, tree, tree.sha, tree.sha)
         problems = validate(git.root, on=tree, tip=merge.tip, day=day)
         plan = _plan(state, problems, day)
         every = _all(problems, plan.problems if plan else ())
@@ -72,12 +71,6 @@ def check_pull_request(start: Path, asked: Asked) -> Checked:
         facts = Facts(asked.number, asked.head, merge, before, state, every, plan, changed, attention, due)
         report = report_of(facts)
     return Checked(report, every, attention, plan)
-
-
-def _read(git: Git, tree: CommitTree) -> State:
-    additions = {found.path: found for found in added(git, tree.sha, RECORD_FOLDERS)}
-    ordinals = {path: found.ordinal for path, found in additions.items()}
-    return State(git, tree, read_repository(tree, ordinals), tree.sha, additions)
 
 
 def _plan(state: State, problems: Iterable[Problem], day: str) -> Plan | None:
@@ -91,7 +84,7 @@ def _plan(state: State, problems: Iterable[Problem], day: str) -> Plan | None:
 def _due(git: Git, merge: Merge) -> frozenset[str]:
     """What the base branch asks for already, merge or no merge; nothing if that can't be told."""
     with CommitTree(git, merge.tip) as tree:
-        state = _read(git, tree)
+        state = read_tree(git, tree, tree.sha, tree.sha)
         if stopping(problems_of(state.loaded)):
             return frozenset()
         plan = build(state.desired, state.recorded, served(), None, state.commit)

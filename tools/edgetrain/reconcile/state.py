@@ -12,7 +12,7 @@ from edgetrain.core.errors import InvalidFiles, NotFound
 from edgetrain.core.problem import Problem, Severity
 from edgetrain.core.record import Record, Recorded
 from edgetrain.repo.git import Git
-from edgetrain.repo.history import Addition, added
+from edgetrain.repo.history import Addition, Additions
 from edgetrain.repo.ledger import Ledger, Machine
 from edgetrain.repo.load import Loaded, read_repository
 from edgetrain.repo.tree import CommitTree, Tree, WorkTree
@@ -52,12 +52,12 @@ class State:
 def read_work_tree(git: Git, tree: WorkTree | None = None) -> State:
     """The work tree as it lies, uncommitted changes and all; `tree` if it is listed already."""
     head = git.head()
-    return _read(git, tree or WorkTree(git), "", head)
+    return read_tree(git, tree or WorkTree(git), "", head)
 
 
 def read_commit(git: Git, commit: str) -> State:
     """The repository at a commit."""
-    return _read(git, CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db"), commit, commit)
+    return read_tree(git, CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db"), commit, commit)
 
 
 def read_tip(git: Git, branch: str) -> State:
@@ -65,10 +65,11 @@ def read_tip(git: Git, branch: str) -> State:
     return read_commit(git, git.tip(branch))
 
 
-def _read(git: Git, tree: Tree, commit: str, history: str | None) -> State:
-    additions = {found.path: found for found in added(git, history, RECORD_FOLDERS)} if history else {}
-    ordinals = {path: found.ordinal for path, found in additions.items()}
-    return State(git, tree, read_repository(tree, ordinals), commit, additions)
+def read_tree(git: Git, tree: Tree, commit: str, history: str) -> State:
+    """The tree's files, with what the history of the commit `history` tells of them."""
+    with Additions(git, history, RECORD_FOLDERS) as additions:
+        loaded = read_repository(tree, additions.ordinals)
+        return State(git, tree, loaded, commit, additions.by_path)
 
 
 def stopping(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
@@ -23,6 +24,7 @@ from edgetrain.core.problem import shown
 OLDEST = (2, 34)
 MAX_OUTPUT = 256 * 2**20
 GRACE = 5.0
+PIPE = 2**20
 CREDENTIALS = (".extraheader", ".proxy")  # the settings whose values may hold one
 
 # How to reach a remote is the machine's affair; which repository, index or objects to use is ours.
@@ -183,54 +185,95 @@ def execute(
 ) -> Completed:
     """Run git in `root` and tell how it ended. RepositoryError `GitTimeout` after `timeout` seconds,
     `OutputTooLarge` beyond `limit` bytes, `NotARepository` if the folder can't be entered."""
-    # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
-    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as source:
-        source.write(input or b"")
-        source.seek(0)
-        try:
-            # A session of its own: no terminal to ask for passwords, and git's helpers die with it.
-            process = subprocess.Popen(
-                command_line(args, config),
-                cwd=root,
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment(env),
-                start_new_session=True,
-            )
-        except OSError as error:
-            if error.errno in _SCARCE:
-                raise RepositoryError(
-                    f"git can't be started: {error.strerror}",
-                    reason="OutOfMemory",
-                    fix="end what uses up this machine's memory, then try again",
-                ) from None
-            require_git()
-            raise RepositoryError(
-                f"git can't run in {shown(root)}: {error.strerror}",
-                reason="NotARepository",
-                fix="name a folder that you may enter: edgetrain -C DIR ...",
-            ) from None
+    return Running(root, args, input=input, env=env, config=config).end(timeout, limit)
 
+
+class Running:
+    """One git command that runs while other work is done: begin it, and `end` it, or `stop` it."""
+
+    def __init__(
+        self,
+        root: Path,
+        args: Sequence[str],
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        config: Sequence[str] = (),
+    ) -> None:
+        self._args = args
+        self._began = time.monotonic()
+        # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
+        with tempfile.TemporaryFile() as source:
+            source.write(input or b"")
+            source.seek(0)
+            try:
+                # A session of its own: no terminal to ask for passwords, and git's helpers die with it.
+                self._process = subprocess.Popen(
+                    command_line(args, config),
+                    cwd=root,
+                    stdin=source,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    env=environment(env),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._errors.close()
+                if error.errno in _SCARCE:
+                    raise RepositoryError(
+                        f"git can't be started: {error.strerror}",
+                        reason="OutOfMemory",
+                        fix="end what uses up this machine's memory, then try again",
+                    ) from None
+                require_git()
+                raise RepositoryError(
+                    f"git can't run in {shown(root)}: {error.strerror}",
+                    reason="NotARepository",
+                    fix="name a folder that you may enter: edgetrain -C DIR ...",
+                ) from None
+
+    def ahead(self) -> Running:
+        """Let git answer much before anybody reads, where the system has room for that."""
+        if self._process.stdout and hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, PIPE)
+        return self
+
+    def end(self, timeout: float = 120.0, limit: int = MAX_OUTPUT) -> Completed:
+        """Wait for it, and tell how it ended; errors as in `execute`, and time counts from its beginning."""
         try:
-            out = _read(process, time.monotonic() + timeout, limit)
+            out = _read(self._process, self._began + timeout, limit)
+            _stop(self._process)
+            self._errors.seek(0)
+            err = decode(self._errors.read(2**16))
         finally:
-            _stop(process)
-        errors.seek(0)
-        err = decode(errors.read(2**16))
-    if out is None:
-        raise RepositoryError(
-            f"git {args[0]} took longer than {timeout:g} s",
-            reason="GitTimeout",
-            fix="check the network and the remote, then try again",
-        )
-    if len(out) > limit:
-        raise RepositoryError(
-            f"git {args[0]} answered more than {limit} bytes",
-            reason="OutputTooLarge",
-            fix="see what makes it so large: run the same git command by hand",
-        )
-    return Completed(process.returncode, out, err)
+            self.stop()
+        if out is None:
+            raise RepositoryError(
+                f"git {self._args[0]} took longer than {timeout:g} s",
+                reason="GitTimeout",
+                fix="check the network and the remote, then try again",
+            )
+        if len(out) > limit:
+            raise RepositoryError(
+                f"git {self._args[0]} answered more than {limit} bytes",
+                reason="OutputTooLarge",
+                fix="see what makes it so large: run the same git command by hand",
+            )
+        return Completed(self._process.returncode, out, err)
+
+    def output(self) -> bytes:
+        """Its output, whole. RepositoryError, with git's words and a fix, if it fails."""
+        done = self.end()
+        if done.code != 0:
+            raise failure(self._args[0], done)
+        return done.out
+
+    def stop(self) -> None:
+        """End it if it has not ended."""
+        _stop(self._process)
+        self._errors.close()
 
 
 def _read(process: subprocess.Popen[bytes], deadline: float, limit: int) -> bytes | None:

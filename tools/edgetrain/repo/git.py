@@ -15,6 +15,7 @@ from edgetrain.repo.command import (
     CREDENTIALS,
     MAX_OUTPUT,
     Completed,
+    Running,
     command_line,
     decode,
     environment,
@@ -105,6 +106,10 @@ class Git:
         if done.code != 0:
             raise failure(args[0], done)
         return done.out
+
+    def begin(self, *args: str) -> Running:
+        """Run git while other work is done."""
+        return Running(self.root, args).ahead()
 
     def text(self, *args: str) -> str:
         """Like `run`, as text without the last newline."""

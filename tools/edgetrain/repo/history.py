@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from edgetrain.core.errors import RepositoryError
-from edgetrain.repo.command import decode
+from edgetrain.repo.command import Running, decode
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, Commit, Person, parse_commit
 from edgetrain.repo.opening import open_file
@@ -29,7 +30,12 @@ RECORD_PATHS = (
 )
 MAX_COMMITS_MERGED = 5000
 
-_RECORD = re.compile("|".join(re.escape(p).replace(r"\*", "[^/]*") for p in RECORD_PATHS))
+
+def _expression(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(re.escape(pattern).replace(r"\*", "[^/]*") for pattern in patterns))
+
+
+_RECORD = _expression(RECORD_PATHS)
 _PULL_REQUEST = re.compile(r"Merge pull request (#\d+) from|\((#\d+)\)$")
 _FIRST_PARENT = ("--first-parent", "--diff-merges=first-parent", "--no-renames")
 _SIGNATURES = {"G": "good", "B": "bad", "R": "bad", "X": "bad", "Y": "bad", "N": "none"}
@@ -117,16 +123,42 @@ class _Raw:
     path: str
 
 
-def added(git: Git, tip: str, pathspecs: Sequence[str]) -> list[Addition]:
-    """The first appearance on main of each file that matches (`*` within a folder, `**` across), oldest first."""
-    cut = git.boundary()
-    found: dict[str, Addition] = {}
-    log = _log(git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", git.resolve(tip), "--", *_globs(pathspecs))
-    for ordinal, (commit, changes) in enumerate(log):
-        for change in changes:
-            addition = Addition(change.path, commit.sha, ordinal, commit.committer.time, commit.sha not in cut)
-            found.setdefault(change.path, addition)
-    return list(found.values())
+class Additions:
+    """The first appearance on main of each file that matches one of the patterns: `*` stands for anything within a
+    folder, but not in the first one. Git looks for them from now on, while other work is done."""
+
+    def __init__(self, git: Git, tip: str, patterns: Sequence[str]) -> None:
+        self._cut = git.boundary()
+        self._wanted = _expression(patterns)
+        # Folders, not patterns: to compare each path with globs takes git longer than to tell of all in there.
+        folders = sorted({pattern.partition("/")[0] for pattern in patterns})
+        specs = (
+            [f":(top,literal){folder}" for folder in folders] if not any("*" in name for name in folders) else []
+        )
+        self._log = _begin_log(git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", git.resolve(tip), "--", *specs)
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Addition]:
+        """All of them, oldest first."""
+        found: dict[str, Addition] = {}
+        ordinal = 0
+        for commit, changes in _commits_of(self._log.output()):
+            paths = [change.path for change in changes if self._wanted.fullmatch(change.path)]
+            for path in paths:
+                addition = Addition(path, commit.sha, ordinal, commit.committer.time, commit.sha not in self._cut)
+                found.setdefault(path, addition)
+            ordinal += bool(paths)
+        return found
+
+    def ordinals(self) -> Mapping[str, int]:
+        """The place of each in main's history."""
+        return {path: found.ordinal for path, found in self.by_path.items()}
+
+    def __enter__(self) -> Additions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.stop()
 
 
 def mainline(git: Git, tip: str) -> list[tuple[Commit, tuple[str, ...]]]:
@@ -361,10 +393,17 @@ def _signed(git: Git, commits: Sequence[str], allowed_signers: bytes | None) -> 
 
 def _log(git: Git, *args: str) -> Iterator[tuple[Commit, list[_Raw]]]:
     """Commits with their differences, in git's order."""
+    yield from _commits_of(_begin_log(git, *args).output())
+
+
+def _begin_log(git: Git, *args: str) -> Running:
     # A start mark that no object id or difference begins with tells a commit from a difference.
     form = f"--format=%x02{COMMIT_FORMAT}"
-    fixed = ("-z", "--raw", "--no-abbrev", "--no-notes", "--no-color", form)
-    tokens = iter(decode(git.run("log", *fixed, *args)).split("\0"))
+    return git.begin("log", "-z", "--raw", "--no-abbrev", "--no-notes", "--no-color", form, *args)
+
+
+def _commits_of(log: bytes) -> Iterator[tuple[Commit, list[_Raw]]]:
+    tokens = iter(decode(log).split("\0"))
     current: tuple[Commit, list[_Raw]] | None = None
     for token in tokens:
         if token.startswith("\x02"):

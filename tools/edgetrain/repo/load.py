@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,12 +58,13 @@ class Loaded:
     broken: frozenset[str] = frozenset()
 
 
-def read_repository(tree: Tree, ordinals: Mapping[str, int] | None = None) -> Loaded:
-    """Read every manifest and every record, each once. `ordinals` give records their place in history."""
+def read_repository(tree: Tree, ordinals: Callable[[], Mapping[str, int]] = dict) -> Loaded:
+    """Read every manifest and every record, each once. `ordinals` give records their place in history, and are
+    asked when all manifests are read."""
     loading = _Loading(tree)
-    records = loading.records(ordinals or {})
     manifests = loading.manifests()
     desired = loading.desired(manifests)
+    records = loading.records(ordinals())
     loading.problems += misplaced(loading.entries)
     loading.problems += without_manifest(loading.entries, filter(is_record_path, loading.entries))
     return Loaded(

@@ -306,10 +306,13 @@ class WorkTree(_Listed):
                     yield (Path(at) / name).relative_to(self.root).as_posix()
             return
         # To look through all folders for new files takes git long: what it knows is told meanwhile.
-        new = _Meanwhile(self.git, "ls-files", "-z", "-o", "--exclude-standard")
-        known = dict.fromkeys(_paths(self.git.run("ls-files", "-z", "-c", "--deduplicate")))
-        yield from known
-        yield from (path for path in _paths(new.output()) if path not in known)
+        new = self.git.begin("ls-files", "-z", "-o", "--exclude-standard")
+        try:
+            known = dict.fromkeys(_paths(self.git.run("ls-files", "-z", "-c", "--deduplicate")))
+            yield from known
+            yield from (path for path in _paths(new.output()) if path not in known)
+        finally:
+            new.stop()
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
@@ -375,28 +378,6 @@ def _paths(listing: bytes) -> Iterator[str]:
         path = decode(line).rstrip("/")
         if path.partition("/")[0] != _CACHES:
             yield path
-
-
-class _Meanwhile:
-    """One command of git that runs while other work is done."""
-
-    def __init__(self, git: Git, *args: str) -> None:
-        self._done: bytes | Exception = b""
-        self._thread = threading.Thread(target=self._run, args=(git, args))
-        self._thread.start()
-
-    def _run(self, git: Git, args: Sequence[str]) -> None:
-        try:
-            self._done = git.run(*args)
-        except RepositoryError as error:
-            self._done = error
-
-    def output(self) -> bytes:
-        """Wait for it. Raises RepositoryError as `Git.run` does."""
-        self._thread.join()
-        if isinstance(self._done, Exception):
-            raise self._done
-        return self._done
 
 
 def _is_folder(path: str) -> bool:
