@@ -52,16 +52,19 @@ def _alike(value: Any, depth: int) -> bool:
     if depth > MAX_DEPTH:
         return False
     if kind is dict:
-        for key, item in value.items():  # noqa: SIM110 (a generator costs more)
-            if type(key) is not str or not _alike(item, depth + 1):
+        for key in value:
+            if type(key) is not str:
                 return False
-        return True
-    if kind is list or kind is tuple:
-        for item in value:  # noqa: SIM110
-            if not _alike(item, depth + 1):
-                return False
-        return True
-    return False
+        items = value.values()
+    elif kind is list or kind is tuple:
+        items = value
+    else:
+        return False
+    for item in items:  # noqa: SIM110
+        # Most are strings: a call for each costs more than all the rest.
+        if type(item) is not str and not _alike(item, depth + 1):
+            return False
+    return True
 
 
 def parse_canonical(data: bytes) -> Any:
@@ -69,6 +72,9 @@ def parse_canonical(data: bytes) -> Any:
 
     What it gives is at most MAX_DEPTH levels deep, so that whoever walks it needs no care.
     """
+    value = _quickly(data)
+    if value is not None:
+        return value
     deep = f"nested more than {MAX_DEPTH} levels deep"
     try:
         value = json.loads(data, parse_int=_integer)
@@ -88,6 +94,17 @@ def parse_canonical(data: bytes) -> Any:
     if form != data.removesuffix(b"\n"):
         raise ValueError("not in canonical form (RFC 8785)")
     return value
+
+
+def _quickly(data: bytes) -> Any:
+    """The value of what is canonical beyond doubt: written again in the quick way it is the same. Else None."""
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        return None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if _quick(value) == data.removesuffix(b"\n") else None
 
 
 def _integer(text: str) -> int | float:

@@ -65,5 +65,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def shown(text: object, limit: int = 80) -> str:
     """A value from a hostile file, bounded and without control characters, fit for a message."""
-    clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+    clean = str(text)
+    if not clean.isprintable():
+        clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in clean)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -222,9 +222,13 @@ def workspace_name(type_: str, name: str) -> str:
     return f"{type_} {name}" if type_ == "azureml" else type_
 
 
+_PLACES = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", form.place.pattern) for form in FORMS.values()))
+
+
 def is_record_path(path: str) -> bool:
     """Whether only the runner may write this path."""
-    return any(form.place.fullmatch(path) for form in FORMS.values())
+    # Asked of every file there is.
+    return path.endswith(".json") and _PLACES.fullmatch(path) is not None
 
 
 def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,15 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.errors import RepositoryError, UsageError
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import did_you_mean, shown
-from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.core.record import Recorded, RunRecord, is_record_path
 from edgetrain.reconcile.remote import connect_as_known
-from edgetrain.reconcile.state import State, read_commit
+from edgetrain.reconcile.state import State, commit_tree, read_commit, read_tree
 from edgetrain.repo.git import REMOTE, Git
-from edgetrain.repo.reader import read
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.opening import open_file
+from edgetrain.repo.part import PartOfTree
+from edgetrain.repo.reader import MAX_BYTES, read
 
+CONFIGURATION = "edgetrain.yaml"
 PROPOSALS = "edgetrain/proposal/"
 _VERSION = re.compile(r"(?P<model>[^@]+)@(?P<which>[^@]+)")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -31,11 +34,26 @@ def read_main(root: Path, *, refresh: bool = False) -> State:
     return read_commit(git, git.tip(branch, refresh=refresh))
 
 
+def read_models(root: Path, name: str | None, *, runs: bool = False) -> State:
+    """Main as it was last fetched, but of its files only the configuration, those of a model (None, or unknown: of
+    all), and with `runs` the records of all runs. Raises RepositoryError."""
+    git = Git.find(root)
+    commit = git.tip(configured_branch(git), refresh=False)
+    tree = commit_tree(git, commit)
+    known = name is not None and tree.exists(f"models/{name}/model.yaml")
+    paths = {CONFIGURATION, f"models/{name}" if known else "models"}
+    if runs:
+        paths |= {e.path.rpartition("/")[0] for e in tree.files("experiments") if is_record_path(e.path)}
+    return read_tree(git, PartOfTree(tree, paths), commit, commit)
+
+
 def configured_branch(git: Git) -> str:
     """The branch that the work tree's `edgetrain.yaml` names; `main` if it can't be read."""
     try:
-        document, _ = read(WorkTree(git).read("edgetrain.yaml"), "edgetrain.yaml")
-    except RepositoryError:
+        # Not through the work tree's listing: it would ask git for all files.
+        with os.fdopen(open_file(git.root, CONFIGURATION), "rb") as file:
+            document, _ = read(file.read(MAX_BYTES + 1), CONFIGURATION)
+    except (RepositoryError, OSError):
         return "main"
     spec = document.data.get("spec") if document else None
     branch = spec.get("branch") if isinstance(spec, dict) else None

@@ -16,7 +16,7 @@ from edgetrain.core.record import (
 )
 from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.hands import hands_of, recorded_hand
-from edgetrain.reconcile.lookup import model_named, open_branches, read_main
+from edgetrain.reconcile.lookup import model_named, open_branches, read_models
 from edgetrain.reconcile.state import State
 from edgetrain.render.hands import approvers, hand_rows, proposer
 from edgetrain.render.models import Happening, Overview, Proposal, Version
@@ -27,7 +27,7 @@ _VERSION_FILE = re.compile(r"models/([^/]+)/versions/(\d+)\.yaml")
 
 def models(root: Path, name: str | None = None) -> list[Overview]:
     """All models, or one. Raises UsageError for an unknown one."""
-    state = read_main(root)
+    state = read_models(root, name)
     names = sorted(state.desired.models) if name is None else [model_named(state.desired, name)]
     return [_overview(state, found) for found in names]
 
@@ -73,7 +73,7 @@ def _approval(record: ReleaseRecord) -> Hand:
 
 def log(root: Path, name: str) -> tuple[str, list[Happening]]:
     """What happened to the model, oldest first. Raises UsageError for an unknown one."""
-    state = read_main(root)
+    state = read_models(root, name, runs=True)
     model = model_named(state.desired, name)
     found = [*_records(state, model), *_merges(state, model)]
     return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]

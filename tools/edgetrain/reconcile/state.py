@@ -57,7 +57,12 @@ def read_work_tree(git: Git, tree: WorkTree | None = None) -> State:
 
 def read_commit(git: Git, commit: str) -> State:
     """The repository at a commit."""
-    return read_tree(git, CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db"), commit, commit)
+    return read_tree(git, commit_tree(git, commit), commit, commit)
+
+
+def commit_tree(git: Git, commit: str) -> CommitTree:
+    """The files at a commit; digests of their contents are remembered in the checkout's caches."""
+    return CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db")
 
 
 def read_tip(git: Git, branch: str) -> State:

@@ -12,11 +12,13 @@ class PartOfTree:
 
     def __init__(self, whole: Tree, paths: Iterable[str]) -> None:
         self._whole = whole
-        self._paths = tuple(paths)
+        self._paths = frozenset(paths)
 
     def holds(self, path: str) -> bool:
         """Whether the path belongs to this part."""
-        return any(path == one or path.startswith(f"{one}/") for one in self._paths)
+        while path and path not in self._paths:
+            path = path.rpartition("/")[0]
+        return bool(path)
 
     def files(self, prefix: str = "") -> list[Entry]:
         """All files of this part; with `prefix` only that file, or those in that folder."""
