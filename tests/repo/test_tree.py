@@ -224,12 +224,12 @@ def test_the_digest_cache_is_used_and_may_be_lost(checkout):
         blob = tree.files("README")[0].blob
         assert tree.content_digest("README") == want
     kept = DigestCache(cache)
-    assert kept.get(blob) == want
+    assert kept.get(blob) == (6, want)
     marker = "sha256:" + "0" * 64
-    kept.put(blob, marker)
+    kept.put(blob, 7, marker)
     kept.close()
     with CommitTree(checkout.git, "HEAD", cache) as tree:
-        assert tree.content_digest("README") == marker
+        assert tree.measure("README") == (7, marker)
     cache.write_bytes(b"no database at all" * 100)
     with CommitTree(checkout.git, "HEAD", cache) as tree:
         assert tree.content_digest("README") == want
@@ -240,7 +240,7 @@ def test_the_digest_cache_is_used_and_may_be_lost(checkout):
 
 def test_a_cache_with_nonsense_in_it_is_not_believed(tmp_path):
     cache = DigestCache(tmp_path / "c")
-    cache.put("a" * 40, "nonsense")
+    cache.put("a" * 40, 1, "nonsense")
     assert cache.get("a" * 40) is None
     cache.close()
 

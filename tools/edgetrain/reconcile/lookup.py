@@ -18,9 +18,11 @@ from edgetrain.repo.git import REMOTE, Git
 from edgetrain.repo.opening import open_file
 from edgetrain.repo.part import PartOfTree
 from edgetrain.repo.reader import MAX_BYTES, read
+from edgetrain.repo.tree import CommitTree
 
 CONFIGURATION = "edgetrain.yaml"
 PROPOSALS = "edgetrain/proposal/"
+_MODEL = re.compile(r"models/[^/]+/model\.yaml")
 _VERSION = re.compile(r"(?P<model>[^@]+)@(?P<which>[^@]+)")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -34,17 +36,30 @@ def read_main(root: Path, *, refresh: bool = False) -> State:
     return read_commit(git, git.tip(branch, refresh=refresh))
 
 
-def read_models(root: Path, name: str | None, *, runs: bool = False) -> State:
-    """Main as it was last fetched, but of its files only the configuration, those of a model (None, or unknown: of
-    all), and with `runs` the records of all runs. Raises RepositoryError."""
-    git = Git.find(root)
-    commit = git.tip(configured_branch(git), refresh=False)
-    tree = commit_tree(git, commit)
+def read_models(root: Path, name: str | None) -> State:
+    """Main as it was last fetched, but of its files only the configuration and those of a model (None, or unknown:
+    of all). Raises RepositoryError."""
+    git, tree = _main(root)
     known = name is not None and tree.exists(f"models/{name}/model.yaml")
-    paths = {CONFIGURATION, f"models/{name}" if known else "models"}
-    if runs:
-        paths |= {e.path.rpartition("/")[0] for e in tree.files("experiments") if is_record_path(e.path)}
-    return read_tree(git, PartOfTree(tree, paths), commit, commit)
+    return _part(git, tree, {CONFIGURATION, f"models/{name}" if known else "models"})
+
+
+def read_events(root: Path) -> State:
+    """Main as it was last fetched, but of its files only the configuration, the models' manifests and all records.
+    Raises RepositoryError."""
+    git, tree = _main(root)
+    records = {entry.path for entry in tree.files() if is_record_path(entry.path)}
+    models = {entry.path for entry in tree.files("models") if _MODEL.fullmatch(entry.path)}
+    return _part(git, tree, {CONFIGURATION, *models, *records})
+
+
+def _main(root: Path) -> tuple[Git, CommitTree]:
+    git = Git.find(root)
+    return git, commit_tree(git, git.tip(configured_branch(git), refresh=False))
+
+
+def _part(git: Git, tree: CommitTree, paths: set[str]) -> State:
+    return read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha)
 
 
 def configured_branch(git: Git) -> str:

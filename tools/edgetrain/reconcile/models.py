@@ -16,7 +16,7 @@ from edgetrain.core.record import (
 )
 from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.hands import hands_of, recorded_hand
-from edgetrain.reconcile.lookup import model_named, open_branches, read_models
+from edgetrain.reconcile.lookup import model_named, open_branches, read_events, read_models
 from edgetrain.reconcile.state import State
 from edgetrain.render.hands import approvers, hand_rows, proposer
 from edgetrain.render.models import Happening, Overview, Proposal, Version
@@ -73,7 +73,7 @@ def _approval(record: ReleaseRecord) -> Hand:
 
 def log(root: Path, name: str) -> tuple[str, list[Happening]]:
     """What happened to the model, oldest first. Raises UsageError for an unknown one."""
-    state = read_models(root, name, runs=True)
+    state = read_events(root)
     model = model_named(state.desired, name)
     found = [*_records(state, model), *_merges(state, model)]
     return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]
@@ -87,7 +87,7 @@ def _merges(state: State, model: str) -> Iterator[Placed]:
     versions = {}
     for path in state.added:
         found = _VERSION_FILE.fullmatch(path)
-        if found and found[1] == model and (model, int(found[2])) in state.desired.versions:
+        if found and found[1] == model and state.tree.exists(path):
             versions[path] = found
     hands = hands_of(state, (state.added[path].commit for path in versions), machine)
     for path, found in versions.items():

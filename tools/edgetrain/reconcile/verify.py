@@ -18,8 +18,6 @@ from edgetrain.reconcile.lookup import model_named, read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
 from edgetrain.reconcile.verify_checks import held, untold
-from edgetrain.reconcile.verify_deep import deep_parts
-from edgetrain.reconcile.verify_forge import forge_parts
 from edgetrain.reconcile.verify_runs import Past, reference_checks, review_checks, run_checks
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import Verification
@@ -48,15 +46,23 @@ def verify(
     past = Past(state, lambda: machines_of(state.git, state.commit), afresh=deep)
     only = versions if text else None
     parts = [Part("clone", "", tuple(store)), _files(state, only, deep)]
-    parts += [_version(state, version, past) for version in versions]
+    for at, version in enumerate(versions):
+        if at % AHEAD == 0:
+            cited = (state.recorded.run(one.record) for one in versions[at : at + AHEAD])
+            past.ahead([run for run in cited if run is not None])
+        parts.append(_version(state, version, past))
     if text is None:
         parts.append(_runs(state, {version.record for version in versions}, past))
     names = {version.model for version in versions} | ({text} if text and "@" not in text else set())
     parts.append(_references(state, names if text else None, past))
     parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in sorted(names)]
     if deep:
+        from edgetrain.reconcile.verify_deep import deep_parts  # here: what is not asked for is not imported
+
         parts += deep_parts(state, versions, site, everything=text is None)
     if forge:
+        from edgetrain.reconcile.verify_forge import forge_parts
+
         parts += forge_parts(state, only)
     told = tuple(part for part in parts if part.checks)
     return Verification(text or "everything", state.commit, deep, told, forge)

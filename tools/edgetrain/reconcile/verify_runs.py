@@ -30,7 +30,7 @@ from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.mainline import merged_by
 from edgetrain.repo.objects import Commit
 from edgetrain.repo.snapshot import snapshot
-from edgetrain.repo.tree import CommitTree
+from edgetrain.repo.tree import CommitTree, Entry, Tree
 
 _Found = TypeVar("_Found")
 
@@ -73,8 +73,12 @@ class Past:
 
     def _look(self, commit: str, experiment: str) -> Made:
         tree, path = self.tree(commit), f"experiments/{experiment}/experiment.yaml"
-        data = tree.read(path)
-        found, on_main = read_experiment(data, path), tree.sha in self.commits
+        data, on_main = tree.read(path), tree.sha in self.commits
+        if not self._afresh and self._as_now(tree, experiment):
+            now = self._state.desired
+            code, lock = now.snapshots[experiment], now.locks[experiment]
+            return Made(on_main, digest_bytes(data), now.experiments[experiment], code, lock)
+        found = read_experiment(data, path)
         if found is None:
             return Made(on_main, digest_bytes(data), None)
         lock = found.lock_path
@@ -85,6 +89,15 @@ class Past:
             _there(lambda: snapshot(tree, found.code_folder)),
             None if lock is None else _there(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
         )
+
+    def _as_now(self, tree: CommitTree, experiment: str) -> bool:
+        """Whether the tip has the very same files of the experiment, records apart: they are read already."""
+        folder = f"experiments/{experiment}/"
+
+        def files(at: Tree) -> list[Entry]:
+            return [entry for entry in at.files(folder) if not entry.path.startswith(folder + "runs/")]
+
+        return experiment in self._state.desired.experiments and files(tree) == files(self._state.tree)
 
     def ahead(self, runs: Sequence[RunRecord]) -> None:
         """These runs are looked at next, each once; a few hundred at most."""

@@ -11,24 +11,24 @@ from edgetrain.core.digest import SHA256
 
 
 class DigestCache:
-    """Git blob id to `sha256:...`, in one SQLite file. A file that can't be used is as good as empty."""
+    """Git blob id to size and `sha256:...`, in one SQLite file. A file that can't be used is as good as empty."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._database = _open(path)
 
-    def get(self, blob: str) -> str | None:
-        """The digest, if known."""
+    def get(self, blob: str) -> tuple[int, str] | None:
+        """Size and digest, if known."""
         with self._lock, contextlib.suppress(sqlite3.Error):
-            row = self._database.execute("SELECT digest FROM blobs WHERE blob = ?", (blob,)).fetchone()
-            if row and SHA256.fullmatch(str(row[0])):
-                return str(row[0])
+            row = self._database.execute("SELECT size, digest FROM measured WHERE blob = ?", (blob,)).fetchone()
+            if row and type(row[0]) is int and SHA256.fullmatch(str(row[1])):
+                return row[0], str(row[1])
         return None
 
-    def put(self, blob: str, digest: str) -> None:
-        """Remember the digest."""
+    def put(self, blob: str, size: int, digest: str) -> None:
+        """Remember the two."""
         with self._lock, contextlib.suppress(sqlite3.Error):
-            self._database.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (blob, digest))
+            self._database.execute("INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", (blob, size, digest))
 
     def close(self) -> None:
         """Close the file."""
@@ -53,7 +53,8 @@ def _prepared(place: str) -> sqlite3.Connection:
     database = sqlite3.connect(place, timeout=5, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA synchronous = OFF")
-        database.execute("CREATE TABLE IF NOT EXISTS blobs (blob TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+        columns = "blob TEXT PRIMARY KEY, size INTEGER NOT NULL, digest TEXT NOT NULL"
+        database.execute(f"CREATE TABLE IF NOT EXISTS measured ({columns})")
     except sqlite3.Error:
         database.close()
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import threading
@@ -148,12 +147,6 @@ class ObjectReader:
                 "git cat-file ended inside an object", reason="GitFailed", fix="run git fsck here, then try again"
             )
         return None
-
-    def digest(self, oid: str) -> str:
-        """`sha256:<hex>` of the object's bytes, whatever their size."""
-        hasher = hashlib.sha256()
-        self.copy(oid, hasher.update)
-        return "sha256:" + hasher.hexdigest()
 
     def copy(self, oid: str, sink: Callable[[bytes], object], limit: int | None = None) -> int:
         """Give the object's bytes to `sink` piece by piece; answer how many. Errors as in `read`."""

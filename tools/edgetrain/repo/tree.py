@@ -158,7 +158,6 @@ class CommitTree(_Listed):
             self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
         self._lock = threading.Lock()
-        self._sizes: dict[str, dict[str, int]] = {}
         self._ahead: dict[str, bytes] = {}
 
     def _objects(self) -> ObjectReader:
@@ -198,25 +197,22 @@ class CommitTree(_Listed):
 
     def content_digest(self, path: str) -> str:
         """`sha256:<hex>` of the file's bytes."""
-        blob = self._regular(path).blob or ""
-        known = self._cache.get(blob) if self._cache else None
-        digest = known or self._objects().digest(blob)
-        if self._cache and not known:
-            self._cache.put(blob, digest)
-        return digest
+        return self.measure(path)[1]
 
     def size(self, path: str) -> int:
-        """The file's bytes, counted; asked of git for a whole top folder at once."""
-        blob, top = self._regular(path).blob or "", path.partition("/")[0]
-        if top not in self._sizes:
-            listing = self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", self.sha, "--", top)
-            facts = (line.partition(b"\t")[0].decode().split() for line in listing.split(b"\0") if line)
-            self._sizes[top] = {oid: int(size) for _, kind, oid, size in facts if kind == "blob"}
-        return self._sizes[top][blob]
+        """The file's bytes, counted."""
+        return self.measure(path)[0]
 
     def measure(self, path: str) -> tuple[int, str]:
         """`size` and `content_digest` at once."""
-        return self.size(path), self.content_digest(path)
+        blob = self._regular(path).blob or ""
+        known = self._cache.get(blob) if self._cache else None
+        if known is None:
+            hasher = hashlib.sha256()
+            known = self._objects().copy(blob, hasher.update), "sha256:" + hasher.hexdigest()
+            if self._cache:
+                self._cache.put(blob, *known)
+        return known
 
     def close(self) -> None:
         """End the reading process. Reading again starts another."""
