@@ -20,6 +20,7 @@ from tests.apply.site import SmallSite
 from tests.azure.site import AzureRepository
 from tests.azure.test_cluster import attach_cluster
 from tests.azure.test_main_job import travelled
+from tests.cli.command import edgetrain
 from tests.contract.compute import until
 from tests.edge.test_main_job import evaluate
 from tests.emulator import support
@@ -145,3 +146,6 @@ def test_in_the_pods_of_a_cluster(
     assert {run.tags["edgetrain.run"] for run in scorings} == {run["workspace"]["run"] for run in run_records(site)}
     assert len(list(service.experiments["mean"].get_runs())) == 2
     assert not list((site.state / "scoring").iterdir())
+    site.sync()
+    verified = edgetrain("verify", "--deep", cwd=site.clone)
+    assert verified.code == 0, verified.out + verified.err
