@@ -28,6 +28,9 @@ REGULAR = (FILE, EXECUTABLE)
 MANIFEST_LIMIT = 2**20
 MAX_TARGET = 4096
 
+# A file's path, mode, inode and size, and when it was last changed and written to.
+_Seen = tuple[str, int, int, int, int, int]
+
 _SKIPPED = frozenset({".git", ".edgetrain", ".venv", "__pycache__"})
 _CACHES = ".edgetrain"
 
@@ -242,56 +245,57 @@ class WorkTree(_Listed):
         self.root = place.root if isinstance(place, Git) else place
         self._opening = threading.Lock()
         self._folder: OpenFolder | None = None
-        self._listed: list[str] | None = None
+        self._looked: list[_Seen] | None = None
 
     def _list(self) -> Iterator[Entry]:
-        real: dict[str, bool] = {"": True}
-        root = f"{self.root}/"
-
-        def is_real(folder: str) -> bool:
-            if folder not in real:
-                parent = folder.rpartition("/")[0]
-                real[folder] = is_real(parent) and _is_folder(root + folder)
-            return real[folder]
-
-        for path in self._listed or self._names():
-            # A folder that was replaced by a link: git would not look behind it, nor do we.
-            if not is_real(path.rpartition("/")[0]):
-                continue
+        for path, mode, *_ in self._looked or self._look()[0]:
+            kind = _mode(mode)
             try:
-                mode = _mode(os.lstat(root + path).st_mode)
-                target = str(Path(root + path).readlink()) if mode == SYMLINK else None
-            except (FileNotFoundError, NotADirectoryError):
+                target = str(Path(f"{self.root}/{path}").readlink()) if kind == SYMLINK else None
+            except OSError:  # no link any more
                 continue
-            yield Entry(path, mode, None, target)
+            yield Entry(path, kind, None, target)
 
     def trace(self) -> tuple[bytes, int]:
         """A digest of what the last change of every file, and of every folder's place, leaves behind, and the time
         of the newest change (nanoseconds). For listing before anything is read; contents are not looked at."""
-        newest, folders, listed = 0, {""}, []
-        facts: list[object] = []
+        self._looked, places = self._look()
+        newest = max((max(changed, written) for *_, changed, written in self._looked), default=0)
+        return hashlib.sha256(ascii((self._looked, places)).encode()).digest(), newest
+
+    def _look(self) -> tuple[list[_Seen], list[tuple[object, ...]]]:
+        """Every file that is there, and all else that counts: the folders, and what git knows and is not there."""
+        seen: list[_Seen] = []
+        places: list[tuple[object, ...]] = []
+        real = {"": True}
         at, lstat = open_folder(self.root, "", "."), os.lstat  # thousands of times
+
+        def is_real(folder: str) -> bool:
+            if folder not in real:
+                try:
+                    found = lstat(folder, dir_fd=at)
+                except (FileNotFoundError, NotADirectoryError):
+                    places.append((folder,))
+                    real[folder] = False
+                else:
+                    places.append((folder, found.st_mode, found.st_ino))
+                    real[folder] = is_real(folder.rpartition("/")[0]) and stat.S_ISDIR(found.st_mode)
+            return real[folder]
+
         try:
             for path in self._names():
-                listed.append(path)
-                folder = path.rpartition("/")[0]
-                while folder not in folders:
-                    folders.add(folder)
-                    found = lstat(folder, dir_fd=at)
-                    facts.append((folder, found.st_mode, found.st_ino))
-                    folder = folder.rpartition("/")[0]
-                try:
-                    found = lstat(path, dir_fd=at)
-                except OSError:
-                    facts.append((path,))
-                    continue
-                changed, written = found.st_ctime_ns, found.st_mtime_ns
-                newest = max(newest, changed, written)
-                facts.append((path, found.st_mode, found.st_ino, found.st_size, changed, written))
+                # A folder that was replaced by a link: git would not look behind it, nor do we.
+                if is_real(path.rpartition("/")[0]):
+                    try:
+                        found = lstat(path, dir_fd=at)
+                    except (FileNotFoundError, NotADirectoryError):
+                        places.append((path,))
+                    else:
+                        mode, inode, size = found.st_mode, found.st_ino, found.st_size
+                        seen.append((path, mode, inode, size, found.st_ctime_ns, found.st_mtime_ns))
         finally:
             os.close(at)
-        self._listed = listed
-        return hashlib.sha256(ascii(facts).encode()).digest(), newest
+        return seen, places
 
     def _names(self) -> Iterator[str]:
         if self.git is None:
@@ -374,13 +378,6 @@ def _paths(listing: bytes) -> Iterator[str]:
         path = decode(line).rstrip("/")
         if path.partition("/")[0] != _CACHES:
             yield path
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def _mode(mode: int) -> str:
