@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from azureml_emulator.faults import ALWAYS
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Event, Status
 from tests.azure.site import AzureRepository
+from tests.edge import outside
 from tests.edge.test_main_job import canaries, evaluate, reproduced, written
+from tests.walk import WALK_ALL, sample
 
 pytestmark = [
     pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo"),
@@ -24,6 +27,18 @@ ROWS = "\n".join(
     f"{n * 7919 % 9973 / 7:.3f} {n * 104729 % 9967 / 3:.2f} {n * 31 % 89} {n * 1299709 % 99991 / 11:.4f}"
     for n in range(1, 200)
 )
+
+
+# What verify names, by what was edited.
+SAYS = {
+    ("model", "tag"): {"workspace-tag"},
+    ("model", "fixed"): {"workspace-property"},
+    ("model", "number"): {"workspace"},
+    ("model", "channel"): {"alias"},
+    ("model", "gone"): {"workspace"},
+    ("run", "tag"): {"run-tag"},
+    ("metric", "value"): {"run-metric"},
+}
 
 
 def told(said: list[str]) -> Callable[[Event], None]:
@@ -72,6 +87,77 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
         reproduced(site)
     assert [found["runId"] for found in site.runs()] == [run["runId"]]
     nothing_leaked(site, said)
+    site.sync()
+    found = outside.seen(site)
+    assert (outside.wrong(found), outside.untold(found), found.answered) == (set(), set(), True)
+    if WALK_ALL or not attached:
+        everything_is_verified(site)
+
+
+def everything_is_verified(site: AzureRepository) -> None:
+    """Each entry of the workspace and each place of store and registry, changed as only the service could."""
+    places = {**outside.places(site, "acr"), **entries(site)}
+    names = sorted(places)
+    for name in (names[number] for number in sample(len(names), 3)):
+        with places[name].spoilt():
+            found = outside.seen(site)
+            wrong = outside.wrong(found) | {one for one, _ in outside.untold(found)}
+            assert wrong == places[name].checks, name
+    faults = site.testbed.emulator.emulator.faults
+    site.testbed.emulator.fault(r"/modelmanagement/|/history/", status=403, count=ALWAYS)
+    try:
+        found = outside.seen(site)
+    finally:
+        faults.clear()
+    assert (outside.wrong(found), found.answered) == (set(), False)
+    assert {name for name, _ in outside.untold(found)} == {"not-asked"}
+    assert outside.wrong(outside.seen(site)) == set()
+
+
+def entries(site: AzureRepository) -> dict[str, outside.Place]:
+    """The registered model and the run, in the emulator's own store."""
+    store = site.testbed.emulator.emulator.store
+    [run] = site.runs()
+    [(model, _)] = store.scan("model")
+    metric = f"{run['runId']}/score"
+
+    def edited(kind: str, key: str, change: Callable[[Any], object]) -> outside.Place:
+        def spoil() -> Callable[[], object]:
+            before, after = store.get(kind, key), store.get(kind, key)
+            change(after)
+            store.put(kind, key, after)
+            return lambda: store.put(kind, key, before)
+
+        return outside.Place(spoil, SAYS[kind, change.__name__])
+
+    def tag(document: Any) -> None:
+        tags = document["now"]["kvTags"] if kind_of(document) else document["tags"]
+        name = "edgetrain.record" if kind_of(document) else "edgetrain.identity"
+        tags[name] = outside.flipped(tags[name].encode()).decode()
+
+    def kind_of(document: Any) -> bool:
+        return "now" in document
+
+    def fixed(document: Any) -> None:
+        properties = document["now"]["properties"]
+        properties["edgetrain.digest"] = outside.flipped(properties["edgetrain.digest"].encode()).decode()
+
+    def number(document: Any) -> None:
+        document["now"]["properties"]["edgetrain.version"] = "3"
+
+    def channel(document: Any) -> None:
+        del document["now"]["kvTags"]["edgetrain.channel.production"]
+
+    def gone(document: Any) -> None:
+        document["now"] = None
+
+    def value(document: Any) -> None:
+        for row in document["rows"]:
+            row["data"]["score"] += 0.001
+
+    edits = [("model", model, one) for one in (tag, fixed, number, channel, gone)]
+    edits += [("run", run["runId"], tag), ("metric", metric, value)]
+    return {f"{kind}: {change.__name__}": edited(kind, key, change) for kind, key, change in edits}
 
 
 def metrics(site: AzureRepository) -> dict[str, list[float]]:

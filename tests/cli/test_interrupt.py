@@ -17,6 +17,10 @@ from click.testing import CliRunner
 
 from edgetrain.cli.app import app
 from edgetrain.cli.table import VERBS
+from edgetrain.core.record import Outcome
+from edgetrain.reconcile.report import Status
+from edgetrain.reconcile.runs import cancel, list_runs
+from tests.apply.site import SCRIPT, SmallSite
 from tests.cli.command import edgetrain, environment
 from tests.outputs import sound
 
@@ -153,3 +157,73 @@ def test_nothing_is_half_written(repository: Path, monkeypatch: pytest.MonkeyPat
     assert ended.exit_code == 130
     assert ended.stderr.endswith(f"stopped: {VERBS[verb].stopped}\n")
     assert files(repository) == before
+
+
+def test_a_new_site_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, linked = os.link, []
+
+    def fifth(*arguments: Any, **more: Any) -> None:
+        linked.append(arguments)
+        if len(linked) == 5:
+            raise KeyboardInterrupt
+        link(*arguments, **more)
+
+    monkeypatch.setattr(os, "link", fifth)
+    call = ["init", str(tmp_path / "above" / "a site"), "--forge", "none", "--site", "plant", "--owners", "@a/b"]
+    ended = CliRunner().invoke(app, call)
+    monkeypatch.undo()
+    assert (ended.exit_code, len(linked)) == (130, 5)
+    assert ended.stderr.endswith(f"stopped: {VERBS['init'].stopped}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Its data tells it whether to wait, by a time that no digest knows.
+WAITS = """\
+import os, pathlib, select
+if pathlib.Path(os.environ["EDGETRAIN_INPUT_TABLE"], "a.txt").stat().st_mtime < 10:
+    print("begun", flush=True)
+    select.select([], [], [])
+"""
+
+
+def until(stream: Any, word: str) -> None:
+    """Read it until a line has the word."""
+    for line in stream:
+        if word in line:
+            return
+    raise AssertionError(f"it ended without {word}")
+
+
+def test_who_waits_for_a_run_stops_and_the_run_goes_on_and_who_trains_again_stops_it(tmp_path: Path) -> None:
+    site = SmallSite(tmp_path / "a site").make()
+    site.write("experiments/mean/train.py", WAITS + SCRIPT)
+    site.push("Wait for a sign")
+    site.release()
+    os.utime(site.data / "table" / "a.txt", (1, 1))
+    before = files(site.state)
+    with called(site.clone, "reproduce", "mean@1") as process:
+        until(process.stderr, "running mean-")
+        out, err = said(process)
+        assert (out, err.splitlines()[-1]) == ("", "stopped; nothing was compared")
+    assert files(site.state) == before
+    # Two marks, which say that the run was forgotten, and nothing of it.
+    left = [path.rpartition("/")[2] for path in files(site.clone / ".edgetrain") if "/mean-" in path]
+    assert set(left) <= {"forgotten", "lock"}
+
+    site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
+    site.push("Shift less")
+    assert Status.UNDER_WAY in {one.status for one in site.apply(wait=False).results}
+    [run] = [row.id for row in list_runs(site.clone).rows if row.state == "under way"]
+    before = set(files(site.state))
+    for arguments, stream, word in (
+        (("logs", run, "--follow"), "stdout", "begun"),
+        (("runs", "--watch"), "stderr", "under way"),
+    ):
+        with called(site.clone, *arguments) as process:
+            until(getattr(process, stream), word)
+            _, err = said(process)
+            assert err.splitlines()[-1] == f"stopped: {VERBS[arguments[0]].stopped}"
+    assert set(files(site.state)) == before
+    assert [row.phase for row in list_runs(site.clone).rows if row.id == run] == ["running"]
+    cancel(site.clone, run)
+    assert [one.outcome for one in site.apply().results] == [Outcome.CANCELLED]

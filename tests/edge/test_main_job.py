@@ -12,12 +12,19 @@ import pytest
 
 from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.core.record import Outcome
+from edgetrain.reconcile.drift import drift
+from edgetrain.reconcile.period import period
 from edgetrain.reconcile.report import Event, Status
 from edgetrain.reconcile.reproduce import reproduce
+from edgetrain.reconcile.touched import by_commit, by_data, by_package
+from edgetrain.reconcile.verify import verify
 from edgetrain.render.reproduction import Verdict
 from testbed.site import Testbed
 from tests.apply.evaluated import EVALUATE, EVALUATION, WARDS
+from tests.cli.command import edgetrain
+from tests.edge import outside
 from tests.edge.site import EdgeSite
+from tests.walk import sample
 
 pytestmark = pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo")
 
@@ -72,7 +79,10 @@ def reproduced(site: EdgeSite) -> None:
     assert (site._git("for-each-ref"), sorted(site.opened().artifacts.claims(""))) == (before, claims)
 
 
-def test_from_merge_to_production(site: EdgeSite) -> None:
+@pytest.fixture(scope="module")
+def released(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> tuple[EdgeSite, list[str]]:
+    """From merge to production, once: the site, and all that was said."""
+    site = EdgeSite(tmp_path_factory.mktemp("released") / "a site", testbed).make()
     said: list[str] = []
     evaluate(site)
 
@@ -99,8 +109,13 @@ def test_from_merge_to_production(site: EdgeSite) -> None:
     assert {"1", "production"} <= set(tags)
     assert len(set(tags.values())) == 1
     assert not site.apply(report=report).results
-    reproduced(site)
+    site.sync()
+    return site, said
 
+
+def test_from_merge_to_production_and_again(released: tuple[EdgeSite, list[str]]) -> None:
+    site, said = released
+    reproduced(site)
     assert site.testbed is not None
     secrets = canaries(site)
     assert secrets
@@ -143,3 +158,55 @@ def test_a_smuggling_script_is_rejected(site: EdgeSite) -> None:
     assert result.outcome is Outcome.REJECTED, result
     assert "patient" not in result.message
     assert not any("patient-" in json.dumps(record) for record in site.records().values())
+
+
+def test_each_place_outside_git_is_verified_to_the_last_byte(released: tuple[EdgeSite, list[str]]) -> None:
+    site, _ = released
+    found = verify(site.clone, None, deep=True)
+    assert (outside.wrong(found), outside.untold(found), found.answered) == (set(), set(), True)
+    assert not drift(site.clone).any
+    places = outside.places(site)
+    names = sorted(places)
+    for name in (names[number] for number in sample(len(names), 2)):
+        with places[name].spoilt():
+            assert outside.wrong(outside.seen(site)) == places[name].checks, name
+            said = drift(site.clone)
+            assert {one for one, _ in said.lost} | {one.id for one in said.drifted} == places[name].drifted, name
+    assert outside.wrong(outside.seen(site)) == set()
+
+
+# Patience with what may come back takes most of a minute.
+@pytest.mark.long(0)
+@pytest.mark.parametrize("part", ["azurite", "registry"])
+def test_a_part_that_does_not_answer_is_not_called_broken(released: tuple[EdgeSite, list[str]], part: str) -> None:
+    site, _ = released
+    stopped = getattr(site.testbed, part)
+    stopped.stop()
+    try:
+        found = outside.seen(site)
+        ended = edgetrain("drift", cwd=site.clone)
+    finally:
+        stopped.start()
+    assert (found.holds, found.answered, outside.wrong(found)) == (True, False, set())
+    assert {name for name, _ in outside.untold(found)} == {"not-asked"}
+    assert ended.code == 3
+    assert "Traceback" not in ended.err
+
+
+def test_what_touches_the_version_is_found_from_git_alone(released: tuple[EdgeSite, list[str]]) -> None:
+    site, _ = released
+    [run] = [record for record in site.records().values() if record["kind"] == "RunRecord"]
+    told: Any = run
+    touched = [
+        by_data(site.clone, told["inputs"]["table"]["digest"]),
+        by_data(site.clone, told["evaluation"]["inputs"]["heldout"]["digest"]),
+        by_commit(site.clone, told["commit"]),
+    ]
+    assert [[one.version for one in found.versions] for found in touched] == [["mean@1"]] * 3
+    assert not by_package(site.clone, "numpy").versions
+    span = period(site.clone, "2000-01-01", "2100-01-01")
+    assert {"merged", "pushed", "run", "released", "channel"} <= {event.kind for event in span.events}
+    [left] = [event.egress for event in span.events if event.kind == "run"]
+    assert left is not None
+    assert (left.level, left.files) == ("enforced", told["egress"]["files"])
+    assert not period(site.clone, "2000-01-01", "2000-01-02").events

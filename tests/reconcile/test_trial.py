@@ -17,7 +17,7 @@ from edgetrain.cli.app import app
 from edgetrain.core.errors import InvalidFiles, ProviderError, UsageError
 from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.report import Event
-from edgetrain.reconcile.trial import Asked, parametrised, try_out, value_like, with_data
+from edgetrain.reconcile.trial import Asked, parametrised, told_by_script, try_out, value_like, with_data
 from edgetrain.render.trial import Trial
 from tests.apply.site import SmallSite
 from tests.cli.command import environment
@@ -310,3 +310,12 @@ def test_a_signal_ends_the_run_and_tells_what_was_kept(site: SmallSite, number: 
     trial = sound("run", out)
     assert trial["outcome"] == "cancelled"
     assert (Path(trial["folder"]) / "log").read_text().startswith("begun\n")
+
+
+def test_gates_on_slices_wait_for_the_evaluation() -> None:
+    gates = [{"metric": "auroc", "min": 0.8}, {"metric": "auroc", "min": 0.7, "slice": "*"}]
+    held = {"heldout": {"datastore": "scans", "path": "held/", "digest": "sha256:" + "0" * 64}}
+    evaluation = {"code": "evaluation/", "command": "python evaluate.py", "inputs": held}
+    evaluated = told_by_script(b.model(gates=gates, evaluation=evaluation))
+    assert [gate.slice for gate in evaluated.gates] == [None]
+    assert [gate.slice for gate in told_by_script(b.model(gates=gates)).gates] == [None, "*"]

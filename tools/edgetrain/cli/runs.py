@@ -150,7 +150,8 @@ def _under_way(found: Runs) -> bool:
 
 
 def _watch(session: Session, found: Runs, experiment: str | None, outcome: str | None) -> Runs:
-    """Look again and again until nothing is under way; on a terminal the table is shown meanwhile."""
+    """Look again and again until nothing is under way; on a terminal the table is shown meanwhile, elsewhere a
+    line says that it waits."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -161,6 +162,8 @@ def _watch(session: Session, found: Runs, experiment: str | None, outcome: str |
     pause = threading.Event()
     terminal = sys.stderr.isatty() and session.format == "text"
     console = Console(stderr=True, no_color=session.color is False)
+    if not terminal and _under_way(found):
+        session.say("waiting until no run is under way")
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while _under_way(found):
             if terminal:

@@ -93,7 +93,7 @@ def try_out(
     if verdict.outcome is None and model is not None:
         metrics = {key: final_metrics(harvest)[key] for key in experiment.metrics}
         digests = {key: found.digest for key, found in seen.items()}
-        decision = decide(state.desired, state.recorded, model, None, identity_, metrics, digests)
+        decision = decide(state.desired, state.recorded, told_by_script(model), None, identity_, metrics, digests)
     else:
         decision = undecided(verdict, model)
     trial = Trial(
@@ -253,13 +253,21 @@ def _identity(state: State, experiment: Experiment, status: TargetStatus) -> str
     return identity(of)
 
 
+def told_by_script(model: Model) -> Model:
+    """The model with the gates that a script's own metrics can tell of: slices are the evaluation's alone."""
+    if model.evaluation is None:
+        return model
+    return replace(model, gates=tuple(gate for gate in model.gates if gate.slice is None))
+
+
 def _notes(experiment: Experiment, asked: Asked, model: Model | None) -> list[str]:
     notes = []
     if model is None:
         notes.append(f"model {experiment.model} is not declared, so no gate could judge")
     elif model.evaluation is not None:
         notes.append(
-            "the gates saw the script's own metrics; after a merge, those of the model's evaluation decide"
+            "the gates saw the script's own metrics; after a merge, those of the model's evaluation decide, and "
+            "those of its slices too"
         )
     if asked.data:
         notes.append("data was given by --data, so a comparison with a channel may be not_comparable")

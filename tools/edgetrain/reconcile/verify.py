@@ -97,7 +97,9 @@ def _objects(git: Git) -> Iterator[Check]:
 def _files(state: State, only: Sequence[ModelVersion] | None, afresh: bool) -> Part:
     """What validate finds, and whether the records are the machine's: of all files, or of some versions' own."""
     judgement = judge_tip(state, afresh)
-    problems = [*problems_of(state.loaded), *main_problems(judgement.wrong), *judgement.warnings]
+    # A warning of validate is advice on a manifest; nothing is untold for it.
+    found_by = [found for found in problems_of(state.loaded) if found.severity is Severity.PROBLEM]
+    problems = [*found_by, *main_problems(judgement.wrong), *judgement.warnings]
     if only is not None:
         places = {f"models/{version.model}/" for version in only} | {version.run_path for version in only}
         problems = [p for p in problems if p.path == "." or any(p.path.startswith(place) for place in places)]

@@ -9,11 +9,11 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any
 
-from edgetrain.core.errors import NotFound, ProviderError
+from edgetrain.core.errors import NotFound, ProviderError, Rejected
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.planner.releases import image_digest, moved_from, registration_digest, registration_tags
-from edgetrain.core.ports import ArtifactStore, Check, CheckStatus, WorkspaceModel
+from edgetrain.core.ports import ARTIFACT_SPOILT, ArtifactStore, Check, CheckStatus, WorkspaceModel
 from edgetrain.core.record import ReleaseRecord, RunRecord
 from edgetrain.core.template import literal
 from edgetrain.reconcile.data import measure_input
@@ -150,6 +150,9 @@ class _Look:
         wanted = {**registration_tags(version, image), "edgetrain.digest": registration_digest(version)}
         for name, value in sorted(wanted.items()):
             yield _seen("workspace-tag", f"{name} is as recorded", value, there.tags.get(name))
+            if name in there.fixed:
+                what = f"{name} is as it was registered"
+                yield _seen("workspace-property", what, value, there.fixed[name], ENTRY)
         for channel, at in sorted(recorded.channels(version.model).items()):
             if at == version.number:
                 yield _seen("alias", f"the alias {channel} points to it", at, model.channels.get(channel))
@@ -288,7 +291,12 @@ def _read(store: ArtifactStore, digest: str) -> str | None:
     if store.size(digest) is None:
         return None
     hasher = hashlib.sha256()
-    with store.open(digest) as stream:
-        while block := stream.read(BLOCK):
-            hasher.update(block)
+    try:
+        with store.open(digest) as stream:
+            while block := stream.read(BLOCK):
+                hasher.update(block)
+    except Rejected as error:
+        if error.reason != ARTIFACT_SPOILT:
+            raise
+        return "of other bytes"
     return "sha256:" + hasher.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -69,28 +70,50 @@ def present(folder: Path, path: str) -> bool:
 
 
 def place(folder: Path, files: Mapping[str, str]) -> list[str]:
-    """Write those of the files that are not there, each whole or not at all; answer their paths.
+    """Write those of the files that are not there, each whole or not at all; answer their paths. What is stopped in
+    the middle takes back what it wrote.
 
     UsageError, before anything is written, if the way to one leads over a link or a file.
     """
     absent = [path for path in files if not present(folder, path)]
     _check_ways(folder, absent)
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".edgetrain").mkdir(exist_ok=True)
+        _make(folder / ".edgetrain", made)
         with TemporaryDirectory(dir=folder / ".edgetrain", prefix="init-") as scratch:
             for path in absent:
                 partial, file = Path(scratch) / "partial", folder / path
                 partial.write_text(files[path], encoding="utf-8", newline="\n")
-                file.parent.mkdir(parents=True, exist_ok=True)
+                _make(file.parent, made)
                 _bring(partial, file)
-    except OSError as error:
+                made.append(file)
+    except BaseException as error:
+        _take_back(made)
+        if not isinstance(error, OSError):
+            raise
         raise UsageError(
             f"{error.filename2 or error.filename} can't be written: {error.strerror}",
             reason="NotWritable",
             fix="give this user the right to write there, and run it again: what is missing is added",
         ) from None
     return absent
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """The folder and those above it; which of them are new is noted."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        made.append(one)
+
+
+def _take_back(made: list[Path]) -> None:
+    for path in reversed(made):
+        with contextlib.suppress(OSError):  # a folder in which somebody has put something meanwhile
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink()
 
 
 def _bring(partial: Path, file: Path) -> None:

@@ -5,7 +5,7 @@ Every method raises only `core.errors.ProviderError` and its kinds.
 A provider is made by its factory in `providers/table.py` and gives the ports that it has.
 """
 
-from edgetrain.core.ports.artifacts import ArtifactStore
+from edgetrain.core.ports.artifacts import ARTIFACT_SPOILT, ArtifactStore
 from edgetrain.core.ports.attachments import Attachment, Attachments, AttachmentState, WantedAttachment
 from edgetrain.core.ports.check import Check, CheckStatus
 from edgetrain.core.ports.compute import Compute, Probed
@@ -30,6 +30,7 @@ from edgetrain.core.ports.settings import Outbound, Settings, TargetSettings
 from edgetrain.core.ports.workspace import TrackedEntry, TrackedRun, Workspace, WorkspaceModel, WorkspaceVersion
 
 __all__ = [
+    "ARTIFACT_SPOILT",
     "Account",
     "ArtifactStore",
     "Attachment",

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# Why a store that checks what it reads gives no more of a file: it holds other bytes than the file's name says.
+ARTIFACT_SPOILT = "ArtifactSpoilt"
+
+
 class ArtifactStore(Protocol):
     """The site's durable, content-addressed store, its claims (create if absent) and its locks."""
 
@@ -22,7 +26,7 @@ class ArtifactStore(Protocol):
         """Store bytes and answer their digest."""
 
     def open(self, digest: str) -> BinaryIO:
-        """The stored bytes. Raises NotFound."""
+        """The stored bytes. Raises NotFound; reading may raise Rejected, with ARTIFACT_SPOILT, for wrong ones."""
 
     def size(self, digest: str) -> int | None:
         """How many bytes, or None if absent."""

@@ -12,10 +12,12 @@ from edgetrain.core.ports.runs import MetricPoint
 
 @dataclass(frozen=True)
 class WorkspaceVersion:
-    """A registered model version: the workspace's own number, and our tags on it."""
+    """A registered model version: the workspace's own number, our tags on it, and in `fixed` what of ours nobody
+    can change there, if the workspace has such a thing."""
 
     number: str
     tags: Mapping[str, str]
+    fixed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

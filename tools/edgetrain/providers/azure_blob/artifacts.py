@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgetrain.core.digest import SHA256, digest_bytes
 from edgetrain.core.errors import Conflict, NotFound, Rejected, Transient
-from edgetrain.core.ports import Check, Settings
+from edgetrain.core.ports import ARTIFACT_SPOILT, Check, Settings
 from edgetrain.core.problem import shown
 from edgetrain.providers.azure_blob.account import Account, account_of
 from edgetrain.providers.azure_blob.client import Blob, Container
@@ -219,7 +219,7 @@ class _Verified(io.RawIOBase):
             if not self._left and "sha256:" + self._hash.hexdigest() != self._digest:
                 raise Rejected(
                     f"the artifact store holds other bytes than {self._digest}",
-                    reason="ArtifactSpoilt",
+                    reason=ARTIFACT_SPOILT,
                     fix="delete that blob, then restore it or train again with edgetrain retry",
                 )
             self._ready = memoryview(chunk)

@@ -226,6 +226,7 @@ def _observed(versions: Sequence[Registered]) -> WorkspaceModel:
             number: WorkspaceVersion(
                 str(version.number),
                 {key: value for key, value in sorted(version.tags.items()) if not key.startswith(CHANNEL_KEY)},
+                version.properties,
             )
             for number, version in sorted(ours.items())
         },

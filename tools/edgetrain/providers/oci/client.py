@@ -240,6 +240,10 @@ class Client:
             return answer
         if answer.status != 200:
             raise refusal(answer, self.host, f"give a blob of {repository}")
+        length = answer.headers.get("content-length", "")
+        if length.isdecimal() and int(length) != blob.size:
+            discard(answer)
+            raise self._wrong_size(blob, int(length))
         left = start  # The range was passed over: so are the bytes.
         while left and (skipped := answer.read(min(left, BLOCK))):
             left -= len(skipped)
@@ -249,6 +253,13 @@ class Client:
         """Raises Rejected if the answer names another digest."""
         if answer.headers.get("docker-content-digest", digest) != digest:
             raise self._wrong_digest()
+
+    def _wrong_size(self, blob: Descriptor, size: int) -> Rejected:
+        return Rejected(
+            f"{self.host} has {size} bytes as {blob.digest}, and its manifest says {blob.size}",
+            reason="DigestMismatch",
+            fix="copy the image there again, with skopeo for example",
+        )
 
     def _wrong_digest(self) -> Rejected:
         return Rejected(
