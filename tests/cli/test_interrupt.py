@@ -19,7 +19,7 @@ from edgetrain.cli.app import app
 from edgetrain.cli.table import VERBS
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Status
-from edgetrain.reconcile.runs import cancel, list_runs
+from edgetrain.reconcile.runs import list_runs
 from tests.apply.site import SCRIPT, SmallSite
 from tests.cli.command import edgetrain, environment
 from tests.outputs import sound
@@ -225,5 +225,5 @@ def test_who_waits_for_a_run_stops_and_the_run_goes_on_and_who_trains_again_stop
             assert err.splitlines()[-1] == f"stopped: {VERBS[arguments[0]].stopped}"
     assert set(files(site.state)) == before
     assert [row.phase for row in list_runs(site.clone).rows if row.id == run] == ["running"]
-    cancel(site.clone, run)
+    assert edgetrain("cancel", run, "--format", "json", cwd=site.clone).code == 0
     assert [one.outcome for one in site.apply().results] == [Outcome.CANCELLED]

@@ -157,6 +157,12 @@ ANY = st.recursive(
 @given(ANY)
 @example({"\U0001f600": 1, "\ufb33": 2})
 @example({"a": [1e-4, 1e-5, 1e15, 1e16, 0.1 + 0.2, -0.0, 5e-324, 123456789012.5, 999999999999999.9]})
+# Alone, for a neighbour that only the slow way writes takes the whole along.
+@example([9.9e-5])
+@example([1e-5, 0.5])
+@example([1e15 + 0.5])
+@example([-0.0])
+@example([2.0])
 @example({1: 2})
 @example([1e300, 2**53, True])
 @example("\x7f\x1f\u2028\ud7ff\ue000")

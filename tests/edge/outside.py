@@ -59,7 +59,9 @@ def places(site: EdgeSite, registry: str = "site") -> dict[str, Place]:
     for part in parts:
         kind = f"image-{part.name.split(' ')[0]}"
         file = _registry_file(site, part.digest)
-        found[f"the {part.name}"] = Place(lambda file=file: _file(file), {kind})  # type: ignore[misc]
+        found[f"the {part.name}"] = Place(lambda file=file: _file(file, flipped), {kind})  # type: ignore[misc]
+    last = _registry_file(site, parts[-1].digest)
+    found["the last layer, cut short"] = Place(lambda: _file(last, lambda data: data[:-1]), {"image-layer"})
     return found
 
 
@@ -104,9 +106,9 @@ def _registry_file(site: EdgeSite, digest: str) -> Path:
     return site.testbed.registry.folder / "data/docker/registry/v2/blobs/sha256" / plain[:2] / plain / "data"
 
 
-def _file(file: Path) -> Callable[[], object]:
+def _file(file: Path, change: Callable[[bytes], bytes]) -> Callable[[], object]:
     data = file.read_bytes()
-    file.write_bytes(flipped(data))
+    file.write_bytes(change(data))
     return lambda: file.write_bytes(data)
 
 

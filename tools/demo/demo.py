@@ -23,6 +23,8 @@ from seed import seed
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = {"dana": "Dana Scientist", "ravi": "Ravi Reviewer", "petra": "Petra Platform"}
 MODEL = "breast-cancer"
+OWN = (MODEL, "digits", "hospital-tests")
+RECORDED = ("runs", "versions", "proposals")
 EXPERIMENT = f"experiments/{MODEL}/experiment.yaml"
 MANIFEST = f"models/{MODEL}/model.yaml"
 
@@ -141,20 +143,37 @@ def prepare(demo: Demo) -> None:
 
 
 def clone(demo: Demo) -> None:
-    """A bare remote and a clone of this repository; of its files alone if its history is not at hand."""
+    """A bare remote and a clone of this repository; of its files alone if its history is not at hand, or tells of
+    runs already: their models lie in another state."""
     quietly("git", "init", "--quiet", "--bare", "-b", "main", str(demo.remote))
     asked = subprocess.run(
         ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if asked.stdout.strip() == "false":
+    if asked.stdout.strip() == "false" and not any(recorded(ROOT)):
         quietly("git", "clone", "--quiet", "--no-local", str(ROOT), str(demo.clone))
         demo.git("checkout", "--quiet", "-B", "main", "HEAD")
         demo.git("remote", "set-url", "origin", str(demo.remote))
     else:
         ignore = shutil.ignore_patterns(".git", ".venv", ".edgetrain", "__pycache__", ".*_cache", ".hypothesis")
         shutil.copytree(ROOT, demo.clone, ignore=ignore)
+        for folder in [*recorded(demo.clone), *others(demo.clone)]:
+            shutil.rmtree(folder)
         quietly("git", "init", "--quiet", "-b", "main", str(demo.clone))
         demo.git("remote", "add", "origin", str(demo.remote))
+
+
+def recorded(root: Path) -> list[Path]:
+    """The folders of records and versions."""
+    return [
+        folder for name in RECORDED for top in ("experiments", "models") for folder in root.glob(f"{top}/*/{name}")
+    ]
+
+
+def others(root: Path) -> list[Path]:
+    """The experiments and models that somebody added to this repository's own."""
+    return [
+        folder for top in ("experiments", "models") for folder in root.glob(f"{top}/*") if folder.name not in OWN
+    ]
 
 
 def quietly(*command: str) -> None:
