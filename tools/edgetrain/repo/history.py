@@ -245,10 +245,7 @@ def changed_since(git: Git, base: str, tree: CommitTree | WorkTree) -> list[tupl
         found = _statuses(git.run("diff-tree", "-r", *plain, git.resolve(base), tree.sha))
         return sorted(((status, path) for path, status in found.items()), key=lambda pair: pair[1])
     found = _statuses(git.run("diff", *plain, git.resolve(base), "--"))
-    for line in filter(None, git.run("ls-files", "-z", "-o", "--exclude-standard").split(b"\0")):
-        path = decode(line).rstrip("/")
-        if not tree.exists(path):
-            continue
+    for path in tree.untracked():
         # Gone from the index but on disk: git tells of a deletion and of a new file.
         if path not in found:
             found[path] = "A"

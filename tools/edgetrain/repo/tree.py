@@ -246,6 +246,7 @@ class WorkTree(_Listed):
         self._opening = threading.Lock()
         self._folder: OpenFolder | None = None
         self._looked: list[_Seen] | None = None
+        self._new: list[str] = []
 
     def _list(self) -> Iterator[Entry]:
         for path, mode, *_ in self._looked or self._look()[0]:
@@ -255,6 +256,11 @@ class WorkTree(_Listed):
             except OSError:  # no link any more
                 continue
             yield Entry(path, kind, None, target)
+
+    def untracked(self) -> list[str]:
+        """The files that are there, and that git does not know."""
+        entries = self._entries()
+        return [path for path in self._new if path in entries]
 
     def trace(self) -> tuple[bytes, int]:
         """A digest of what the last change of every file, and of every folder's place, leaves behind, and the time
@@ -310,7 +316,8 @@ class WorkTree(_Listed):
         try:
             known = dict.fromkeys(_paths(self.git.run("ls-files", "-z", "-c", "--deduplicate")))
             yield from known
-            yield from (path for path in _paths(new.output()) if path not in known)
+            self._new = [path for path in _paths(new.output()) if path not in known]
+            yield from self._new
         finally:
             new.stop()
 
