@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
 from tests.apply.site import SCRIPT
 from tests.bench.runner import environment
 
+MEMORY = (".dvc/site", ".dvc/tmp")
 _STAGE = """\
 stages:
   train:
@@ -33,7 +35,12 @@ stages:
 def make_stages(dvc: str, folder: Path, count: int) -> Path:
     """Each stage in a folder with files of its own, as experiments have them; locked as a run leaves it."""
     folder.mkdir()
-    for line in (["git", "init", "--quiet"], [dvc, "init", "--quiet"], [dvc, "config", "core.analytics", "false"]):
+    settings = {"core.analytics": "false", "core.site_cache_dir": str(folder / MEMORY[0])}
+    for line in (
+        ["git", "init", "--quiet"],
+        [dvc, "init", "--quiet"],
+        *([dvc, "config", key, value] for key, value in settings.items()),
+    ):
         subprocess.run(line, cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
     for number in range(count):
         name = f"sample-{number:05}"
@@ -48,6 +55,12 @@ def make_stages(dvc: str, folder: Path, count: int) -> Path:
         (stage / "dvc.lock").write_text(lock)
         (stage / "dvc.yaml").write_text(_STAGE.format(cmd=cmd, name=name))
     return folder
+
+
+def forget_stages(folder: Path) -> None:
+    """Remove what DVC remembers of the project."""
+    for name in MEMORY:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _written(file: Path, text: str, path: str) -> str:
