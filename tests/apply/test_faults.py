@@ -8,8 +8,9 @@ import json
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from edgetrain.reconcile.runs import retry
 from edgetrain.reconcile.seen import check_seen
 from edgetrain.reconcile.state import read_commit
 from edgetrain.repo.git import Git
+from tests.apply.evaluated import EvaluatedSite
 from tests.apply.site import PERSON, SCRIPT, SmallSite
 from tests.providers.local.test_local_environment import index, wheel  # noqa: F401
 from tests.walk import sample
@@ -37,7 +39,12 @@ FULL = [
     *(("state", step) for step in ("measure", "ticket", "start", "examine", "artifacts", "track", "log", "forget")),
     *(("clone", step) for step in ("measure", "record", "commit", "push", "worktree", "branch", "propose")),
     *(("remote", step) for step in ("start", "push", "propose")),
+    *(
+        ("state", step)
+        for step in ("scoring-ticket", "score-measure", "score-start", "score-read", "score-log", "score")
+    ),
 ]
+ROOT = Path(__file__).parents[2]
 OTHER_CLOCK = {"GIT_AUTHOR_DATE": "2001-02-03T04:05:06Z", "GIT_COMMITTER_DATE": "2001-02-03T04:05:06Z"}
 
 
@@ -86,9 +93,9 @@ def site(tmp_path: Path) -> SmallSite:
     return SmallSite(tmp_path / "site").make()
 
 
-def on_disk(disk: Disk, folder: Path, place: str) -> SmallSite:
+def on_disk(disk: Disk, folder: Path, place: str, kind: type[SmallSite] = SmallSite) -> SmallSite:
     """A site of which one part lies on the disk."""
-    site = SmallSite(folder / "site")
+    site = kind(folder / "site")
     folder = disk.folder / "part"
     setattr(site, place, folder)
     site.clone.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +154,7 @@ def converged(site: SmallSite, attempts: int = 1) -> None:
 @pytest.mark.parametrize("number", sample(len(FULL), 1))
 def test_a_disk_that_fills_up(disk: Disk, tmp_path: Path, number: int) -> None:
     place, where = FULL[number]
-    site = on_disk(disk, tmp_path, place)
+    site = on_disk(disk, tmp_path, place, EvaluatedSite if where.startswith("scor") else SmallSite)
     reached: list[str] = []
 
     def step(name: str) -> None:
@@ -268,6 +275,28 @@ def test_no_order_comes_from_a_clock(site: SmallSite, monkeypatch: pytest.Monkey
     assert "shift: 0.4" in cited
 
 
+def test_a_clock_that_was_set_back_between_two_applies(site: SmallSite, tmp_path: Path) -> None:
+    site.apply()
+    site.sync()
+    site.edit("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.4")
+    site.push("Shift less")
+    years = str(3 * 365 * 86400)
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "tests.apply.set_back", years, str(site.clone.parent), "-1", str(log)]
+    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=300, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    site._git("fetch", "--quiet", "origin")
+    newest, *_, oldest = map(int, site._git("log", "--format=%ct", "origin/main").split())
+    assert newest < oldest, "its records came from that clock"
+    assert site.apply().results == ()
+    # The newer candidate is the one that was made later, whatever the clock said.
+    text = site._git("show", "origin/edgetrain/proposal/mean-1:models/mean/versions/1.yaml")
+    assert "shift: 0.4" in text
+    site.merge_proposal(1, production=1)
+    assert site.apply().good
+    assert site.apply().results == ()
+
+
 # --- the state ---------------------------------------------------------------------------------------
 
 
@@ -289,6 +318,37 @@ def test_caches_that_are_no_databases_are_made_anew(site: SmallSite) -> None:
     converged(site)
     for path in (digests, blobs):
         assert path.read_bytes().startswith(b"SQLite format 3"), path
+
+
+def test_caches_that_somebody_holds_are_gone_without(site: SmallSite) -> None:
+    FolderDatastore(root=site.data, cache=site.state / "digests" / "store").digest("table/")
+    blobs = site.clone / ".edgetrain" / "blobs.db"
+    blobs.parent.mkdir(exist_ok=True)
+    caches = [*(site.state / "digests").rglob("*.sqlite3"), blobs]
+    with ExitStack() as held:
+        for path in caches:
+            other = held.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+            other.execute("BEGIN EXCLUSIVE")
+        assert site.apply().good
+    converged(site)
+
+
+def test_a_damaged_artifact_is_not_scored(tmp_path: Path) -> None:
+    site = EvaluatedSite(tmp_path / "site").make()
+    sound: dict[Path, bytes] = {}
+
+    def harm(name: str) -> None:
+        if name == "scoring-ticket" and not sound:
+            (blob,) = (path for path in (site.state / "artifacts" / "blobs").rglob("*") if path.is_file())
+            sound[blob] = blob.read_bytes()
+            blob.write_bytes(sound[blob][:-1] + bytes([sound[blob][-1] ^ 1]))
+
+    assert told(site, harm) == ["ArtifactDamaged"]
+    assert site.scored() == []
+    for blob, data in sound.items():
+        blob.write_bytes(data)
+    converged(site)
+    assert len(site.scored()) == 1
 
 
 @pytest.mark.parametrize(("harm", "reason"), [("damaged", "ArtifactDamaged"), ("missing", "ArtifactMissing")])

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgetrain.core.record import Outcome
+from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.reconcile.report import ApplyResult, Event, Status
+from tests.apply.evaluated import EvaluatedSite
 from tests.apply.site import SCRIPT, SmallSite
 
 ROOT = Path(__file__).parents[2]
@@ -20,12 +22,15 @@ ROOT = Path(__file__).parents[2]
 SLOW = SCRIPT.replace("import argparse", "import select; select.select([], [], [], 6)\nimport argparse")
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> SmallSite:
-    site = SmallSite(tmp_path / "site").make()
+def slow(site: SmallSite) -> SmallSite:
     site.write("experiments/mean/train.py", SLOW)
     site.push("Train slowly")
     return site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SmallSite:
+    return slow(SmallSite(tmp_path / "site").make())
 
 
 def outcomes(result: ApplyResult) -> list[Outcome]:
@@ -107,7 +112,9 @@ def kill_runs(site: SmallSite) -> None:
                     continue
 
 
-def test_two_runners_at_once_do_everything_once(site: SmallSite, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [SmallSite, EvaluatedSite])
+def test_two_runners_at_once_do_everything_once(kind: type[SmallSite], tmp_path: Path) -> None:
+    site = slow(kind(tmp_path / "site").make())
     other = site.second_clone(tmp_path / "other")
     runners = [
         subprocess.Popen(
@@ -125,3 +132,7 @@ def test_two_runners_at_once_do_everything_once(site: SmallSite, tmp_path: Path)
     assert all(site.commits_of(path) == 1 for path in records)
     assert "edgetrain/proposal/mean-1" in site.branches()
     assert not site.apply().results
+    # Nor was anything scored twice.
+    assert len(list((site.state / "logs").glob("mean.score-*"))) == isinstance(site, EvaluatedSite)
+    store = FolderArtifacts(root=site.state / "artifacts")
+    assert [list(store.claims(claims)) for claims in ("tickets/", "scorings/")] == [[], []]
