@@ -37,7 +37,7 @@ def check_seen(state: State, site: Site) -> None:
         wrong = [Wrong(path, blob, RECORD_CHANGED, None, "removes", earlier, place) for path, blob in gone.items()]
         raise InvalidFiles(sorted(main_problems(wrong)))
     # What can't be remembered is noticed by a checkout that judged it before: see judge.py.
-    with contextlib.suppress(OSError), incoming(site.state) as file:
+    with contextlib.suppress(OSError), incoming(site.state / "scratch") as file:
         file.write(json.dumps({"tip": state.commit, "records": present}).encode())
         file.replace(memory)
 
