@@ -55,6 +55,8 @@ def places(site: EdgeSite, registry: str = "site") -> dict[str, Place]:
         ),
         "a tag that is gone": Place(lambda: _untag(opened, site.name, "1"), {"image-tag"}, {"tag/mean@1/1"}),
     }
+    moved = "a tag that was moved"
+    found[moved] = Place(lambda: _retag(opened, site.name, "1"), {"image-tag"}, {"tag/mean@1/1"})
     parts = opened.read(site.name, image["digest"])
     for part in parts:
         kind = f"image-{part.name.split(' ')[0]}"
@@ -115,4 +117,11 @@ def _file(file: Path, change: Callable[[bytes], bytes]) -> Callable[[], object]:
 def _untag(registry: Any, repository: str, tag: str) -> Callable[[], object]:
     digest = registry.tags(repository)[tag]
     registry.tag(repository, tag, None)
+    return lambda: registry.tag(repository, tag, digest)
+
+
+def _retag(registry: Any, repository: str, tag: str) -> Callable[[], object]:
+    digest = registry.tags(repository)[tag]
+    other = registry.attach(repository, digest, "application/vnd.example.note", [], {"note": "of somebody"})
+    registry.tag(repository, tag, other)
     return lambda: registry.tag(repository, tag, digest)

@@ -26,7 +26,10 @@ from tests.edge import outside
 from tests.edge.site import EdgeSite
 from tests.walk import sample
 
-pytestmark = pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo")
+pytestmark = [
+    pytest.mark.needs("vm", "azurite", "registry", "mmdebstrap", "skopeo"),
+    pytest.mark.xdist_group("edge-main-job"),
+]
 
 
 @pytest.fixture(scope="module")

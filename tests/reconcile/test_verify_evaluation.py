@@ -21,6 +21,7 @@ from edgetrain.reconcile.verify_judged import Judgements
 from edgetrain.reconcile.verify_runs import Past, reference_checks, run_checks
 from tests.apply.evaluated import EVALUATE, EvaluatedSite
 
+pytestmark = pytest.mark.xdist_group("verify-evaluation")
 Place = tuple[str | int, ...]
 # What only the site saw: no commit tells it, so the record's own digest, which others cite, is all there is.
 SEEN_AT_THE_SITE = (

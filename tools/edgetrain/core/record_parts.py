@@ -43,6 +43,11 @@ def check_parts(value: Mapping[str, Any]) -> None:
                     raise ValueError(f"metric {name!r} is not a number")
         if "evaluation" in value:
             check_evaluation(value["evaluation"])
+    if value["kind"] == "RunRecord":
+        _mapping(value, "workspace")
+        for name, output in value["outputs"].items():
+            if not _is_output(output):
+                raise ValueError(f"output {name!r} has no list of files with their digests and sizes")
     inputs = value["inputs"] if value["kind"] == "RunRecord" else {}
     for name, entry in inputs.items():
         if not isinstance(entry, dict) or not SHA256.fullmatch(str(entry.get("digest"))):
@@ -66,6 +71,15 @@ def check_parts(value: Mapping[str, Any]) -> None:
             part = part.get(key, _ABSENT) if isinstance(part, dict) else _ABSENT
         if not isinstance(part, types) or isinstance(part, bool):
             raise ValueError(f"{pointer} is missing or of another type")
+
+
+def _is_output(output: Any) -> bool:
+    if not isinstance(output, dict) or not isinstance(output.get("files"), list):
+        return False
+    return isinstance(output.get("digest"), str) and all(
+        isinstance(file, dict) and type(file.get("size")) is int and SHA256.fullmatch(str(file.get("digest")))
+        for file in output["files"]
+    )
 
 
 def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
