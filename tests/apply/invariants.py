@@ -49,6 +49,14 @@ class Repository:
             for path, data in self.files.items()
             if (found := VERSION.fullmatch(path))
         }
+        named = self.git("for-each-ref", "--format=%(refname)", "refs/heads/edgetrain/proposal/").decode().split()
+        # What each open proposal cites.
+        self.proposed = {name: self._cited(name) for name in named}
+
+    def _cited(self, branch: str) -> str:
+        model, _, number = branch.removeprefix("refs/heads/edgetrain/proposal/").rpartition("-")
+        manifest = self.git("show", f"{branch}:models/{model}/versions/{number}.yaml")
+        return str(yaml.safe_load(manifest)["spec"]["run"]["record"])
 
     def git(self, *arguments: str) -> bytes:
         return subprocess.run(["git", "-C", str(self.remote), *arguments], check=True, capture_output=True).stdout
@@ -136,6 +144,17 @@ def versions(repo: Repository) -> Iterator[str]:
             yield f"{model}@{number} cites a record that is not there"
         elif (run["model"], run["identity"], run["metrics"]) != (model, spec["run"]["identity"], spec["metrics"]):
             yield f"{model}@{number} is not what its record says"
+
+
+def proposals(repo: Repository) -> Iterator[str]:
+    """What is proposed is a candidate by its last verdict, and no version yet."""
+    runs = {repo.digest(path): record["outcome"] for path, record in repo.of("RunRecord").items()}
+    judged = sorted(repo.of("EvaluationRecord").values(), key=lambda record: record["number"])
+    runs |= {record["run"]: record["outcome"] for record in judged}
+    merged = {spec["run"]["record"] for spec in repo.versions.values()}
+    for branch, cited in repo.proposed.items():
+        if runs.get(cited) != "candidate" or cited in merged:
+            yield f"{branch} proposes what is {runs.get(cited)}{' and merged' if cited in merged else ''}"
 
 
 def releases(repo: Repository) -> Iterator[str]:
@@ -248,6 +267,7 @@ def broken(remote: Path, state: Path, asked: Counter[str]) -> list[str]:
         *records(repo),
         *runs(repo, asked),
         *versions(repo),
+        *proposals(repo),
         *releases(repo),
         *registry(repo, state / "images"),
         *workspace(repo, state / "mlflow.db"),

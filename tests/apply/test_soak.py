@@ -11,7 +11,7 @@ import pytest
 
 from edgetrain.reconcile.verify import verify
 from tests.apply import invariants
-from tests.apply.invariants import Repository, broken
+from tests.apply.invariants import Repository, broken, sha256
 from tests.apply.site import SmallSite
 from tests.apply.walk import Walk
 from tests.walk import SEED, WALK_ALL
@@ -73,6 +73,10 @@ HARM: dict[str, tuple[Callable[[Repository], object], Callable[[Repository, Coun
     "a version without its run": (
         lambda repo: _drop(repo, "RunRecord") or [_drop(repo, "RunRecord") for _ in repo.of("RunRecord")],
         lambda repo, asked: list(invariants.versions(repo)),
+    ),
+    "a proposal of nothing": (
+        lambda repo: repo.proposed.update({"refs/heads/edgetrain/proposal/mean-99": sha256(b"")}),
+        lambda repo, asked: list(invariants.proposals(repo)),
     ),
     "a release twice": (_twice, lambda repo, asked: list(invariants.releases(repo))),
     "a channel elsewhere": (
