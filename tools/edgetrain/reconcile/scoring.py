@@ -247,7 +247,8 @@ def _copy(context: Context, digest: str, into: Path) -> None:
         raise Rejected(
             f"artifact {short(digest)} is damaged in the site's store",
             reason="ArtifactDamaged",
-            fix="restore it from a backup of the store; `edgetrain verify --deep` names what else is damaged",
+            fix="restore it from a backup of the store (a run without a record still holds it: then delete it "
+            "there and apply again); `edgetrain verify --deep` names what else is damaged",
         )
     into.chmod(0o444)
 
