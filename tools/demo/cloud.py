@@ -88,7 +88,6 @@ def prepare(demo: AzureDemo) -> None:
         },
     )
     demo.edit(MANIFEST, {"base: scratch": f"base: {serve}"})
-    without_evaluation(demo)
     write(demo.clone / "compute" / f"{TARGET}.yaml", "ComputeTarget", TARGET, site.attached())
     demo.commit("Start a site repository", who="petra")
     demo.git("push", "--quiet", "origin", "main", who="petra")
@@ -96,17 +95,6 @@ def prepare(demo: AzureDemo) -> None:
     shown(demo, yaml.safe_dump({"workspace": spec["workspace"]}, sort_keys=False, width=200))
     demo.say("The VM, as Azure ML and the site reach it: with two keys, of which Azure gets one:")
     shown(demo, "\n".join((demo.clone / "compute" / f"{TARGET}.yaml").read_text().splitlines()[5:]))
-
-
-def without_evaluation(demo: AzureDemo) -> None:
-    """Let the gates look at the script's own metrics: targets of Azure ML evaluate nothing."""
-    path = demo.clone / MANIFEST
-    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-    del manifest["spec"]["evaluation"]
-    for gate in manifest["spec"]["gates"]:
-        gate.pop("slice", None)
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False, width=120), encoding="utf-8")
-    shutil.rmtree(path.parent / "evaluation")
 
 
 def shown(demo: AzureDemo, text: str) -> None:
@@ -128,7 +116,7 @@ def train(demo: AzureDemo) -> None:
     demo.title("The merge attaches the VM and trains on it through Azure ML")
     demo.edgetrain("apply")
     record = newest_record(demo)
-    told = {key: record.get(key) for key in ("outcome", "workspace", "egress", "metrics")}
+    told = {key: record.get(key) for key in ("outcome", "workspace", "egress", "metricsSource", "metrics")}
     demo.console.print_json(json.dumps(told))
     demo.title("The candidate becomes version 1: registered, packaged, pushed, tagged, recorded")
     show_proposal(demo, 1)
