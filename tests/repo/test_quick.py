@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from edgetrain.core.kinds import KINDS
 from edgetrain.repo import beside, load
 from edgetrain.repo.accept import Unfit, acceptor
 from edgetrain.repo.dialect import validator
+from edgetrain.repo.git import Git
 from edgetrain.repo.load import read_repository
 from edgetrain.repo.plain import read_plain
 from edgetrain.repo.reader import read
 from edgetrain.repo.schema import schema_text
 from edgetrain.repo.strict import read_strictly
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.tree import CommitTree, WorkTree
 from tests.core.case import Case
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -189,9 +191,14 @@ def test_a_second_process_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(beside, "WORTH_IT", 2)
     monkeypatch.setattr(load, "WORTH_IT", 2)
     monkeypatch.setattr(beside.threading, "active_count", lambda: 1)
-    helped = read_repository(WorkTree(tmp_path))
-    assert helped.problems == alone.problems != ()
-    assert helped.broken == alone.broken
-    assert helped.desired == alone.desired
-    assert alone.desired is not None
-    assert list(helped.desired.models) == list(alone.desired.models)
+    person = ("-c", "user.name=Dana", "-c", "user.email=dana@example.org")
+    for line in (("init", "--quiet"), ("add", "--all", "--force"), (*person, "commit", "--quiet", "-m", "All")):
+        subprocess.run(("git", *line), cwd=tmp_path, check=True)
+    with CommitTree(Git.find(tmp_path), "HEAD") as commit:
+        for tree in (WorkTree(tmp_path), commit):
+            helped = read_repository(tree)
+            assert helped.problems == alone.problems != ()
+            assert helped.broken == alone.broken
+            assert helped.desired == alone.desired
+            assert alone.desired is not None
+            assert list(helped.desired.models) == list(alone.desired.models)

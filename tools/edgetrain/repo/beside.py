@@ -11,15 +11,18 @@ import marshal
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import IO, Any
 
 from edgetrain.repo.plain import MAX_BYTES, read_plain
 from edgetrain.repo.schema import accepts
+from edgetrain.repo.tree import Tree
 
 # Below this many manifests a second process costs more than it saves.
 WORTH_IT = 400
+# So many files a tree is told ahead of.
+AHEAD = 256
 
 Job = tuple[str, str]  # a manifest's path, and its kind's name
 Ready = tuple[bytes, dict[str, Any]]  # the bytes, and what they hold
@@ -28,7 +31,7 @@ Ready = tuple[bytes, dict[str, Any]]  # the bytes, and what they hold
 class Beside:
     """The second process at work. `collect` waits for it; every other job is its."""
 
-    def __init__(self, read: Callable[[str, int], bytes], jobs: Sequence[Job]) -> None:
+    def __init__(self, tree: Tree, jobs: Sequence[Job]) -> None:
         self._process = 0
         self._answer: IO[bytes] | None = None
         if len(jobs) < WORTH_IT or len(_processors()) < 2 or threading.active_count() > 1:
@@ -36,7 +39,7 @@ class Beside:
         self._answer = TemporaryFile()  # noqa: SIM115 (closed by collect or stop)
         self._process = os.fork()
         if self._process == 0:
-            _copy(read, jobs[1::2], self._answer)
+            _copy(tree, jobs[1::2], self._answer)
 
     @property
     def working(self) -> bool:
@@ -76,19 +79,24 @@ def _processors() -> set[int]:
         return set(range(os.cpu_count() or 1))
 
 
-def _copy(read: Callable[[str, int], bytes], jobs: Sequence[Job], answer: IO[bytes]) -> None:
+def _copy(tree: Tree, jobs: Sequence[Job], answer: IO[bytes]) -> None:
     """The second process: it never returns, and nothing of the first one's is closed or flushed by it."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         found: dict[str, Ready] = {}
-        for path, kind in jobs:
-            # What can't be read is told by the first process, which tries again.
+        tree.apart()
+        for at in range(0, len(jobs), AHEAD):
+            part = jobs[at : at + AHEAD]
             with contextlib.suppress(Exception):
-                data = read(path, MAX_BYTES)
-                plain = read_plain(data)
-                if plain is not None and accepts(plain, kind):
-                    found[path] = (data, plain)
+                tree.ahead([path for path, _ in part])
+            for path, kind in part:
+                # What can't be read is told by the first process, which tries again.
+                with contextlib.suppress(Exception):
+                    data = tree.read(path, MAX_BYTES)
+                    plain = read_plain(data)
+                    if plain is not None and accepts(plain, kind):
+                        found[path] = (data, plain)
         marshal.dump(found, answer)
         answer.flush()
         status = 0

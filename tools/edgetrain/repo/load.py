@@ -35,12 +35,11 @@ from edgetrain.core.problem import Problem, Severity, problem, shown
 from edgetrain.core.record import MAX_RECORD_BYTES, Record, Recorded, is_record_path, parse_record
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
-from edgetrain.repo.beside import WORTH_IT, Beside
+from edgetrain.repo.beside import AHEAD, WORTH_IT, Beside
 from edgetrain.repo.snapshot import snapshot
-from edgetrain.repo.tree import Entry, Tree, WorkTree
+from edgetrain.repo.tree import Entry, Tree
 
 MAX_LOCK_BYTES = 4 * 2**20
-_AHEAD = 256
 _MANAGED = ("edgetrain", "compute", "experiments", "models")
 
 
@@ -103,8 +102,8 @@ class _Loading:
 
     def _in_order(self, paths: Sequence[str]) -> Iterator[str]:
         """The paths, which are read one after the other; the tree is told a little ahead."""
-        for at in range(0, len(paths), _AHEAD):
-            part = paths[at : at + _AHEAD]
+        for at in range(0, len(paths), AHEAD):
+            part = paths[at : at + AHEAD]
             self.tree.ahead(part)
             yield from part
 
@@ -146,16 +145,13 @@ class _Loading:
     def _read_all(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
         """Every manifest; of many, half are read by a second process meanwhile."""
         beside = None
-        if len(jobs) >= WORTH_IT and isinstance(self.tree, WorkTree):
-            beside = Beside(self.tree.read, [(path, kind.name) for path, kind in jobs])
+        if len(jobs) >= WORTH_IT:
+            beside = Beside(self.tree, [(path, kind.name) for path, kind in jobs])
         if beside is None or not beside.working:
-            kinds = dict(jobs)
-            for path in self._in_order(list(kinds)):
-                yield path, self._manifest(path, kinds[path])
+            yield from self._read_these(jobs)
             return
         try:
-            for path, kind in jobs[::2]:
-                yield path, self._manifest(path, kind)
+            yield from self._read_these(jobs[::2])
             ready = beside.collect()
         finally:
             beside.stop()
@@ -165,6 +161,11 @@ class _Loading:
                 yield path, self._placed(document, kind, [])
             else:
                 yield path, self._manifest(path, kind)
+
+    def _read_these(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
+        kinds = dict(jobs)
+        for path in self._in_order(list(kinds)):
+            yield path, self._manifest(path, kinds[path])
 
     def _manifest(self, path: str, kind: Kind) -> Manifest | None:
         data = self.read(path, reader.MAX_BYTES)

@@ -36,6 +36,10 @@ class PartOfTree:
         """These are read next."""
         self._whole.ahead(paths)
 
+    def apart(self) -> None:
+        """This process is a copy of another."""
+        self._whole.apart()
+
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
         return self._whole.copy(path, sink)

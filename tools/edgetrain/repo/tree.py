@@ -69,6 +69,9 @@ class Tree(Protocol):
     def ahead(self, paths: Sequence[str]) -> None:
         """These are read next, each once; a few hundred at most. Nothing but speed depends on it."""
 
+    def apart(self) -> None:
+        """This process is a copy of another: from now on nothing that the other reads with is used."""
+
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
 
@@ -160,6 +163,7 @@ class CommitTree(_Listed):
 
             self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
+        self._others: ObjectReader | None = None
         self._lock = threading.Lock()
         self._ahead: dict[str, bytes] = {}
 
@@ -193,6 +197,11 @@ class CommitTree(_Listed):
         entries = self._entries()
         wanted = [entry.blob for path in paths if (entry := entries.get(path)) and entry.regular and entry.blob]
         self._ahead = self._objects().read_small(wanted)
+
+    def apart(self) -> None:
+        """This process is a copy of another: from now on nothing that the other reads with is used."""
+        # Kept, though not used: to drop it would close the other's pipes.
+        self._others, self._reader, self._ahead = self._reader, None, {}
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
@@ -338,6 +347,9 @@ class WorkTree(_Listed):
 
     def ahead(self, paths: Sequence[str]) -> None:
         """Files on disk are read one by one."""
+
+    def apart(self) -> None:
+        """The open folder of the other process serves as well."""
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
