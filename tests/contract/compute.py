@@ -89,18 +89,18 @@ class Target(Protocol):
         """Whether anything of the run's script still runs."""
 
 
-def until(condition: Any, what: str) -> None:
+def until(condition: Any, what: str, patience: float = DEADLINE) -> None:
     """Wait until `condition()` is true; fails after a generous time."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         threading.Event().wait(0.02)
 
 
-def settle(compute: Compute, run_id: str, *phases: RunPhase) -> RunState:
+def settle(compute: Compute, run_id: str, *phases: RunPhase, patience: float = DEADLINE) -> RunState:
     """Wait until the run is in one of the phases (ended or lost, if none is given)."""
     wanted = phases or (RunPhase.ENDED, RunPhase.LOST)
-    until(lambda: compute.inspect(run_id).phase in wanted, f"{run_id} to be {wanted}")
+    until(lambda: compute.inspect(run_id).phase in wanted, f"{run_id} to be {wanted}", patience)
     return compute.inspect(run_id)
 
 

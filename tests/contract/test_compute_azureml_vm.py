@@ -15,23 +15,24 @@ from tests.providers.azureml.fixtures import own_environment  # noqa: F401
 
 from .azureml_target import AzuremlVmTarget, check
 from .compute import ComputeContract, Step, Target
-
-pytestmark = pytest.mark.long(0.25)
+from .misbehaviour import MisbehaviourContract
 
 _NUMBERS = count()
 
 
+@pytest.fixture
+def target(tmp_path: Path, vm: Vm, base_image: Base) -> Iterator[AzuremlVmTarget]:
+    with executing.emulator(tmp_path, hosts=executing.hosts(vm)) as running:
+        work = f"/srv/azureml-{next(_NUMBERS)}"
+        target = AzuremlVmTarget(running, vm, base_image, tmp_path / "state of site", work)
+        target.attach()
+        yield target
+        check(running)
+
+
+@pytest.mark.long(0.25)
 @pytest.mark.needs("vm", "mmdebstrap", "skopeo")
 class TestAzuremlVmCompute(ComputeContract):
-    @pytest.fixture
-    def target(self, tmp_path: Path, vm: Vm, base_image: Base) -> Iterator[AzuremlVmTarget]:
-        with executing.emulator(tmp_path, hosts=executing.hosts(vm)) as running:
-            work = f"/srv/azureml-{next(_NUMBERS)}"
-            target = AzuremlVmTarget(running, vm, base_image, tmp_path / "state of site", work)
-            target.attach()
-            yield target
-            check(running)
-
     # What follows is ssh's own part, which has its own tests: one case of each shows that it is reached.
 
     @pytest.mark.parametrize(("steps", "fault"), [([["write", "patients.csv", "doe"]], "not declared")])
@@ -43,3 +44,9 @@ class TestAzuremlVmCompute(ComputeContract):
     @pytest.mark.parametrize("path", ["../spec.json"])
     def test_only_outputs_are_fetched(self, target: Target, tmp_path: Path, path: str) -> None:
         super().test_only_outputs_are_fetched(target, tmp_path, path)
+
+
+@pytest.mark.long(0.1)
+@pytest.mark.needs("vm", "mmdebstrap", "skopeo")
+class TestAzuremlVmMisbehaviour(MisbehaviourContract):
+    """The run is ssh's own, but Azure ML begins it and tells its end: each misdeed ends as it does there."""

@@ -11,6 +11,7 @@ from testbed.base_image import Base
 from testbed.vm import Vm
 
 from .compute import ComputeContract, Target
+from .misbehaviour import MisbehaviourContract, RealTarget
 from .ssh_target import SshTarget
 
 _NUMBERS = count()
@@ -21,4 +22,12 @@ _NUMBERS = count()
 class TestSshCompute(ComputeContract):
     @pytest.fixture
     def target(self, tmp_path: Path, vm: Vm, base_image: Base) -> Target:
+        return SshTarget(vm, base_image, tmp_path / "state of site", f"/srv/contract-{next(_NUMBERS)}")
+
+
+@pytest.mark.long(0.15)
+@pytest.mark.needs("vm", "mmdebstrap", "skopeo")
+class TestSshMisbehaviour(MisbehaviourContract):
+    @pytest.fixture
+    def target(self, tmp_path: Path, vm: Vm, base_image: Base) -> RealTarget:
         return SshTarget(vm, base_image, tmp_path / "state of site", f"/srv/contract-{next(_NUMBERS)}")
