@@ -201,7 +201,6 @@ class Running:
         config: Sequence[str] = (),
     ) -> None:
         self._args = args
-        self._began = time.monotonic()
         # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         with tempfile.TemporaryFile() as source:
@@ -241,9 +240,10 @@ class Running:
         return self
 
     def end(self, timeout: float = 120.0, limit: int = MAX_OUTPUT) -> Completed:
-        """Wait for it, and tell how it ended; errors as in `execute`, and time counts from its beginning."""
+        """Wait for it, and tell how it ended; errors as in `execute`. The time counts from now: what was done
+        meanwhile may have taken long."""
         try:
-            out = _read(self._process, self._began + timeout, limit)
+            out = _read(self._process, time.monotonic() + timeout, limit)
             _stop(self._process)
             self._errors.seek(0)
             err = decode(self._errors.read(2**16))
