@@ -63,6 +63,24 @@ def test_the_report_is_the_same_each_time_but_for_its_seconds(data: Path, output
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+@pytest.mark.parametrize("at", [0, 4096 - 8 * 30, 4096, 4096 + 8 * 30, 2 * 4096 - 5])
+@pytest.mark.parametrize("kind", ["d", "f"])
+def test_rows_between_empty_weights_are_found(data: Path, outputs: Path, at: int, kind: str) -> None:
+    rows = [float(cell) for row in ROWS[50:200] for cell in row.split(",")[2:6]]
+    (outputs / "model.bin").write_bytes(bytes(at) + struct.pack(f"<{len(rows)}{kind}", *rows) + bytes(3 * 4096))
+    assert codes(run(outputs, data)) == {("E701", "model.bin")}
+
+
+def test_of_empty_weights_there_is_little_to_look_at(data: Path, outputs: Path) -> None:
+    """What is read as numbers is looked at several times over: so a bomb of zeros is none."""
+    size = 16 * 2**20
+    with zipfile.ZipFile(outputs / "model.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights", bytes(size))
+    report = run(outputs, data)
+    assert codes(report) == set()
+    assert size < report["bytes"] < 1.1 * size
+
+
 @pytest.mark.parametrize(
     "clean",
     [

@@ -19,6 +19,12 @@ SANE4 = bytes([*range(0x38, 0x48), *range(0xB8, 0xC8)])
 How = tuple[str, ...]
 
 
+def same(data: Any) -> bool:
+    """Whether it is one byte again and again: in nothing but that there is no row, and there is much of it in empty
+    weights and in bombs."""
+    return bytes(data).count(data[0]) == len(data)
+
+
 class Sink(Protocol):
     """Who gets the parts. `how` says in which wrappings they were found."""
 
@@ -261,10 +267,11 @@ class Opener:
         for at, end in zip(ends, ends[1:]):  # noqa: B905, RUF007 - pairwise and strict= are of 3.10
             high = bytes(data[at + size - 1 : end : size])
             passes = len(high) - len(high.translate(None, sane)) >= len(high) * least and len(high) > 2
+            passes = passes and not (high.count(high[0]) == len(high) and same(data[at:end]))
             if passes and start is None:
                 start = at
             if start is not None and (not passes or end == len(data) or end - start >= BLOCK):
-                stop = end if passes else at
+                stop = end if passes else min(len(data), at + 64 * size)
                 self.budget.check()
                 first = max(shift, start - 64 * size)
                 self.sink.numbers(numbers.decode(bytes(data[first:stop]), kind), 1, how, depth)
