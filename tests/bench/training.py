@@ -16,7 +16,8 @@ from pathlib import Path
 from edgetrain.core.ports import RunLimits, RunPhase, RunSpec
 from edgetrain.providers.local.prepare import this_python
 from edgetrain.providers.local.provider import LocalCompute
-from tests.bench.runner import Contestant, Race, call
+from tests.apply.site import SmallSite
+from tests.bench.runner import EDGETRAIN, Contestant, Race, call, command
 
 SIZE, UNIT = 5, "turns"
 POLL, PATIENCE = 0.005, 120.0
@@ -34,7 +35,7 @@ HASHES_A_SECOND_OR_SO = 250_000
 
 
 def bench(folder: Path, size: int) -> Iterator[Race]:
-    """Two races: a script that does nothing, and one that works for about a second."""
+    """Three races: a script that does nothing, one that works for about a second, and the whole command."""
     code, state = folder / "code", folder / "state"
     code.mkdir()
     state.mkdir()
@@ -62,6 +63,25 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
                 sandboxed = call(_bare(folder, code, rounds, sandbox))
                 contestants.insert(1, Contestant("`bwrap … python train.py`", sandboxed))
         yield Race(f"Train with a script {title}", contestants, size, note)
+    yield _as_a_user(folder / "site", size)
+
+
+def _as_a_user(folder: Path, size: int) -> Race:
+    """The whole command, beside the script as its author would start it."""
+    folder.mkdir()
+    site, outputs = SmallSite(folder).make(), folder / "outputs"
+    outputs.mkdir()
+    script = site.clone / "experiments" / "mean" / "train.py"
+    bare = ["env", f"EDGETRAIN_OUTPUTS={outputs}", sys.executable, script]
+    contestants = [
+        Contestant("`python train.py`", command(*bare, "--data", site.data / "table", "--shift", "0.5")),
+        Contestant("`edgetrain run`", command(EDGETRAIN, "run", "mean", cwd=site.clone)),
+    ]
+    note = (
+        "Python's start, the checks of manifests and code, the digest of the data, the run in "
+        "its sandbox, the content check of what it left, and what the gates would say."
+    )
+    return Race("Try an experiment", contestants, size, note)
 
 
 def _bare(folder: Path, code: Path, rounds: int, before: list[str] | None = None) -> Callable[[], None]:
