@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 sys.path.insert(0, str(Path(__file__).parent))
+from left import hospital_names, released_files
 from seed import seed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -322,7 +323,8 @@ def audit(demo: Demo) -> None:
     demo.edgetrain("log", MODEL)
     demo.title("What left the site?")
     names = hospital_names(demo.data)
-    left = list(released_files(demo))
+    demo.git("fetch", "--quiet", "origin")
+    left = released_files(demo.clone, demo.state, demo.folder / "left")
     found = [file for file in left if any(name in file.read_bytes() for name in names)]
     demo.say(
         f"{len(names)} patients' names of the hospital's table were searched in {len(left)} files that left the"
@@ -330,39 +332,6 @@ def audit(demo: Demo) -> None:
     demo.say(f"site (git's records and proposals, images): {len(found)} found.")
     if found:
         raise SystemExit("a patient's name left the site")
-
-
-def hospital_names(data: Path) -> list[bytes]:
-    """Every `first,last` and `first last` of the hospital's table, as they would stand in a copied row."""
-    import csv
-
-    pairs = set()
-    for file in sorted((data / "hospital-tests").rglob("*.csv")):
-        with file.open(newline="", encoding="utf-8") as rows:
-            for row in csv.DictReader(rows):
-                first, last = row["fake_first_name"], row["fake_last_name"]
-                if first and last:
-                    pairs |= {f"{first},{last}", f"{first} {last}"}
-    return sorted(pair.encode() for pair in pairs)
-
-
-def released_files(demo: Demo) -> list[Path]:
-    """Every file that the runner let out: records and versions on main and proposals, and the images."""
-    out = demo.folder / "left"
-    demo.git("fetch", "--quiet", "origin")
-    refs = demo.git("for-each-ref", "--format=%(refname)", "refs/remotes/origin").split()
-    for number, ref in enumerate(ref for ref in refs if not ref.endswith("/HEAD")):
-        folder = out / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        archive = subprocess.Popen(["git", "archive", ref], cwd=demo.clone, stdout=subprocess.PIPE)
-        subprocess.run(["tar", "-x", "-C", str(folder)], stdin=archive.stdout, check=True)
-        archive.wait()
-    written = [
-        *out.glob("*/experiments/*/runs/*"),
-        *out.glob("*/models/*/versions/*"),
-        *out.glob("*/models/*/proposals/*"),
-    ]
-    return [file for file in [*written, *(demo.state / "images").rglob("*")] if file.is_file()]
 
 
 def closing(demo: Demo, seconds: float) -> None:

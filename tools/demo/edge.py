@@ -241,8 +241,9 @@ def smuggle(demo: EdgeDemo) -> None:
 
 
 def search(demo: EdgeDemo) -> None:
-    """Look for rows of the table in all that left: every object of the remote, and the registry's blobs."""
-    rows = (demo.data / MODEL / "tumours.csv").read_bytes().splitlines()[1:]
+    """Look for rows of the data, held out or not, in all that left: the remote's objects, the registry's blobs."""
+    tables = [demo.data / folder / "tumours.csv" for folder in (MODEL, f"{MODEL}-heldout")]
+    rows = [row for table in tables for row in table.read_bytes().splitlines()[1:]]
     objects = demo.git("-C", str(demo.remote), "rev-list", "--all", "--objects").split("\n")
     ids = "\n".join(line.split(" ")[0] for line in objects if line)
     command = ["git", "-C", str(demo.remote), "cat-file", "--batch"]
@@ -255,7 +256,7 @@ def search(demo: EdgeDemo) -> None:
         f"registry: {len(found)} found."
     )
     if found:
-        raise SystemExit("a row of the training data left the site")
+        raise SystemExit("a row of the data left the site")
 
 
 def closing(demo: EdgeDemo, seconds: float) -> None:
