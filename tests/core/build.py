@@ -22,7 +22,8 @@ from edgetrain.core.kinds import (
     kind_at,
     parse,
 )
-from edgetrain.core.record import Record, Recorded, RunRecord, parse_record, run_id, run_path, serialise
+from edgetrain.core.record import Record, RunRecord, parse_record, run_id, run_path, serialise
+from edgetrain.core.recorded import Recorded
 from edgetrain.repo import schema
 from edgetrain.repo.reader import read
 

@@ -23,7 +23,8 @@ from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner.releases import registration_digest, registration_tags
 from edgetrain.core.ports import DataDigest, EgressLevel, TargetStatus, WorkspaceModel, WorkspaceVersion
-from edgetrain.core.record import Outcome, Record, Recorded, ReleaseRecord, RunRecord, run_id, run_path
+from edgetrain.core.record import Outcome, Record, ReleaseRecord, RunRecord, run_id, run_path
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 
 READY = TargetStatus(True, EgressLevel.ENFORCED, "3.11", "linux/amd64")

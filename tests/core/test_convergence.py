@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from edgetrain.core.plan import Plan
 from edgetrain.core.planner import build as build_plan
-from edgetrain.core.record import Outcome, Recorded
+from edgetrain.core.record import Outcome
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 from tests.core.simulation import begin
 from tests.walk import examples

@@ -14,7 +14,7 @@ from edgetrain.core.kinds import Experiment
 from edgetrain.core.plan import Operation, Plan
 from edgetrain.core.planner import build as plan_build
 from edgetrain.core.problem import Code, Problem, Severity, problem
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import CodeFile, Snapshot, check_content, check_name, kind_by_content, programs
 from tests.core import build
 

@@ -18,7 +18,8 @@ from edgetrain.core.gate import GateStatus, Scores, evaluate
 from edgetrain.core.kinds.model import Gate
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner import build as build_plan
-from edgetrain.core.record import Outcome, Record, Recorded, RunRecord, parse_record, serialise
+from edgetrain.core.record import Outcome, Record, RunRecord, parse_record, serialise
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 
 HELD = "sha256:" + "4e" * 32

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from edgetrain.core.decide import channel_scores, decide
 from edgetrain.core.gate import GateStatus, Scores, data_digest, evaluate, gates_digest
 from edgetrain.core.kinds.model import Gate
-from edgetrain.core.record import Outcome, Recorded
+from edgetrain.core.record import Outcome
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -18,7 +18,7 @@ from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner import check_limits, surprises
 from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.ports import Attachment, EgressLevel, TargetStatus, WantedAttachment
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.render.words import azure_lines
 from tests.core import build

@@ -15,7 +15,7 @@ from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner.attachments import owner_of
 from edgetrain.core.planner.datastores import references
 from edgetrain.core.ports import Attachment
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.render.markdown import plan_markdown
 from edgetrain.render.text import plan_text
 from tests.core import build

@@ -16,7 +16,8 @@ from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner import surprises
 from edgetrain.core.planner.releases import registration_digest, registration_tags
 from edgetrain.core.ports import WorkspaceModel, WorkspaceVersion
-from edgetrain.core.record import Record, Recorded, RunRecord
+from edgetrain.core.record import Record, RunRecord
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 from tests.core.test_planner_runs import SEEN, changed
 

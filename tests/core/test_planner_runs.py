@@ -15,7 +15,8 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Operation, Plan
 from edgetrain.core.planner import build as build_plan
 from edgetrain.core.ports import DataDigest, EgressLevel, TargetStatus
-from edgetrain.core.record import SETTLED, Outcome, Record, Recorded, run_id
+from edgetrain.core.record import SETTLED, Outcome, Record, run_id
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 
 EXPERIMENT = "experiments/mean/experiment.yaml"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgetrain.core.decide import version_spec
 from edgetrain.core.digest import canonical, digest_of, parse_canonical, tree_digest
-from edgetrain.core.record import Outcome, Record, Recorded, is_record_path, parse_record, run_path, serialise
+from edgetrain.core.record import Outcome, Record, is_record_path, parse_record, run_path, serialise
+from edgetrain.core.recorded import Recorded
 from tests.core import build
 
 STATE = build.desired()

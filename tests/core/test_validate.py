@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edgetrain.reconcile.validate import validate
 from edgetrain.repo.load import read_repository
-from edgetrain.repo.tree import Entry, Tree, WorkTree
+from edgetrain.repo.tree import Entry, Tree
+from edgetrain.repo.work_tree import WorkTree
 from tests.core.case import Case, base_files
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from edgetrain.reconcile.guard import guard
 from edgetrain.reconcile.validate import validate
 from edgetrain.repo.git import Git
 from edgetrain.repo.load import read_repository
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.work_tree import WorkTree
 from tests.core.case import Case
 
 SOCKET = b"import socket\n"

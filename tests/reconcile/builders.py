@@ -11,16 +11,8 @@ from edgetrain.core.digest import digest_bytes, digest_of
 from edgetrain.core.document import Document
 from edgetrain.core.gate import gates_digest
 from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment, Model, ModelVersion
-from edgetrain.core.record import (
-    API_VERSION,
-    Record,
-    Recorded,
-    ReleaseRecord,
-    RunRecord,
-    parse_record,
-    run_path,
-    serialise,
-)
+from edgetrain.core.record import API_VERSION, Record, ReleaseRecord, RunRecord, parse_record, run_path, serialise
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.audit import Facts
 from edgetrain.render.story import Hand
 from edgetrain.repo.history import Addition

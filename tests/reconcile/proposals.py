@@ -15,7 +15,7 @@ from edgetrain.core.record import RunRecord, parse_record, run_path, serialise
 from edgetrain.reconcile.pull_request import Asked, Checked, check_pull_request
 from edgetrain.repo.git import Git
 from edgetrain.repo.load import read_repository
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.work_tree import WorkTree
 from tests.reconcile import builders
 
 PERSON = ("Ada", "ada@example.org")

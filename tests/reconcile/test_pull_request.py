@@ -12,7 +12,7 @@ import pytest
 
 from edgetrain.core.decide import version_manifest
 from edgetrain.core.errors import RepositoryError, UsageError
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.providers import table
 from edgetrain.reconcile.pull_request import Asked, Checked, check_pull_request
 from edgetrain.reconcile.pull_request_report import MOST

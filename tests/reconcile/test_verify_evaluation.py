@@ -11,7 +11,8 @@ import pytest
 
 from edgetrain.core.digest import digest_of
 from edgetrain.core.ports import Check, CheckStatus
-from edgetrain.core.record import EvaluationRecord, Recorded, RunRecord, parse_record, serialise
+from edgetrain.core.record import EvaluationRecord, RunRecord, parse_record, serialise
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.judge import machines_of
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.state import State

@@ -6,16 +6,11 @@ import subprocess
 
 import pytest
 
-from edgetrain.repo.history import (
-    Additions,
-    changed_since,
-    last_change,
-    provenance,
-    record_commits,
-    versions_of,
-)
+from edgetrain.repo.history import Additions, changed_since, last_change, provenance, versions_of
 from edgetrain.repo.ledger import Ledger, Machine
-from edgetrain.repo.tree import CommitTree, WorkTree
+from edgetrain.repo.record_history import record_commits
+from edgetrain.repo.tree import CommitTree
+from edgetrain.repo.work_tree import WorkTree
 
 pytestmark = pytest.mark.needs("git>=2.34")
 

@@ -22,7 +22,8 @@ from edgetrain.repo.plain import read_plain
 from edgetrain.repo.reader import read
 from edgetrain.repo.schema import schema_text
 from edgetrain.repo.strict import read_strictly
-from edgetrain.repo.tree import CommitTree, WorkTree
+from edgetrain.repo.tree import CommitTree
+from edgetrain.repo.work_tree import WorkTree
 from tests.core.case import Case
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -19,11 +19,8 @@ from edgetrain.repo.digest_cache import DigestCache
 from edgetrain.repo.export import export, exported, safe_path
 from edgetrain.repo.opening import open_file
 from edgetrain.repo.snapshot import code_digest
-from edgetrain.repo.tree import (
-    CommitTree,
-    Entry,
-    WorkTree,
-)
+from edgetrain.repo.tree import CommitTree, Entry
+from edgetrain.repo.work_tree import WorkTree
 
 pytestmark = pytest.mark.needs("git>=2.34")
 

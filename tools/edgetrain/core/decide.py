@@ -9,7 +9,8 @@ from typing import Any
 from edgetrain.core.desired import Desired
 from edgetrain.core.gate import GateResult, GateStatus, Scores, data_digest, evaluate, gates_digest
 from edgetrain.core.kinds import Experiment, Model
-from edgetrain.core.record import API_VERSION, JUDGED, Outcome, Recorded, RunRecord
+from edgetrain.core.record import API_VERSION, JUDGED, Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 
 
 @dataclass(frozen=True)

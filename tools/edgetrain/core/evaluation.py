@@ -9,7 +9,8 @@ from edgetrain.core.desired import Desired, EvaluationFiles
 from edgetrain.core.digest import digest_of
 from edgetrain.core.kinds import Experiment, Model, ModelVersion
 from edgetrain.core.kinds.model import MODEL_INPUT
-from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.core.record import RunRecord
+from edgetrain.core.recorded import Recorded
 
 # The folder below a site's state where the models lie that are being scored.
 SCORING_FOLDER = "scoring"

@@ -13,7 +13,8 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.ports import EgressLevel
-from edgetrain.core.record import Record, Recorded, ReleaseRecord, RunRecord
+from edgetrain.core.record import Record, ReleaseRecord, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand, release_doubts
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.state import State
@@ -33,7 +34,8 @@ from edgetrain.render.story import (
     Withdrawal,
     point,
 )
-from edgetrain.repo.history import Addition, RecordHistory, last_change, record_commits
+from edgetrain.repo.history import Addition, last_change
+from edgetrain.repo.record_history import RecordHistory, record_commits
 
 SIGNERS = ".github/allowed_signers"
 SIGNATURES = {

@@ -16,7 +16,8 @@ from edgetrain.core.errors import Conflict, ProviderError
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.planner.proposals import BRANCH_PREFIX
 from edgetrain.core.ports import Compute
-from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.core.record import RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.observe import TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, open_site

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgetrain.core.decide import scores_of, version_spec
 from edgetrain.core.desired import Desired
-from edgetrain.core.record import Recorded, run_id
+from edgetrain.core.record import run_id
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.audit import whole
 from edgetrain.reconcile.lookup import read_main, run_named, version_named
 from edgetrain.render.compare import Comparison, Field, Metric, Side

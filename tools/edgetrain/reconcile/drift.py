@@ -13,7 +13,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Plan
 from edgetrain.core.planner.releases import FOREIGN
 from edgetrain.core.ports import Forge
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.drift_seen import idle_targets, lost_files, moved_data
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.planning import checked, observe_site, open_site, plan_of

@@ -19,8 +19,9 @@ from edgetrain.core.problem import Problem, problem
 from edgetrain.reconcile.state import State
 from edgetrain.repo import reader, schema
 from edgetrain.repo.git import Git
-from edgetrain.repo.history import RecordCommit, record_commits, records_at, signatures, versions_of
+from edgetrain.repo.history import versions_of
 from edgetrain.repo.objects import OID
+from edgetrain.repo.record_history import RecordCommit, record_commits, records_at, signatures
 from edgetrain.repo.vouched import before_file
 
 ALLOWED_SIGNERS = ".github/allowed_signers"

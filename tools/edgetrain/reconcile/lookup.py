@@ -11,7 +11,8 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.errors import RepositoryError, UsageError
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import did_you_mean, shown
-from edgetrain.core.record import Recorded, RunRecord, is_record_path
+from edgetrain.core.record import RunRecord, is_record_path
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.remote import connect_as_known
 from edgetrain.reconcile.state import State, commit_tree, read_commit, read_tree
 from edgetrain.repo.git import REMOTE, Git

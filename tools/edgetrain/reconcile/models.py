@@ -6,14 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetrain.core.record import (
-    EvaluationRecord,
-    ProposalRecord,
-    Record,
-    Recorded,
-    ReleaseRecord,
-    RunRecord,
-)
+from edgetrain.core.record import EvaluationRecord, ProposalRecord, Record, ReleaseRecord, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.hands import hands_of, recorded_hand
 from edgetrain.reconcile.lookup import model_named, open_branches, read_events, read_models

@@ -26,7 +26,8 @@ from edgetrain.core.ports import (
     TargetStatus,
     WantedAttachment,
 )
-from edgetrain.core.record import SETTLED, Outcome, Recorded
+from edgetrain.core.record import SETTLED, Outcome
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.keys import refuse_shared
 from edgetrain.reconcile.site import Site

@@ -19,7 +19,7 @@ from edgetrain.reconcile.state import State, read_work_tree, stopping
 from edgetrain.reconcile.validate import problems_of, validate
 from edgetrain.repo.git import Git
 from edgetrain.repo.ledger import Ledger, Machine
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.work_tree import WorkTree
 
 
 def make_plan(root: Path, *, refresh: bool = False, site: str | None = None) -> Plan:

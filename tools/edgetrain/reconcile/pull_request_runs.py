@@ -17,7 +17,8 @@ from edgetrain.core.plan import Change, Difference, Operation
 from edgetrain.core.planner.refusals import requires_enforced
 from edgetrain.core.planner.runs import differences_of
 from edgetrain.core.problem import shown
-from edgetrain.core.record import Outcome, Recorded, RunRecord
+from edgetrain.core.record import Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.state import State
 from edgetrain.render.words import value
 from edgetrain.repo.export import NOT_CODE

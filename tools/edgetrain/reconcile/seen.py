@@ -13,8 +13,8 @@ from edgetrain.core.errors import InvalidFiles
 from edgetrain.providers.durable import incoming
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
-from edgetrain.repo.history import records_at
 from edgetrain.repo.objects import OID
+from edgetrain.repo.record_history import records_at
 
 MEMORY = "records.json"
 MOST_BYTES = 2**28

@@ -10,12 +10,14 @@ from pathlib import Path
 from edgetrain.core.desired import Desired
 from edgetrain.core.errors import InvalidFiles, NotFound
 from edgetrain.core.problem import Problem, Severity
-from edgetrain.core.record import Record, Recorded
+from edgetrain.core.record import Record
+from edgetrain.core.recorded import Recorded
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import Addition, Additions
 from edgetrain.repo.ledger import Ledger, Machine
 from edgetrain.repo.load import Loaded, read_repository
-from edgetrain.repo.tree import CommitTree, Tree, WorkTree
+from edgetrain.repo.tree import CommitTree, Tree
+from edgetrain.repo.work_tree import WorkTree
 
 RECORD_FOLDERS = ("experiments/*/runs/*.json", "models/*/proposals/*.json", "models/*/versions/*")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgetrain.core.decide import scores_of as measured
-from edgetrain.core.record import Outcome, Recorded, RunRecord
+from edgetrain.core.record import Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.report import ApplyResult
 from edgetrain.reconcile.state import State, read_commit
 from edgetrain.render.summary import ModelScores, Scored

@@ -26,7 +26,7 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import Problem, Severity
 from edgetrain.repo.git import Git
 from edgetrain.repo.opening import open_file
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.work_tree import WorkTree
 
 if TYPE_CHECKING:
     from edgetrain.core.plan import Plan

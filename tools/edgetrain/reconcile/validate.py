@@ -18,10 +18,12 @@ from edgetrain.core.record import is_record_path
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION, automatic_models, judge, manifest_of
 from edgetrain.repo.git import Git
-from edgetrain.repo.history import changed_since, record_commits
+from edgetrain.repo.history import changed_since
 from edgetrain.repo.load import Loaded, read_repository
 from edgetrain.repo.merge import parents
-from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree, WorkTree
+from edgetrain.repo.record_history import record_commits
+from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree
+from edgetrain.repo.work_tree import WorkTree
 
 DEFAULT_BRANCH = "main"
 

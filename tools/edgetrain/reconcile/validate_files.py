@@ -13,7 +13,7 @@ from edgetrain.core.record import is_record_path
 from edgetrain.repo.git import Git
 from edgetrain.repo.load import read_repository
 from edgetrain.repo.part import PartOfTree
-from edgetrain.repo.tree import WorkTree
+from edgetrain.repo.work_tree import WorkTree
 
 # Every other file may name what stands there, and there are few of them.
 ALWAYS = ("edgetrain.yaml", "compute")

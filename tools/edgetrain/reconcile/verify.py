@@ -12,7 +12,7 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.core.problem import Problem, Severity, shown
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.judge import judge_tip, machines_of
 from edgetrain.reconcile.lookup import model_named, read_main, version_named
 from edgetrain.reconcile.state import State

@@ -12,7 +12,8 @@ from edgetrain.core.evaluation import artifact_of, version_artifact
 from edgetrain.core.gate import GateStatus, Scores, data_digest
 from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.ports import Check
-from edgetrain.core.record import EvaluationRecord, Outcome, Recorded, RunRecord
+from edgetrain.core.record import EvaluationRecord, Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.scores import EVALUATED, SELF_REPORTED
 from edgetrain.reconcile.verify_asked import Asked, Demands
 from edgetrain.reconcile.verify_checks import UNSHALLOW, UNTOLD, held, untold

@@ -15,7 +15,8 @@ from edgetrain.core.identity import fields
 from edgetrain.core.kinds import Experiment, kind_at, parse
 from edgetrain.core.kinds.experiment import LATEST
 from edgetrain.core.ports import Check
-from edgetrain.core.record import Record, Recorded, RunRecord
+from edgetrain.core.record import Record, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.review import read_review
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.reconcile.reviews import approvers

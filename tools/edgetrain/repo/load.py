@@ -32,7 +32,8 @@ from edgetrain.core.kinds import (
     parse,
 )
 from edgetrain.core.problem import Problem, Severity, problem, shown
-from edgetrain.core.record import MAX_RECORD_BYTES, Record, Recorded, is_record_path, parse_record
+from edgetrain.core.record import MAX_RECORD_BYTES, Record, is_record_path, parse_record
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
 from edgetrain.repo.beside import AHEAD, WORTH_IT, Beside

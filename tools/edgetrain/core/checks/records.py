@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from edgetrain.core.codes import references as codes
 from edgetrain.core.desired import Desired
 from edgetrain.core.problem import Mark, Problem, problem, shown
-from edgetrain.core.record import EvaluationRecord, ProposalRecord, Recorded, ReleaseRecord, serialise
+from edgetrain.core.record import EvaluationRecord, ProposalRecord, ReleaseRecord, serialise
+from edgetrain.core.recorded import Recorded
 
 _Following = EvaluationRecord | ProposalRecord | ReleaseRecord
 

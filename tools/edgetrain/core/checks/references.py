@@ -16,7 +16,7 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.document import Document, Pointer
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.problem import Code, Problem, did_you_mean, problem, shown
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 
 PUBLIC_CLOUDS = ("AzureCloud", "AzureChinaCloud", "AzureUSGovernment")
 

@@ -11,7 +11,8 @@ from edgetrain.core.desired import Desired
 from edgetrain.core.document import Document, Pointer
 from edgetrain.core.kinds import Experiment, Model, ModelVersion
 from edgetrain.core.problem import Problem, did_you_mean, problem, shown
-from edgetrain.core.record import Outcome, Recorded, RunRecord
+from edgetrain.core.record import Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 
 _ABSENT = object()
 

@@ -19,7 +19,7 @@ from edgetrain.core.planner.releases import plan_notes, plan_releases
 from edgetrain.core.planner.runs import plan_runs
 from edgetrain.core.planner.wanted import Wanted, wanted_runs
 from edgetrain.core.problem import Problem
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 
 __all__ = ["Wanted", "build", "check_limits", "surprises", "wanted_runs"]
 

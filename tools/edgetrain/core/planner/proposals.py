@@ -10,7 +10,8 @@ from edgetrain.core.kinds import Model
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
 from edgetrain.core.planner.wanted import Wanted
-from edgetrain.core.record import Outcome, Recorded, RunRecord
+from edgetrain.core.record import Outcome, RunRecord
+from edgetrain.core.recorded import Recorded
 
 BRANCH_PREFIX = "edgetrain/proposal/"
 

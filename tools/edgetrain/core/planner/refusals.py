@@ -12,7 +12,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.planner.attachments import standing
 from edgetrain.core.ports import EgressLevel
 from edgetrain.core.problem import Code, Problem, did_you_mean, problem
-from edgetrain.core.record import Recorded
+from edgetrain.core.recorded import Recorded
 
 Served = Mapping[str, Collection[str]]
 # The metrics of a run that Azure ML takes.

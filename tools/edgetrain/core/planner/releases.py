@@ -11,7 +11,8 @@ from edgetrain.core.kinds import Model, ModelVersion
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
 from edgetrain.core.problem import shown
-from edgetrain.core.record import Recorded, ReleaseRecord, workspace_name
+from edgetrain.core.record import ReleaseRecord, workspace_name
+from edgetrain.core.recorded import Recorded
 
 MAX_LISTED = 5
 # Azure ML takes fifty tags of a model; channels and other people's need room too.

@@ -15,7 +15,8 @@ from edgetrain.core.plan import Change, Difference, Effect, Operation
 from edgetrain.core.planner.attachments import attachment_id, standing
 from edgetrain.core.planner.refusals import usable
 from edgetrain.core.planner.wanted import Wanted
-from edgetrain.core.record import SETTLED, Outcome, Recorded, RunRecord, run_id
+from edgetrain.core.record import SETTLED, Outcome, RunRecord, run_id
+from edgetrain.core.recorded import Recorded
 
 
 def plan_runs(

@@ -13,7 +13,8 @@ from edgetrain.core.kinds import Experiment
 from edgetrain.core.kinds.experiment import LATEST, DataInput
 from edgetrain.core.observation import Observation
 from edgetrain.core.planner.refusals import usable
-from edgetrain.core.record import Recorded, RunRecord
+from edgetrain.core.record import RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.core.search import trials
 
 
