@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgetrain.core.digest import tree_digest
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from tests.apply.site import SmallSite
 from tests.bench.data import hashers
@@ -14,6 +15,8 @@ from tests.bench.sample import with_records, with_versions
 
 SIZE, UNIT = 2500, "MB of model, in four files, which lie in the artifact store and once more in the image"
 FILES = 4
+# Where the sample experiment declares its output: a folder here.
+ROOT = "model.json"
 NOTE = (
     "The version was released by `apply`: its files lie in the store's folder, and in a layer of the image layout. "
     "The programs beside it hash the same files, as many at a time as there are processors. `verify` also starts, "
@@ -24,6 +27,8 @@ NOTE = (
 def bench(folder: Path, size: int) -> Iterator[Race]:
     """One race."""
     site = SmallSite(folder).make()
+    site.edit("experiments/mean/experiment.yaml", "maxSize: 1Mi", f"maxSize: {size}Mi")
+    site.push("Allow a large model")
     store, source = FolderArtifacts(root=site.state / "artifacts"), random.Random(1)
     files = []
     for number in range(FILES):
@@ -31,10 +36,11 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         with made.open("wb") as stream:
             for _ in range(size // FILES):
                 stream.write(source.randbytes(10**6))
-        digest = store.put_file(made)
-        files.append({"path": f"model/{number}.bin", "digest": digest, "size": made.stat().st_size})
+        stored = store.put_file(made)
+        files.append({"path": f"{ROOT}/{number}.bin", "digest": stored, "size": made.stat().st_size})
         made.unlink()
-    model = {"type": "custom_model", "path": "model", "digest": files[0]["digest"], "size": size * 10**6}
+    digest = tree_digest((str(file["path"]), str(file["digest"])) for file in files)
+    model = {"type": "custom_model", "path": ROOT, "digest": digest, "size": size * 10**6}
     with_records(site, score=lambda change, experiment: 0.9, outputs={"model": {**model, "files": files}})
     with_versions(site, "mean")
     done = site.apply()
