@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# Each batch waits for the disk once.
-_BATCH = 10_000
+# Each batch waits for the disk once. It is sorted, for what lies side by side is written at once.
+_BATCH = 50_000
 # After so many questions all is read at once, if that is not too much.
 _MANY, _MOST = 200, 150_000
 
@@ -37,6 +39,13 @@ class DigestCache:
         self._write = f"REPLACE INTO digest VALUES ({', '.join('?' * (len(facts) + 2))})"  # noqa: S608
         self._all = f"SELECT key, {', '.join(facts)}, digest FROM digest LIMIT {_MOST + 1}"  # noqa: S608
         self._base = _connect(path, table)
+        # SQLite lets Python go on meanwhile: what is read next does not wait for it.
+        self._writer = ThreadPoolExecutor(1)
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is known that nothing can be found: no name need be hashed then."""
+        return self._known is not None and not self._known
 
     def find(self, name: bytes, facts: tuple[Fact, ...]) -> str | None:
         """The digest that was stored with these very facts."""
@@ -67,20 +76,26 @@ class DigestCache:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._flush()  # also after a failure: what was read need not be read again
+        self._writer.shutdown()
         if self._base is not None:
             self._base.close()
 
     def _flush(self) -> None:
-        try:
-            if self._base is not None:
-                with self._base:
-                    self._base.executemany(self._write, self._waiting)
-        except sqlite3.Error:
-            pass  # a cache that can't be written (full disk, busy) only costs time
-        self._waiting.clear()
+        rows, self._waiting = self._waiting, []
+        if rows and self._base is not None:
+            self._writer.submit(_write, self._base, self._write, rows)
 
     def _key(self, name: bytes) -> bytes:
         return hashlib.sha256(self._scope + name).digest()
+
+
+def _write(base: sqlite3.Connection, statement: str, rows: list[tuple[bytes | Fact, ...]]) -> None:
+    rows.sort(key=itemgetter(0))
+    try:
+        with base:
+            base.executemany(statement, rows)
+    except sqlite3.Error:
+        pass  # a cache that can't be written (full disk, busy) only costs time
 
 
 def _connect(path: Path, table: str) -> sqlite3.Connection | None:
@@ -88,7 +103,7 @@ def _connect(path: Path, table: str) -> sqlite3.Connection | None:
         base = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            base = sqlite3.connect(path, timeout=5)
+            base = sqlite3.connect(path, timeout=5, check_same_thread=False)
             base.execute(table)
             return base
         except (OSError, sqlite3.OperationalError):

@@ -23,7 +23,7 @@ class FileCache(DigestCache):
 
     def get(self, name: str, status: os.stat_result, now: int) -> str | None:
         """The digest of the file `name` (relative to the root), if it is known to be unchanged."""
-        return None if _racy(status, now) else self.find(os.fsencode(name), _facts(status))
+        return None if self.blank or _racy(status, now) else self.find(os.fsencode(name), _facts(status))
 
     def put(self, name: str, status: os.stat_result, digest: str, now: int) -> None:
         """Remember the digest."""
