@@ -23,12 +23,11 @@ from edgetrain.core.errors import EdgetrainError
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.reconcile.planning import open_site
-from edgetrain.reconcile.runs import retry
 from edgetrain.reconcile.seen import check_seen
 from edgetrain.reconcile.state import read_commit
 from edgetrain.repo.git import Git
 from tests.apply.evaluated import EvaluatedSite
-from tests.apply.site import PERSON, SCRIPT, SmallSite
+from tests.apply.site import PERSON, SmallSite
 from tests.providers.local.test_local_environment import index, wheel  # noqa: F401
 from tests.walk import sample
 
@@ -383,78 +382,4 @@ def test_wishes_that_a_killed_apply_left_behind_are_cleared_away(site: SmallSite
     steps: list[str] = []
     site.apply(step=steps.append)
     assert steps.count("release-wish") == 2
-    converged(site)
-
-
-# --- the machine -------------------------------------------------------------------------------------
-
-
-def test_packages_that_can_not_be_had(site: SmallSite, index: Path) -> None:  # noqa: F811
-    _, lock = wheel(index)
-    away = index.rename(index.parent / "away")
-    site.write("experiments/mean/requirements.lock", lock)
-    site.edit(
-        "experiments/mean/experiment.yaml",
-        "  seed: 1",
-        "  environment: {requirements: requirements.lock}\n  seed: 1",
-    )
-    site.push("Need a package")
-    check_and_retry(site, "EnvironmentFailed", lambda: away.rename(index))
-
-
-def test_a_run_out_of_memory(site: SmallSite) -> None:
-    # What the kernel does to a process where memory is short.
-    greedy = (
-        "import os\ntry:\n    held = bytearray(400 * 2**20)\nexcept MemoryError:\n    os.kill(os.getpid(), 9)\n"
-    )
-    site.write("experiments/mean/train.py", greedy + SCRIPT)
-    manifest = "experiments/mean/experiment.yaml"
-    site.edit(manifest, "  seed: 1", "  resources: {memory: 256Mi}\n  seed: 1")
-    site.push("Train with little memory")
-
-    def mend() -> None:
-        site.edit(manifest, "256Mi", "1Gi")
-        site.push("Train with more memory")
-
-    check_and_retry(site, "OutOfMemory", mend)
-
-
-def check_and_retry(site: SmallSite, reason: str, mend: Callable[[], object]) -> None:
-    """The run has failed for this reason, is not tried again unasked, and succeeds when a person asks."""
-    ended = by_hand(site)
-    assert ended.exit_code == 3
-    assert reason in ended.output
-    assert "edgetrain retry" in ended.output
-    (record,) = site.records().values()
-    assert (record["outcome"], record["reason"]) == ("failed", reason)
-    assert site.apply().results == ()
-    site.sync()
-    mend()
-    retry(site.clone, f"mean-{str(record['identity'])[7:19]}-1", "mended")
-    converged(site, attempts=2)
-
-
-def test_an_apply_without_memory_is_told_and_the_run_taken_up_again(
-    site: SmallSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def out(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FolderArtifacts, "put_file", out)
-        assert told(site) == ["OutOfMemory"]
-    converged(site)
-
-
-def test_an_apply_that_can_start_no_process(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = subprocess.Popen
-
-    def no_fork(command: Any, *arguments: Any, **options: Any) -> Any:
-        if "commit-tree" in command:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return real(command, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("edgetrain.repo.command.subprocess.Popen", no_fork)
-        assert told(site) == ["OutOfMemory"]
     converged(site)

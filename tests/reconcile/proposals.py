@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from edgetrain.core.digest import digest_of
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.record import RunRecord, parse_record, run_path, serialise
 from edgetrain.reconcile.pull_request import Asked, Checked, check_pull_request
+from edgetrain.repo.dialect import validator
 from edgetrain.repo.git import Git
 from edgetrain.repo.load import read_repository
 from edgetrain.repo.work_tree import WorkTree
 from tests.reconcile import builders
 
+SCHEMA = validator(json.loads((resources.files("edgetrain") / "schemas" / "report.schema.json").read_text()))
+EXPERIMENT = "experiments/scan/experiment.yaml"
 PERSON = ("Ada", "ada@example.org")
 MACHINE = ("edgetrain", "edgetrain@localhost")
 DAY = "2026-11-23"
@@ -195,3 +199,28 @@ def hub(folder: Path) -> Hub:
 def text_of(checked: Checked) -> str:
     """The whole report, to look for something in it."""
     return json.dumps(checked.report)
+
+
+def with_records(folder: Path) -> Hub:
+    """A repository whose one experiment ran twice, and is as it was the first time."""
+    made = hub(folder)
+    made.record(seconds=200)
+    made.commit(made.edit(EXPERIMENT, "lr: 0.1", "lr: 0.3"))
+    made.record(seconds=300)
+    made.commit(made.edit(EXPERIMENT, "lr: 0.3", "lr: 0.1"))
+    return made
+
+
+def sound(checked: Checked) -> dict[str, Any]:
+    """The report, which holds to its schema and is the same as it is written and read."""
+    assert not [error.message for error in SCHEMA.iter_errors(checked.report)]
+    report: dict[str, Any] = json.loads(json.dumps(checked.report))
+    return report
+
+
+def reasons(report: dict[str, Any]) -> list[str]:
+    return [one["reason"] for one in report["attention"]]
+
+
+def codes(checked: Checked) -> list[tuple[str, str]]:
+    return [(found.path, found.code) for found in checked.problems]

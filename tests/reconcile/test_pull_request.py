@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgetrain.core.decide import version_manifest
-from edgetrain.core.errors import RepositoryError, UsageError
 from edgetrain.core.recorded import Recorded
-from edgetrain.providers import table
-from edgetrain.reconcile.pull_request import Asked, Checked, check_pull_request
 from edgetrain.reconcile.pull_request_report import MOST
-from edgetrain.repo.dialect import validator
-from tests.reconcile.proposals import DATA, FILES, MACHINE, NEW_DATA, Hub, hub
+from tests.reconcile.proposals import (
+    DATA,
+    EXPERIMENT,
+    FILES,
+    NEW_DATA,
+    Hub,
+    codes,
+    hub,
+    reasons,
+    sound,
+    with_records,
+)
 
-SCHEMA = validator(json.loads((resources.files("edgetrain") / "schemas" / "report.schema.json").read_text()))
-EXPERIMENT = "experiments/scan/experiment.yaml"
 RECORD = "experiments/scan/runs/{}-1.json"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Hub:
-    """A repository whose one experiment ran; tests propose to it and leave its main as it is."""
-    made = hub(tmp_path_factory.mktemp("site"))
-    made.record(seconds=200)
-    made.commit(made.edit(EXPERIMENT, "lr: 0.1", "lr: 0.3"))
-    made.record(seconds=300)
-    made.commit(made.edit(EXPERIMENT, "lr: 0.3", "lr: 0.1"))
-    return made
-
-
-def sound(checked: Checked) -> dict[str, Any]:
-    """The report, which holds to its schema and is the same as it is written and read."""
-    assert not [error.message for error in SCHEMA.iter_errors(checked.report)]
-    report: dict[str, Any] = json.loads(json.dumps(checked.report))
-    return report
-
-
-def reasons(report: dict[str, Any]) -> list[str]:
-    return [one["reason"] for one in report["attention"]]
-
-
-def codes(checked: Checked) -> list[tuple[str, str]]:
-    return [(found.path, found.code) for found in checked.problems]
+    """Tests propose to it and leave its main as it is."""
+    return with_records(tmp_path_factory.mktemp("site"))
 
 
 # --- what a good one tells -----------------------------------------------------------------------------
@@ -333,202 +316,3 @@ def test_a_great_many_problems_are_counted_and_bounded(site: Hub) -> None:
     report = sound(site.propose(models).check())
     assert len(report["problems"]) == MOST["problems"]
     assert report["leftOut"]["problems"] > 0
-
-
-def everything(root: Path) -> set[str]:
-    """Every file of a clone, those of git among them."""
-    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
-
-
-# --- clones of every sort ------------------------------------------------------------------------------
-
-
-def test_a_conflict_is_told_with_its_files(tmp_path: Path) -> None:
-    made = hub(tmp_path)
-    start = made.git("rev-parse", "HEAD")
-    made.commit(made.edit(EXPERIMENT, "lr: 0.1", "lr: 0.7"))
-    made.git("checkout", "--quiet", start)
-    files = made.edit(EXPERIMENT, "lr: 0.1", "lr: 0.2")
-    proposal = made.propose(files, merge=False, onto=start)
-    before = everything(proposal.root)
-    checked = proposal.check()
-    report = sound(checked)
-    assert not checked.good
-    assert (report["merge"], report["conflicts"], report["commit"]) == ("conflict", [EXPERIMENT], proposal.head)
-    assert report["changed"] == {"added": 0, "modified": 1, "deleted": 0}
-    # The clone is only read: git's own look at the merge left nothing there.
-    assert everything(proposal.root) - before <= {".git/edgetrain-scanned.json"}
-
-
-def test_a_head_that_lags_behind_is_read_as_it_is(tmp_path: Path) -> None:
-    made = hub(tmp_path)
-    start = made.git("rev-parse", "HEAD")
-    made.commit({"README.md": "words\n"})
-    checked = made.propose({"more.md": "x\n"}, merge=False, onto=start).check()
-    report = sound(checked)
-    assert checked.good
-    assert report["merge"] == "unmerged" and "as it is" in report["notes"][0]
-    assert report["changed"] == {"added": 1, "modified": 0, "deleted": 0}
-
-
-def test_a_head_with_all_of_main_needs_no_merge(site: Hub) -> None:
-    report = sound(site.propose({"more.md": "x\n"}, merge=False).check())
-    assert report["merge"] == "current" and report["notes"] == []
-
-
-def test_main_that_moved_on_since_the_event_is_not_blamed_on_the_proposal(tmp_path: Path) -> None:
-    made = hub(tmp_path)
-    told = made.git("rev-parse", "HEAD")
-    made.commit({"edgetrain.yaml": FILES["edgetrain.yaml"].replace("absolute: 3", "absolute: 4")})
-    proposal = made.propose({"README.md": "words\n"})
-    report = sound(check_pull_request(proposal.root, Asked(7, proposal.head, told)))
-    assert report["base"] == proposal.base
-    assert report["attention"] == []
-
-
-@pytest.mark.parametrize("depth", [1, 2])
-def test_a_shallow_clone_says_what_it_can_not_tell(site: Hub, depth: int) -> None:
-    checked = site.propose(site.edit(EXPERIMENT, "lr: 0.1", "lr: 0.2"), depth=depth).check()
-    report = sound(checked)
-    assert checked.good
-    assert any("shallow" in note for note in report["notes"])
-    assert any(found.code == "H406" for found in checked.problems)
-
-
-def test_a_merged_version_changed_is_seen_in_a_shallow_clone_too(site: Hub) -> None:
-    path = next(iter((site.root / "experiments/scan/runs").iterdir())).relative_to(site.root).as_posix()
-    checked = site.propose({path: None}, depth=1).check()
-    assert not checked.good
-    assert "RecordsTouched" in reasons(sound(checked))
-
-
-def test_a_clone_without_the_base_says_so(site: Hub) -> None:
-    proposal = site.propose({"README.md": "words\n"})
-    with pytest.raises(RepositoryError) as caught:
-        check_pull_request(proposal.root, Asked(7, proposal.head, "0" * 40))
-    assert caught.value.reason == "BaseMissing" and "fetch" in caught.value.fix
-
-
-def test_another_commit_than_the_merge_is_refused(site: Hub) -> None:
-    proposal = site.propose({"README.md": "words\n"})
-    with pytest.raises(RepositoryError) as caught:
-        check_pull_request(proposal.root, Asked(7, "1" * 40, proposal.base))
-    assert caught.value.reason == "NotTheMerge"
-
-
-@pytest.mark.parametrize("bad", ["main", "--upload-pack=x", "1f" * 19, "HEAD~1", ""])
-def test_a_name_in_the_place_of_a_commit_is_usage(site: Hub, bad: str) -> None:
-    proposal = site.propose({"README.md": "words\n"})
-    for asked in (Asked(7, bad, proposal.base), Asked(7, proposal.head, bad)):
-        with pytest.raises(UsageError):
-            check_pull_request(proposal.root, asked)
-
-
-# --- those made to mislead -----------------------------------------------------------------------------
-
-ODD = (
-    "experiments/scan/$(touch pwned).py",
-    "experiments/scan/`id`;x|y.py",
-    "experiments/scan/::error::x.py",
-    "experiments/scan/\u202egnp.exe",
-    "experiments/scan/%0A::add-mask::x",
-    "models/@octocat <img src=x>.md",
-    "models/\nnewline",
-    "compute/[x](https://evil.example).yaml",
-)
-
-
-def test_odd_file_names_are_told_bounded_and_printable(site: Hub) -> None:
-    report = sound(site.propose(dict.fromkeys(ODD, "x = 1\n")).check())
-    assert all(text.isprintable() for text in texts(report))
-    assert report["changed"]["added"] == len(ODD)
-
-
-def test_a_name_that_is_no_text_survives(site: Hub) -> None:
-    proposal = site.propose({"experiments/scan/" + os.fsdecode(b"\xff\xfe.py"): "x = 1\n"})
-    assert all(text.isprintable() for text in texts(sound(proposal.check())))
-
-
-def texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for key, item in value.items() for text in (key, *texts(item))]
-    if isinstance(value, list):
-        return [text for item in value for text in texts(item)]
-    return [value] if isinstance(value, str) else []
-
-
-def test_nothing_of_the_proposal_is_run_written_or_followed(
-    site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    canary = tmp_path / "canary"
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    touch = f"#!/bin/sh\ntouch {canary}\n"
-    python = f"open({str(canary)!r}, 'w').write('x')\n"
-    files: dict[str, Any] = {
-        ".gitattributes": "* filter=evil diff=evil merge=evil\n",
-        ".gitconfig": f'[filter "evil"]\n\tsmudge = touch {canary}\n[core]\n\tfsmonitor = touch {canary}\n',
-        ".githooks/post-checkout": touch,
-        "edgetrain/__init__.py": python,
-        "yaml.py": python,
-        "sitecustomize.py": python,
-        "conftest.py": python,
-        "experiments/scan/train.py": python,
-        "tools/edgetrain/__init__.py": python,
-        ".edgetrain/blobs.db": "not a database\n",
-    }
-    proposal = site.propose(files)
-    link = proposal.root / ".edgetrain"
-    for path in link.iterdir():
-        path.unlink()
-    link.rmdir()
-    link.symlink_to(outside)
-    monkeypatch.chdir(proposal.root)
-    for name in list(table.PROVIDERS):
-        monkeypatch.setitem(table.PROVIDERS, name, table.Row("tests.reconcile.test_pull_request:forbidden"))
-    before = Hub(proposal.root).git("status", "--porcelain", "--ignored")
-    checked = proposal.check()
-    assert sound(checked)["changed"]["added"] >= 9
-    assert not canary.exists()
-    assert not list(outside.iterdir())
-    assert Hub(proposal.root).git("status", "--porcelain", "--ignored") == before
-
-
-def forbidden(_: object) -> object:
-    """In the place of every provider."""
-    raise AssertionError("a provider was made")
-
-
-def test_links_and_submodules_are_problems_and_not_followed(site: Hub, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("apiVersion: the-secret\n")
-    place = site.root / "models" / "stolen"
-    site.git("checkout", "--quiet", "-B", "links", "main")
-    place.mkdir()
-    (place / "model.yaml").symlink_to(secret)
-    (site.root / "experiments/scan/data").symlink_to("/etc")
-    base = site.git("rev-parse", "main")
-    head = site.commit({})
-    site.git("checkout", "--quiet", "main")
-    checked = site.clone(head, base, head).check()
-    assert not checked.good
-    assert "the-secret" not in json.dumps(checked.report)
-    assert {path for path, _ in codes(checked)} >= {"models/stolen/model.yaml"}
-
-
-def test_a_file_that_is_too_large_is_a_problem(site: Hub) -> None:
-    checked = site.propose({"models/big/model.yaml": "# " + "x" * (3 * 2**20) + "\n"}).check()
-    assert not checked.good
-    assert "models/big/model.yaml" in {path for path, _ in codes(checked)}
-
-
-def test_the_machines_record_on_a_branch_of_its_own_is_told(site: Hub) -> None:
-    """What the machine writes on main it does not bring by a pull request: the reviewer is told."""
-    path = next(iter((site.root / "experiments/scan/runs").iterdir())).relative_to(site.root).as_posix()
-    data = (site.root / path).read_text().replace('"attempt":1', '"attempt":2')
-    site.git("checkout", "--quiet", "-B", "machine", "main")
-    base = site.git("rev-parse", "main")
-    head = site.commit({path.replace("-1.json", "-2.json"): data}, MACHINE)
-    site.git("checkout", "--quiet", "main")
-    report = sound(site.clone(head, base, head).check())
-    assert "RecordsTouched" in reasons(report)
