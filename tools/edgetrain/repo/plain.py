@@ -36,10 +36,15 @@ _FLOW = re.compile(
     # 5: a plain scalar; without a colon or anything that means something in a flow collection
     r"|((?:[A-Za-z0-9_/.~]|-[0-9])[A-Za-z0-9_/.@=+$()<>;-]*(?: +[A-Za-z0-9_/.@=+$()<>;-]+)*) *"
 )
-# What was met before: manifests of one repository repeat each other.
+# What was met before: manifests of one repository repeat each other. Of a line: the column, the width of its dash,
+# its key, and its value.
+_LINES: dict[str, tuple[int, int, str | None, Any]] = {}
 _KEYS: dict[str, bool] = {}
 _VALUES: dict[str, Any] = {}
 _MOST = 10_000
+# Lines without a value of their own: nothing to read, and keys whose value comes on the next lines.
+_NOTHING = (-1, 0, None, None)
+_OPEN, _FOLD = object(), object()
 
 
 class _Doubt(Exception):
@@ -83,17 +88,19 @@ def _block(text: str) -> dict[str, Any]:
             else:
                 left = -1
                 continue
-        indent, dash, key, rest = _LINE.fullmatch(line).groups()  # type: ignore[union-attr]
-        if dash is None and key is None and (not rest or rest[0] == "#"):
+        found = _LINES.get(line)
+        if found is None:
+            found = _read_line(line)
+        column, dash, key, value = found
+        if column < 0:
             continue
-        column = len(indent)
         if waiting is not None:
             # A list may stand below its key without being indented.
-            if not (column > columns[-1] or (dash is not None and column == columns[-1])):
+            if not (column > columns[-1] or (dash and column == columns[-1])):
                 raise _Doubt  # no value at all
             if len(stack) > _MAX_DEPTH:
                 raise _Doubt
-            inner: Any = {} if dash is None else []
+            inner: Any = [] if dash else {}
             container[waiting] = inner
             waiting, container = None, inner
             columns.append(column)
@@ -102,41 +109,59 @@ def _block(text: str) -> dict[str, Any]:
             while column < columns[-1]:
                 columns.pop()
                 stack.pop()
-            if dash is None and type(stack[-1]) is list:
+            if not dash and type(stack[-1]) is list:
                 columns.pop()
                 stack.pop()
             if not stack or column != columns[-1]:
                 raise _Doubt  # a continued scalar, or wrong indentation
             container = stack[-1]
-        if dash is not None:
+        if dash:
             if type(container) is not list:
                 raise _Doubt
             if key is None:
-                container.append(_value(rest))
+                container.append(value)
                 continue
             inner = {}
             container.append(inner)
             container = inner
-            columns.append(column + len(dash))
+            columns.append(column + dash)
             stack.append(inner)
             if len(stack) > _MAX_DEPTH:
                 raise _Doubt
-        if key is None or key in container or not _sound(key) or type(container) is not dict:
+        if type(container) is not dict or key in container:
             raise _Doubt
-        if not rest:
+        if value is _OPEN:
             container[key] = None
             waiting = key
-        elif rest == _FOLDED:
+        elif value is _FOLD:
             container[key] = ""
             waiting, folded, left = key, [], 0
         else:
-            container[key] = _value(rest)
+            container[key] = value
     if folded:
         container[waiting] = " ".join(folded)
         waiting = None
     if waiting is not None or not root:
         raise _Doubt
     return root
+
+
+def _read_line(line: str) -> tuple[int, int, str | None, Any]:
+    """What a line says by itself, wherever it stands; only of a text over several lines it says nothing."""
+    indent, dash, key, rest = _LINE.fullmatch(line).groups()  # type: ignore[union-attr]
+    found: tuple[int, int, str | None, Any]
+    if dash is None and key is None:
+        if rest and rest[0] != "#":
+            raise _Doubt
+        found = _NOTHING
+    elif key is not None and not _sound(key):
+        raise _Doubt
+    else:
+        value = _value(rest) if rest and (key is None or rest != _FOLDED) else _FOLD if rest else _OPEN
+        found = len(indent), len(dash or ""), key, value
+    if len(_LINES) < _MOST and len(line) < 200:
+        _LINES[line] = found
+    return found
 
 
 def _sound(key: str) -> bool:
