@@ -52,8 +52,20 @@ def test_words_of_a_title_find_it() -> None:
 def test_an_unknown_code_suggests() -> None:
     status, out, err = call("explain", "M24")
     assert (status, out) == (2, "")
-    assert 'no problem code "m24"; did you mean "M2' in err
+    assert 'no problem code "M24"; did you mean "M2' in err
     assert "reason: UnknownCode" in err
+
+
+def test_what_is_unknown_is_told_as_it_was_typed() -> None:
+    assert 'no problem code "X999 Nope"' in call("explain", "X999", "Nope")[2]
+    assert 'no kind "Modle"; did you mean "model"?' in call("schema", "Modle")[2]
+
+
+def test_a_tolerance_is_a_number() -> None:
+    for wrong in ("nan", "inf", "-1"):
+        status, out, err = call("reproduce", "mean@1", "--tolerance", wrong)
+        assert (status, out) == (2, "")
+        assert "Invalid value for '--tolerance'" in err
 
 
 def test_the_kinds_and_their_schemas() -> None:

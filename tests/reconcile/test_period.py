@@ -275,7 +275,10 @@ def test_what_a_package_touches(site: SmallSite, tmp_path: Path) -> None:
     """By the lock at the run's commit, whose digest must be the recorded one."""
     site._git("clone", "--quiet", str(site.remote), str(tmp_path / "clone"))
     copy = SmallSite(tmp_path)
-    lock = "numpy==1.26.4 \\\n    --hash=sha256:00\nScikit_Learn[x]==1.5.0 ; python_version > '3'\n# torch==2.0\n"
+    lock = (
+        "numpy==1.26.4 ; python_version < '4' \\\n    --hash=sha256:00\nnumpy==3.0 ; python_version >= '4'\n"
+        "Scikit_Learn[x]==1.5.0 ; python_version > '3'\n# torch==2.0\n"
+    )
     copy.write("experiments/mean/requirements.lock", lock)
     copy.edit(
         "experiments/mean/experiment.yaml",
@@ -299,7 +302,8 @@ def test_what_a_package_touches(site: SmallSite, tmp_path: Path) -> None:
     found = by_package(copy.clone, "scikit-learn==1.5")
     assert [one.how for one in found.runs] == [("trained with scikit-learn==1.5.0",)]
     assert found.untold == ("the locks of 1 run(s) can't be read here, or are not those of their records",)
-    assert len(by_package(copy.clone, "NumPy").runs) == 1
+    assert [one.how for one in by_package(copy.clone, "NumPy").runs] == [("trained with numpy==1.26.4",)]
+    assert len(by_package(copy.clone, "NumPy == 1.26.4").runs) == 1
     assert by_package(copy.clone, "torch").runs == ()
     assert by_package(copy.clone, "numpy==1.26.5").runs == ()
     assert "What can't be told" in touched_text(found) + touched_markdown(found)
@@ -311,6 +315,24 @@ def test_pins_of_a_lock() -> None:
         ("a", "1"),
         ("b-c", "2.0+cpu"),
     ]
+    marked = """
+a==1 ; python_version < '3.12' \\
+    --hash=sha256:00
+a==2 ; python_full_version >= '3.12' \\
+    --hash=sha256:00
+b==1 ; sys_platform == 'win32'
+b==2 ; sys_platform != 'win32' and platform_machine == 'x86_64'  # by hand
+c==1 ; python_full_version < '3.11.4'
+c==2 ; python_full_version >= '3.11.4'
+d==1 ; platform_release == '5'
+d==2 ; no marker
+e==1
+"""
+    told = [("c", "1"), ("c", "2"), ("d", "1"), ("d", "2"), ("e", "1")]
+    assert list(pins(marked, "3.11", "linux/amd64")) == [("a", "1"), ("b", "2"), *told]
+    assert list(pins(marked, "3.12", "linux/arm64")) == [("a", "2"), *told[1:]]
+    assert ("c", "2") not in pins(marked, "3.11.3", "linux/amd64")
+    assert len(list(pins(marked, None, "linux/amd64"))) == len(list(pins(marked))) == 9
     assert same_version("1.2", "1.2.0")
     assert not same_version("1.2", "1.20")
     assert not same_version("1.2+cpu", "1.2")

@@ -136,7 +136,8 @@ def test_a_sweep_differs_by_what_all_of_its_trials_share(tmp_path: Path) -> None
 def test_locked_packages_are_compared_with_those_of_the_last_run(tmp_path: Path) -> None:
     made = hub(tmp_path)
     line = "  seed: 42\n"
-    lock = "numpy==2.1.0 --hash=sha256:" + "a" * 64 + "\n"
+    digest = " --hash=sha256:" + "a" * 64 + "\n"
+    lock = f"numpy==2.1.0 ; python_version < '3.12'{digest}numpy==2.1.9 ; python_version >= '3.12'{digest}"
     with_lock = made.edit(EXPERIMENT, line, line + "  environment: {requirements: requirements.lock}\n")
     made.commit({**with_lock, "experiments/scan/requirements.lock": lock})
     made.record()

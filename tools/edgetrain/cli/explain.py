@@ -32,14 +32,15 @@ def explain(session: Session, words: tuple[str, ...]) -> None:
 
 def _find(words: tuple[str, ...]) -> list[Code]:
     """All codes, the one named, or those whose titles hold all the words."""
-    asked = " ".join(words).strip().lower()
+    given = " ".join(words).strip()
+    asked = given.lower()
     if asked.upper() in CODES:
         return [CODES[asked.upper()]]
     found = [code for code in CODES.values() if all(word in code.title.lower() for word in asked.split())]
     if not found:
         titles = [code.title for code in CODES.values()]
         raise UsageError(
-            f'no problem code "{shown(asked)}"{did_you_mean(asked.upper(), CODES) or did_you_mean(asked, titles)}',
+            f'no problem code "{shown(given)}"{did_you_mean(asked.upper(), CODES) or did_you_mean(asked, titles)}',
             reason="UnknownCode",
             fix="edgetrain explain lists all codes",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
     from edgetrain.reconcile.report import Event
 
 
+def _number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """NaN passes every range, and nothing would equal anything."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number", context, parameter)
+    return value
+
+
 @click.command()
 @click.argument("version", metavar="MODEL@N", shell_complete=versions)
 @click.option("--target", metavar="NAME", shell_complete=targets, help="Train there; else where it was trained.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0, max=1e300),
+    callback=_number,
     default=0.0,
     show_default=True,
     help="How far a metric may be off and still count as equal.",

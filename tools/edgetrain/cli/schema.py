@@ -31,4 +31,4 @@ def schema(session: Session, kind: str | None) -> None:
     else:
         from edgetrain.repo.schema import schema_text
 
-        session.show(schema_text(kind.lower()))
+        session.show(schema_text(kind))

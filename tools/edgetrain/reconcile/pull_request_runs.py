@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from edgetrain.core.egress import code_json
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.kinds.experiment import DataInput
+from edgetrain.core.lock import pins
 from edgetrain.core.plan import Change, Difference, Operation
 from edgetrain.core.planner.refusals import requires_enforced
 from edgetrain.core.planner.runs import differences_of
@@ -30,7 +30,6 @@ from edgetrain.repo.tree import CommitTree
 
 # Outcomes of runs that came to their own end: what they took is what such a run takes.
 ENDED = frozenset({Outcome.CANDIDATE, Outcome.NOT_BETTER, Outcome.REJECTED})
-_PACKAGE = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
 def experiments_told(state: State, changes: Iterable[Change]) -> Iterator[dict[str, Any]]:
@@ -182,11 +181,13 @@ def _packages(state: State, experiment: Experiment, last: RunRecord) -> Iterator
         return
     if old is None or digest_bytes(old) != before:
         return
-    had, has = _locked(old), _locked(new)
+    ran, wanted = last.data["environment"], experiment.environment
+    had = _locked(old, ran["python"], ran["platform"])
+    has = _locked(new, wanted.python or ran["python"], wanted.platform or ran["platform"])
     for name in sorted({*had, *has}):
         if had.get(name) != has.get(name):
             yield Difference(name, had.get(name), has.get(name))
 
 
-def _locked(data: bytes) -> dict[str, str]:
-    return {name.lower(): version for name, version in _PACKAGE.findall(data.decode("utf-8", "replace"))}
+def _locked(data: bytes, python: str | None, platform: str | None) -> dict[str, str]:
+    return dict(pins(data.decode("utf-8", "replace"), python, platform))

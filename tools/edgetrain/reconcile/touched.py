@@ -23,7 +23,7 @@ from edgetrain.repo.tree import CommitTree
 LEAST = 7
 _DIGEST = re.compile(rf"(?:sha256:)?[0-9a-f]{{{LEAST},64}}")
 _COMMIT = re.compile(rf"[0-9a-f]{{{LEAST},64}}")
-_PACKAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*))?")
+_PACKAGE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\s*==\s*(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*))?")
 # How each run is touched, by the digest of its record.
 Found = dict[str, list[str]]
 
@@ -111,14 +111,17 @@ def _changed_code(state: State, sha: str) -> dict[str, frozenset[str]]:
 
 
 def by_package(root: Path, text: str) -> Touched:
-    """What was trained with a package, as locks at the recorded commits pin it. Raises UsageError."""
+    """What was trained with a package, as locks at the recorded commits pin it for each run's Python and platform.
+
+    Raises UsageError.
+    """
     state = read_main(root)
     asked = _PACKAGE.fullmatch(text)
     if asked is None:
         raise UsageError(f"--package {shown(text)!r} names no package", fix="write NAME==VERSION, or NAME alone")
     name, version = normal(asked["name"]), asked["version"]
     found: Found = defaultdict(list)
-    locks: dict[str, list[tuple[str, str]] | None] = {}
+    locks: dict[str, str | None] = {}
     images, unread = 0, 0
     for run in state.recorded.runs:
         environment = run.data["environment"]
@@ -128,9 +131,9 @@ def by_package(root: Path, text: str) -> Touched:
             continue
         if digest not in locks:
             locks[digest] = _lock(state, run, digest)
-        pinned = locks[digest]
-        unread += pinned is None
-        for other, at in pinned or ():
+        lock = locks[digest]
+        unread += lock is None
+        for other, at in pins(lock or "", environment.get("python"), environment.get("platform")):
             if other == name and (version is None or same_version(at, version)):
                 found[run.digest].append(f"trained with {other}=={at}")
     untold = (
@@ -141,8 +144,8 @@ def by_package(root: Path, text: str) -> Touched:
     return _answer(state, f"package {text}", found, untold=untold)
 
 
-def _lock(state: State, run: RunRecord, digest: str) -> list[tuple[str, str]] | None:
-    """The pins of the run's lock; None if this clone does not have it, or has other bytes."""
+def _lock(state: State, run: RunRecord, digest: str) -> str | None:
+    """The run's lock; None if this clone does not have it, or has other bytes."""
     path = f"experiments/{run.experiment}/experiment.yaml"
     try:
         tree = CommitTree(state.git, state.git.resolve(run.data["commit"]))
@@ -152,7 +155,7 @@ def _lock(state: State, run: RunRecord, digest: str) -> list[tuple[str, str]] | 
         lock = tree.read(experiment.lock_path, MAX_LOCK_BYTES)
     except RepositoryError:
         return None
-    return list(pins(lock.decode("utf-8", "replace"))) if digest_bytes(lock) == digest else None
+    return lock.decode("utf-8", "replace") if digest_bytes(lock) == digest else None
 
 
 def _answer(

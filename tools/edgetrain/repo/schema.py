@@ -46,10 +46,11 @@ def kind_of(document: Document) -> str | None:
 
 
 def schema_text(kind: str) -> str:
-    """The published JSON Schema of a lower-case kind. Raises UsageError for an unknown one."""
+    """The published JSON Schema of a kind, in any case. Raises UsageError for an unknown one."""
     known = sorted(_LOWER.values())
+    given, kind = kind, kind.lower()
     if kind not in known:
-        message = f'no kind "{shown(kind)}"{did_you_mean(kind, known)}'
+        message = f'no kind "{shown(given)}"{did_you_mean(kind, known)}'
         raise UsageError(message, reason="UnknownKind", fix=f"use one of {', '.join(known)}")
     return (_SCHEMAS / f"{kind}.schema.json").read_text(encoding="utf-8")
 
