@@ -188,6 +188,8 @@ def test_a_second_process_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         folder.mkdir(parents=True)
         text = (CASES / "manifests" / "model.yaml").read_text().replace("cxr-triage", folder.name)
         (folder / "model.yaml").write_text(text if number % 3 else text.replace("spec:", "spek: yes\nspec: &a"))
+    for number in (3, 4):  # of records, too, each process reads sound and other ones
+        (tmp_path / f"models/mean/versions/{number}.release-1.json").write_text("{}")
     alone = read_repository(WorkTree(tmp_path))
     monkeypatch.setattr(beside, "WORTH_IT", 2)
     monkeypatch.setattr(load, "WORTH_IT", 2)
@@ -200,6 +202,8 @@ def test_a_second_process_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             helped = read_repository(tree)
             assert helped.problems == alone.problems != ()
             assert helped.broken == alone.broken
+            assert helped.recorded == alone.recorded
+            assert len(alone.recorded.runs) == len(alone.recorded.releases) == 2
             assert helped.desired == alone.desired
             assert alone.desired is not None
             assert list(helped.desired.models) == list(alone.desired.models)

@@ -303,6 +303,12 @@ def test_what_is_read_ahead_is_what_is_read(checkout) -> None:
         paths = [entry.path for entry in alone.files() if entry.regular]
         ahead.ahead([*paths, "nowhere.txt", "experiments"])
         assert [ahead.read(path) for path in paths] == [alone.read(path) for path in paths]
+        ahead.ahead(paths[:1])
+        ahead.ahead(paths[1:])
+        assert ahead.measure(paths[1]) == alone.measure(paths[1])  # another question before the answers are read
+        assert [ahead.read(path) for path in (*paths, *paths[::-1])] == [
+            alone.read(path) for path in (*paths, *paths[::-1])
+        ]
         ahead.ahead(paths)
         assert reason(lambda: ahead.read("experiments/x/train.py", 1)) == "FileTooLarge"
         assert ahead.read("experiments/x/large.txt") == b"x" * (2**16 + 1)

@@ -231,6 +231,16 @@ def is_record_path(path: str) -> bool:
 
 def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
     """Read a record. ValueError, in words for people, if it is not one or does not belong at `path`."""
+    return record_of(path, *read_record(path, data), ordinal)
+
+
+def record_of(path: str, value: Mapping[str, Any], digest: str, ordinal: int = 0) -> Record:
+    """The record of what `read_record` has read."""
+    return FORMS[value["kind"]].holds(path, value, digest, ordinal)
+
+
+def read_record(path: str, data: bytes) -> tuple[dict[str, Any], str]:
+    """What a record holds, and its digest. ValueError as `parse_record`."""
     if len(data) > MAX_RECORD_BYTES:
         raise ValueError(f"larger than {MAX_RECORD_BYTES} bytes")
     value = parse_canonical(data)
@@ -250,7 +260,7 @@ def parse_record(path: str, data: bytes, ordinal: int = 0) -> Record:
     if "outcome" in form.required and value["outcome"] not in set(Outcome):
         raise ValueError("outcome is not a known one")
     check_parts(value)
-    return form.holds(path, value, digest_bytes(data.removesuffix(b"\n")), ordinal)
+    return value, digest_bytes(data.removesuffix(b"\n"))
 
 
 def serialise(data: Mapping[str, Any]) -> bytes:

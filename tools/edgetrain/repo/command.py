@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
@@ -234,9 +235,7 @@ class Running:
 
     def ahead(self) -> Running:
         """Let git answer much before anybody reads, where the system has room for that."""
-        if self._process.stdout and hasattr(fcntl, "F_SETPIPE_SZ"):
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, PIPE)
+        widen(self._process.stdout)
         return self
 
     def end(self, timeout: float = 120.0, limit: int = MAX_OUTPUT) -> Completed:
@@ -274,6 +273,13 @@ class Running:
         """End it if it has not ended."""
         _stop(self._process)
         self._errors.close()
+
+
+def widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold much, where the system has room for that: who writes need not wait for who reads."""
+    if pipe and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _read(process: subprocess.Popen[bytes], deadline: float, limit: int) -> bytes | None:

@@ -24,6 +24,7 @@ from edgetrain.repo.command import (
     hidden,
     require_git,
     settings_environment,
+    widen,
 )
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, OID, Commit, ObjectReader, parse_commit
 
@@ -126,6 +127,7 @@ class Git:
             env=environment(),
             start_new_session=True,
         )
+        widen(process.stdout)
         return ObjectReader(process)
 
     # --- where we are --------------------------------------------------------------------------------

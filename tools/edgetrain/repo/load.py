@@ -32,13 +32,13 @@ from edgetrain.core.kinds import (
     parse,
 )
 from edgetrain.core.problem import Problem, Severity, problem, shown
-from edgetrain.core.record import MAX_RECORD_BYTES, Record, is_record_path, parse_record
+from edgetrain.core.record import MAX_RECORD_BYTES, Record, is_record_path, read_record, record_of
 from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
-from edgetrain.repo.beside import AHEAD, WORTH_IT, Beside
+from edgetrain.repo.beside import WORTH_IT, Beside, Value
 from edgetrain.repo.snapshot import snapshot
-from edgetrain.repo.tree import Entry, Tree
+from edgetrain.repo.tree import Entry, Tree, in_order
 
 MAX_LOCK_BYTES = 4 * 2**20
 _MANAGED = ("edgetrain", "compute", "experiments", "models")
@@ -84,6 +84,8 @@ class _Loading:
     broken: set[str] = field(default_factory=set)
     entries: dict[str, Entry] = field(init=False)
     _locks: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
+    # None: it can't be read, which was told.
+    _records: dict[str, Value | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.entries = {
@@ -101,27 +103,24 @@ class _Loading:
             self.problems.append(problem(code, path, None, error.message))
             return None
 
-    def _in_order(self, paths: Sequence[str]) -> Iterator[str]:
-        """The paths, which are read one after the other; the tree is told a little ahead."""
-        for at in range(0, len(paths), AHEAD):
-            part = paths[at : at + AHEAD]
-            self.tree.ahead(part)
-            yield from part
-
     def records(self, ordinals: Mapping[str, int]) -> list[Record]:
         """All records that can be read."""
-        found = []
-        for path in self._in_order(list(filter(is_record_path, self.entries))):
-            data = self.read(path, MAX_RECORD_BYTES)
-            if data is None:
-                self.broken.add(path)
-                continue
+        paths = list(filter(is_record_path, self.entries))
+        for path in in_order(self.tree, [path for path in paths if path not in self._records]):
+            self._record(path)
+        known = ((path, self._records[path]) for path in paths)
+        return [record_of(path, *value, ordinals.get(path, 0)) for path, value in known if value is not None]
+
+    def _record(self, path: str) -> None:
+        self._records[path] = None
+        data = self.read(path, MAX_RECORD_BYTES)
+        if data is not None:
             try:
-                found.append(parse_record(path, data, ordinals.get(path, 0)))
+                self._records[path] = read_record(path, data)
+                return
             except ValueError as error:
                 self.problems.append(problem(codes.BAD_RECORD, path, None, shown(error, 300)))
-                self.broken.add(path)
-        return found
+        self.broken.add(path)
 
     def manifests(self) -> list[Manifest]:
         """All manifests without a problem of their own."""
@@ -144,18 +143,19 @@ class _Loading:
         return [found[path] for path, _ in jobs if path in found]
 
     def _read_all(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
-        """Every manifest; of many, half are read by a second process meanwhile."""
-        beside = None
+        """Every manifest; of many, half are read by a second process meanwhile, and half of the records, too."""
+        beside, records = None, list(filter(is_record_path, self.entries))
         if len(jobs) >= WORTH_IT:
-            beside = Beside(self.tree, [(path, kind.name) for path, kind in jobs])
+            beside = Beside(self.tree, [(path, kind.name) for path, kind in jobs], records)
         if beside is None or not beside.working:
             yield from self._read_these(jobs)
             return
         try:
-            yield from self._read_these(jobs[::2])
-            ready = beside.collect()
+            yield from self._read_these(jobs[::2], records[::2])
+            ready, values = beside.collect()
         finally:
             beside.stop()
+        self._records |= values
         for path, kind in jobs[1::2]:
             if path in ready:
                 document = reader.plain_document(ready[path][0], path, ready[path][1])
@@ -163,10 +163,15 @@ class _Loading:
             else:
                 yield path, self._manifest(path, kind)
 
-    def _read_these(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
+    def _read_these(
+        self, jobs: Sequence[tuple[str, Kind]], records: Sequence[str] = ()
+    ) -> Iterator[tuple[str, Manifest | None]]:
         kinds = dict(jobs)
-        for path in self._in_order(list(kinds)):
-            yield path, self._manifest(path, kinds[path])
+        for path in in_order(self.tree, [*kinds, *records]):
+            if path in kinds:
+                yield path, self._manifest(path, kinds[path])
+            else:
+                self._record(path)
 
     def _manifest(self, path: str, kind: Kind) -> Manifest | None:
         data = self.read(path, reader.MAX_BYTES)

@@ -94,6 +94,8 @@ class ObjectReader:
         self._stdin: IO[bytes] = process.stdin
         self._stdout: IO[bytes] = process.stdout
         self._lock = threading.Lock()
+        self._asked: Sequence[str] = ()  # whose answers nobody has read yet
+        self._found: dict[str, bytes] = {}
 
     def read(self, oid: str, limit: int = 64 * 2**20) -> bytes:
         """The object's bytes. Raises RepositoryError `FileTooLarge` beyond `limit` bytes, `ObjectMissing`."""
@@ -106,28 +108,48 @@ class ObjectReader:
         each answer before the next question costs more than the answer."""
         found: dict[str, bytes] = {}
         for at in range(0, len(oids), _BREATH):
-            wanted = [oid for oid in oids[at : at + _BREATH] if OID.fullmatch(oid)]
-            with self._lock:
-                try:
-                    # Less than a pipe holds: git takes all of it before we read any answer.
-                    self._stdin.write("".join(f"{oid}\n" for oid in wanted).encode())
-                    self._stdin.flush()
-                    for oid in wanted:
-                        header = self._stdout.readline().split()
-                        if len(header) != 3:
-                            continue
-                        data = self._skip_or_read(int(header[2]))
-                        if data is not None:
-                            found[oid] = data
-                except (OSError, ValueError) as error:
-                    self.close()
-                    raise RepositoryError(
-                        f"git cat-file ended: {error}", reason="GitFailed", fix="run git fsck here, then try again"
-                    ) from None
-                except BaseException:
-                    self.close()  # what is left in the pipe belongs to nobody
-                    raise
+            self.ask(oids[at : at + _BREATH])
+            found |= self.answers()
         return found
+
+    def ask(self, oids: Sequence[str]) -> None:
+        """Let git read these objects while other work is done: a few hundred at most."""
+        wanted = [oid for oid in oids if OID.fullmatch(oid)]
+        with self._lock:
+            self._settle()
+            try:
+                # Less than a pipe holds: git takes all of it before we read any answer.
+                self._stdin.write("".join(f"{oid}\n" for oid in wanted).encode())
+                self._stdin.flush()
+            except (OSError, ValueError) as error:
+                self.close()
+                raise _ended(error) from None
+            self._asked = wanted
+
+    def answers(self) -> dict[str, bytes]:
+        """Of the objects asked for since the last answers, those that are here and have at most SMALL bytes."""
+        with self._lock:
+            self._settle()
+            found, self._found = self._found, {}
+        return found
+
+    def _settle(self) -> None:
+        """Read what was asked for and is still in the pipe."""
+        wanted, self._asked = self._asked, ()
+        try:
+            for oid in wanted:
+                header = self._stdout.readline().split()
+                if len(header) != 3:
+                    continue
+                data = self._skip_or_read(int(header[2]))
+                if data is not None:
+                    self._found[oid] = data
+        except (OSError, ValueError) as error:
+            self.close()
+            raise _ended(error) from None
+        except BaseException:
+            self.close()  # what is left in the pipe belongs to nobody
+            raise
 
     def _skip_or_read(self, size: int) -> bytes | None:
         if size <= SMALL:
@@ -157,14 +179,13 @@ class ObjectReader:
                 fix="report this: it is a fault of edgetrain",
             )
         with self._lock:
+            self._settle()
             try:
                 self._stdin.write(oid.encode() + b"\n")
                 self._stdin.flush()
                 header = self._stdout.readline().split()
             except (OSError, ValueError) as error:
-                raise RepositoryError(
-                    f"git cat-file ended: {error}", reason="GitFailed", fix="run git fsck here, then try again"
-                ) from None
+                raise _ended(error) from None
             if len(header) != 3:
                 raise RepositoryError(
                     f"git has no object {oid}",
@@ -221,3 +242,9 @@ class ObjectReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _ended(error: Exception) -> RepositoryError:
+    return RepositoryError(
+        f"git cat-file ended: {error}", reason="GitFailed", fix="run git fsck here, then try again"
+    )

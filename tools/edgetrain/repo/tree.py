@@ -24,6 +24,8 @@ FILE, EXECUTABLE, SYMLINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "1
 REGULAR = (FILE, EXECUTABLE)
 MANIFEST_LIMIT = 2**20
 MAX_TARGET = 4096
+# So many files a tree is told ahead of.
+AHEAD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Tree(Protocol):
         """The file's bytes, at most `limit`."""
 
     def ahead(self, paths: Sequence[str]) -> None:
-        """These are read next, each once; a few hundred at most. Nothing but speed depends on it."""
+        """These are read soon, each once, after those told of before; a few hundred at most. Nothing but speed
+        depends on it."""
 
     def apart(self) -> None:
         """This process is a copy of another: from now on nothing that the other reads with is used."""
@@ -74,6 +77,15 @@ class Tree(Protocol):
 
     def measure(self, path: str) -> tuple[int, str]:
         """`size` and `content_digest` at once."""
+
+
+def in_order(tree: Tree, paths: Sequence[str]) -> Iterator[str]:
+    """The paths, which are read one after the other; the tree is told of them a little before."""
+    tree.ahead(paths[:AHEAD])
+    for at in range(0, len(paths), AHEAD):
+        if at + AHEAD < len(paths):
+            tree.ahead(paths[at + AHEAD : at + 2 * AHEAD])
+        yield from paths[at : at + AHEAD]
 
 
 class Listed(ABC):
@@ -157,6 +169,7 @@ class CommitTree(Listed):
         self._others: ObjectReader | None = None
         self._lock = threading.Lock()
         self._ahead: dict[str, bytes] = {}
+        self._asked = False  # whether git still has answers to what was told ahead
 
     def _objects(self) -> ObjectReader:
         with self._lock:
@@ -180,19 +193,26 @@ class CommitTree(Listed):
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
         blob = self._regular(path).blob or ""
-        ready = self._ahead.pop(blob, None)
+        if self._asked and blob not in self._ahead:
+            self._ahead |= self._objects().answers()
+            self._asked = False
+        ready = self._ahead.get(blob)
         return self._objects().read(blob, limit) if ready is None or len(ready) > limit else ready
 
     def ahead(self, paths: Sequence[str]) -> None:
-        """These are read next, each once; a few hundred at most. Nothing but speed depends on it."""
+        """These are read soon, each once, after those told of before; a few hundred at most. Git reads them
+        meanwhile. Nothing but speed depends on it."""
         entries = self._entries()
         wanted = [entry.blob for path in paths if (entry := entries.get(path)) and entry.regular and entry.blob]
-        self._ahead = self._objects().read_small(wanted)
+        objects = self._objects()
+        self._ahead = objects.answers()
+        objects.ask(wanted)
+        self._asked = True
 
     def apart(self) -> None:
         """This process is a copy of another: from now on nothing that the other reads with is used."""
         # Kept, though not used: to drop it would close the other's pipes.
-        self._others, self._reader, self._ahead = self._reader, None, {}
+        self._others, self._reader, self._ahead, self._asked = self._reader, None, {}, False
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
