@@ -54,9 +54,10 @@ OPAQUE = Code(
 INCOMPLETE = Code(
     "E708",
     "content check not completed",
-    "A limit on time, memory, size or nesting cut the check short, or its answer was not sound. Then nothing "
-    "leaves. This can't be waived.",
-    "Write smaller outputs that are packed less deeply; then: edgetrain retry RUN --reason.",
+    "A limit on time, memory, size or nesting cut the check short, an archive is built as a bomb is, or the "
+    "check's answer was not sound. Then nothing leaves. This can't be waived.",
+    "Write smaller outputs, packed less deeply and not a hundred times smaller than they are; then: "
+    "edgetrain retry RUN --reason.",
 )
 
 NOT_WAIVABLE = frozenset({"E708"})

@@ -12,6 +12,8 @@ BLOCK = 2 * 2**20
 OVERLAP = 4096
 GATE = 4096
 MAX_COLUMNS = 4096
+# What stands in front of a compressed stream: names, remarks.
+HEAD = 128 * 1024
 # The codes of what is refused for itself; `docs/problems.md` says more.
 EXTERNAL, CUSTOM, KEEPS, OPAQUE = "E703", "E704", "E706", "E707"
 SANE8 = bytes([*range(0x3D, 0x43), *range(0xBD, 0xC3)])
@@ -60,6 +62,8 @@ class Opener:
         if depth > MAX_DEPTH:
             raise Cut("things are packed into each other deeper than is allowed")
         data = memoryview(data)
+        if not depth:
+            self.budget.source += len(data)
         self.budget.take(len(data))
         if depth and len(data) < 2**26:
             key = (len(data), hash(bytes(data)))
@@ -86,9 +90,9 @@ class Opener:
             for member, content in packed.tar_members(data, self.budget):
                 self.words(member, inner, depth)
                 self.open(content, member, inner, depth + 1)
-        elif content := packed.stream(data, self.budget):
-            self.open(content, name.rpartition(".")[0], (*how, "a compressed stream"), depth + 1)
-            self.around(data, how, depth)
+        elif (found := packed.stream(data, self.budget)).content:
+            self.open(found.content, name.rpartition(".")[0], (*how, "a compressed stream"), depth + 1)
+            self.around(data, found, how, depth)
         elif bytes(data[:6]) == arrays.MAGIC:
             self.table(data, how, depth)
         elif name.endswith(".onnx"):
@@ -161,17 +165,25 @@ class Opener:
         self.sink.raw(data, how)
         return True
 
-    def around(self, data: Any, how: How, depth: int) -> None:
-        """What is found in bytes whose main content was taken out."""
+    def around(self, data: Any, found: packed.Unpacked, how: How, depth: int) -> None:
+        """What is before, in and after the compressed streams that were taken out."""
         if self.closely:
             self.sink.raw(data, how)
-            self.words(words.runs(bytes(data[: 64 * 1024])), how, depth)
-            for content in packed.embedded(data, self.budget):
+            head = data[:HEAD]
+            self.words(words.runs(bytes(head)), how, depth)
+            for content in packed.embedded(head, self.budget):
                 self.open(content, "", (*how, "a compressed stream"), depth + 1)
+        if found.torn:
+            self.binary(data[found.end :], how, depth)
+        else:
+            self.open(data[found.end :], "", (*how, "what follows a compressed stream"), depth + 1)
 
     def table(self, data: Any, how: How, depth: int) -> None:
         """A NumPy array."""
         found = arrays.read(data)
+        if self.closely:  # the header may be long, and say more than it must
+            body = len(found) if isinstance(found, bytes) else len(found.data)
+            self.words(words.runs(bytes(data[: len(data) - body])), (*how, "an array"), depth)
         if isinstance(found, bytes):
             self.open(found, "", (*how, "an array"), depth + 1)
             return
