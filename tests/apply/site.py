@@ -14,9 +14,13 @@ from functools import cache
 from pathlib import Path
 
 from edgetrain.core.digest import parse_canonical
+from edgetrain.core.kinds import Configuration
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.reconcile.apply import Options, apply
 from edgetrain.reconcile.report import ApplyResult, Event
+from edgetrain.reconcile.site import Site
+from edgetrain.reconcile.state import read_tip
+from edgetrain.repo.git import Git
 
 PERSON = {"GIT_AUTHOR_NAME": "Dana", "GIT_AUTHOR_EMAIL": "dana@example.org"}
 PERSON |= {"GIT_COMMITTER_NAME": "Dana", "GIT_COMMITTER_EMAIL": "dana@example.org"}
@@ -216,6 +220,11 @@ class SmallSite:
         done = self.apply()
         assert done.good, done.results
         self.sync()
+
+    def opened(self) -> Site:
+        """The site's providers, as an apply makes them."""
+        configuration: Configuration = read_tip(Git.find(self.clone), "main").desired.configuration
+        return Site(configuration, next(iter(configuration.sites)), self.clone)
 
     def records(self) -> dict[str, dict[str, object]]:
         """Every record and version on the remote's main, by path."""

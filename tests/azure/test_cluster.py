@@ -1,14 +1,19 @@
 """The main job on an attached cluster: attached, looked at by a probe, trained on, registered.
 
 By the service's own names in this process; and, one day or the other, by the commands in a cloud that only
-`edgetrain.yaml` describes.
+`edgetrain.yaml` describes. A version is made again there as anywhere; whoever is killed leaves that to the next.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +21,19 @@ from azureml_emulator import models as azure_models
 from azureml_emulator import runs
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.record import Outcome
-from edgetrain.reconcile.report import Status
-from tests.apply.site import SmallSite
+from edgetrain.reconcile.collect import collect
+from edgetrain.reconcile.drift import drift
+from edgetrain.reconcile.report import Event, Status
+from edgetrain.reconcile.reproduce import reproduce
+from edgetrain.reconcile.runs import list_runs
+from edgetrain.render.reproduction import Verdict, Where
+from tests.apply.site import SCRIPT, SmallSite
 from tests.azure.test_by_hand import block, models
 from tests.cli.command import Ended, edgetrain
+from tests.cli.test_interrupt import called, said
 from tests.contract.azureml_target import CLUSTER
 from tests.contract.compute import until
+from tests.edge.test_main_job import reproduced
 from tests.emulator import support
 from tests.emulator.fixtures import make_emulator  # noqa: F401
 from tests.providers.azureml.support import CLOUD
@@ -39,6 +51,15 @@ spec:
   azuremlKubernetes: {{resourceId: "{cluster}", namespace: ml, workFolder: "{work}", image: "{image}"}}
   capacity: {{slots: 2}}
 """
+# The time of its data, which no digest knows, tells it to wait or to come to something else.
+MOODY = """\
+import os, pathlib, select
+file = pathlib.Path(os.environ["EDGETRAIN_INPUT_TABLE"], "a.txt")
+while file.stat().st_mtime == 1:
+    select.select([], [], [], 0.05)
+noise = 1e-9 if file.stat().st_mtime == 2 else 0
+"""
+WAIT, OTHER, SAME = 1, 2, 3
 
 
 def on_cluster(emulator: RunningEmulator, folder: Path, cloud: str = "") -> SmallSite:
@@ -66,6 +87,10 @@ def test_from_an_attached_cluster_to_a_registered_model(
 ) -> None:
     emulator = make_emulator(python=sys.executable)
     site = on_cluster(emulator, tmp_path)
+    script = SCRIPT.replace("options.shift}", "options.shift + noise}")
+    script = script.replace("(options.shift)})", "(options.shift) - noise})")
+    site.write("experiments/mean/train.py", MOODY + script)
+    site.push("Be moody")
     results = site.apply().results
     assert [(r.operation, r.status) for r in results if r.operation == "attach"] == [("attach", Status.APPLIED)]
 
@@ -86,6 +111,83 @@ def test_from_an_attached_cluster_to_a_registered_model(
     [model] = models(emulator)
     assert (model.run_id, model.tags["edgetrain.channel.production"]) == (run.id, "true")
     assert site.apply().results == ()
+    made_again(site, emulator)
+
+
+def made_again(site: SmallSite, emulator: RunningEmulator) -> None:
+    """As on any target; and by a run of its own that Azure ML keeps, and that is nobody's but `reproduce`'s."""
+    data, told = site.data / "table" / "a.txt", []
+
+    def be(mood: int) -> None:
+        os.utime(data, (mood, mood))
+
+    def submitted() -> list[tuple[str, Any]]:
+        found = [run for _, run in emulator.emulator.store.scan("run") if "_reproduce-" in run["runId"]]
+        return sorted((run["runId"], run) for run in found)
+
+    def again(tolerance: float = 0.0) -> Any:
+        told.clear()
+        return reproduce(site.clone, "mean@1", None, tolerance, report, threading.Event())
+
+    def report(event: Event) -> None:
+        told.append(event)
+
+    site.sync()
+    before = site._git("for-each-ref"), [row.id for row in list_runs(site.clone).rows]
+    reproduced(site)
+    be(OTHER)
+    near = again(tolerance=1e-6)
+    assert (near.verdict, near.where) == (Verdict.EQUAL, ("bytes", "metrics"))
+    [(_, first), (name, second)] = submitted()
+    assert (first["status"], name, near.entry) == ("Completed", near.entry, near.run.replace(".", "_"))
+    [said_before] = [event for event in told if event.kind == "Submitting"]
+    assert name in said_before.message and str(site.data / "table") in said_before.message
+    assert {key: second["tags"][f"edgetrain.{key}"] for key in ("reproduces", "run", "target")} == {
+        "reproduces": "mean@1",
+        "run": near.recorded,
+        "target": "runner",
+    }
+    # Of what it made Azure ML has names, sizes and digests.
+    files = support.connect(emulator).get_run(name).get_file_names()
+    assert "outputs/edgetrain/result.json" in files and "outputs/model.json" not in files
+
+    be(WAIT)
+    with called(site.clone, "reproduce", "mean@1") as process:
+        assert process.stderr is not None
+        assert any("running mean.reproduce-" in line for line in process.stderr)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert submitted()[-1][1]["status"] == "Running"
+    assert site.apply().results == ()
+    left = collect(site.clone, None, 0, True, datetime.now(UTC))
+    assert left.kept["runs that the next `edgetrain reproduce` takes up"] == 1
+    be(OTHER)
+    far = again()
+    assert [event.subject for event in told if event.kind == "Adopted"] == [far.run]
+    assert (far.verdict, far.where, far.run) == (
+        Verdict.DIFFERENT,
+        ("bytes", "metrics"),
+        submitted()[-1][0].replace("_", "."),
+    )
+    assert len(submitted()) == 3
+
+    be(WAIT)
+    with called(site.clone, "reproduce", "mean@1") as process:
+        assert process.stderr is not None
+        assert any("running mean.reproduce-" in line for line in process.stderr)
+        assert said(process)[1].splitlines()[-1] == "stopped; nothing was compared"
+    be(SAME)
+    assert [run["status"] for _, run in submitted()] == ["Completed"] * 3 + ["Canceled"]
+    # Nobody else takes any of these for a run of the repository.
+    assert site.apply().results == ()
+    assert not drift(site.clone).any
+    left = collect(site.clone, None, 0, True, datetime.now(UTC))
+    assert not left.garbage and "run folders" not in left.unknown
+    assert (site._git("for-each-ref"), [row.id for row in list_runs(site.clone).rows]) == before
+    # What can't be compared is not run, and what was left of it goes.
+    data.write_text("4 5 6\n")
+    gone = again()
+    assert (gone.verdict, [one.where for one in gone.findings], gone.run) == (Verdict.DIFFERENT, [Where.DATA], "")
 
 
 def test_the_same_by_the_commands_in_a_declared_cloud(

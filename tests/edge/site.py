@@ -8,10 +8,6 @@ from typing import Any
 
 import yaml
 
-from edgetrain.core.kinds import Configuration
-from edgetrain.reconcile.site import Site
-from edgetrain.reconcile.state import read_tip
-from edgetrain.repo.git import Git
 from images import build
 from testbed.site import SITE, Testbed
 from testbed.vm import Vm
@@ -73,9 +69,3 @@ class EdgeSite(SmallSite):
         """Put private data into the site's blob store, below the datastore's root."""
         assert self.testbed is not None
         self.testbed.azurite.put(self.name, {f"data/{name}": content for name, content in blobs.items()})
-
-    def opened(self) -> Site:
-        """The site's providers, as an apply makes them."""
-        git = Git.find(self.clone)
-        configuration: Configuration = read_tip(git, "main").desired.configuration
-        return Site(configuration, SITE, self.clone)

@@ -8,12 +8,23 @@ from typing import Any
 
 import pytest
 
-from edgetrain.core.errors import NotFound, RepositoryError, Unavailable, UsageError
+from edgetrain.core.errors import (
+    Conflict,
+    Denied,
+    NotFound,
+    ProviderError,
+    RepositoryError,
+    Transient,
+    Unavailable,
+    UsageError,
+)
 from edgetrain.core.ports import RunPhase, RunState, TargetStatus
+from edgetrain.providers.azureml.names import experiment_of, ours, theirs
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.ssh.provider import SshCompute
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.reproduce import reproduce, target_of
+from edgetrain.reconcile.resubmit import AGAIN, FORGOTTEN, Submitted, check_whose, kept_for_later, let_go
 from edgetrain.reconcile.site import Site
 from edgetrain.render.reproduction import (
     Finding,
@@ -183,16 +194,73 @@ def test_what_can_not_be_run_is_refused(site: SmallSite, tmp_path: Path, monkeyp
 
 
 def test_where_azure_ml_starts_runs_the_sites_own_way_is_taken_if_there_is_one(site: SmallSite) -> None:
+    """To an attached VM; what only Azure ML reaches is submitted to."""
     git = read_main(site.clone)
     [run, *_] = git.recorded.runs
     state = desired({**files("vm"), "compute/hub.yaml": CLUSTER})
-    assert target_of(state, run, "vm").metadata.name == "vm"
-    with pytest.raises(UsageError) as refused:
-        target_of(state, run, "hub")
-    assert "keep an entry of the run" in refused.value.message
-    assert "hub" not in refused.value.fix
+    assert [target_of(state, run, name).only_submitted for name in ("vm", "hub")] == [False, True]
     place = Site(state.configuration, "here", site.clone)
     assert isinstance(place.aside(state.targets["vm"]), SshCompute)
+
+
+class Submitting(LocalCompute):
+    """A cluster in memory: `states` are its runs, `asked` what was asked of it."""
+
+    def __init__(self, **states: RunState) -> None:
+        self.states, self.asked = states, list[str]()
+
+    def inspect(self, run: str) -> RunState:
+        return self.states.get(run.rpartition("-")[2], RunState(RunPhase.ABSENT))
+
+    def forget(self, run: str) -> None:
+        self.asked.append(f"forget {run.rpartition('-')[2]}")
+
+    def cancel(self, run: str, reason: str) -> None:
+        self.asked.append(f"cancel {run.rpartition('-')[2]}")
+
+
+LOST, RUNNING = RunState(RunPhase.LOST), RunState(RunPhase.RUNNING)
+DONE, STOPPED = RunState(RunPhase.ENDED, ended_by="exit"), RunState(RunPhase.ENDED, ended_by="cancel")
+NOT_BUILT = RunState(RunPhase.ENDED, ended_by="environment")
+
+
+@pytest.mark.parametrize(
+    ("states", "taken", "asked"),
+    [
+        ({}, 1, []),
+        ({"1": RUNNING}, 1, ["cancel 1"]),
+        ({"1": LOST, "2": STOPPED, "3": NOT_BUILT, "4": DONE}, 4, ["forget 1", "forget 2", "forget 3", "forget 4"]),
+        ({"1": LOST, "2": LOST}, 3, ["forget 1", "forget 2"]),
+    ],
+)
+def test_what_an_ended_call_left_is_taken_up_or_let_go(
+    site: SmallSite, states: dict[str, RunState], taken: int, asked: list[str]
+) -> None:
+    state = read_main(site.clone)
+    [run, *_] = state.recorded.runs
+    hub = desired({**files("vm"), "compute/hub.yaml": CLUSTER}).targets["hub"]
+    made = Submitted("mean@1", run, state.desired.experiments["mean"], hub)
+    compute = Submitting(**states)
+    name, seen = made.left(compute)
+    assert (name, seen) == (made.name(taken), states.get(str(taken), RunState(RunPhase.ABSENT)))
+    assert AGAIN.fullmatch(name) and theirs(name) == name.replace(".", "_") and ours(theirs(name)) == name
+    assert experiment_of(name) == "mean_reproduce"
+    compute.asked.clear()
+    let_go(compute, made, lambda event: None)
+    assert compute.asked == asked
+    leaving = made.more(Site(state.desired.configuration, "here", site.clone))["leaving"]
+    assert (leaving.stay, leaving.log, dict(leaving.outputs)) == (True, False, {"model.json": "custom_model"})
+
+
+def test_a_run_that_can_not_be_asked_is_left_to_the_next_call_and_others_are_read() -> None:
+    for raised, forgotten in ((Transient("away"), False), (Denied("no"), False), (Unavailable("x"), True)):
+        compute = Submitting()
+        with pytest.raises(ProviderError) as told, kept_for_later(compute, "mean.reproduce-aaaaaaaaaaaa-1"):
+            raise raised
+        assert bool(compute.asked) is forgotten
+        assert ("take it up" in told.value.fix) is not forgotten
+    with pytest.raises(Conflict):
+        check_whose(RunState(RunPhase.LOST, message=FORGOTTEN))
 
 
 def test_hostile_words_of_a_result_are_harmless() -> None:

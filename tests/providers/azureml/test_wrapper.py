@@ -142,6 +142,18 @@ def test_who_asks_for_a_sandbox_is_refused_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("bubblewrap")
+def test_outputs_that_stay_are_checked_and_told_of_and_not_given(tmp_path: Path) -> None:
+    made = Leaving({"model.txt": "custom_model"}, stay=True)
+    with wrapper(tmp_path, ["write", "model.txt", "weights"], path=with_sandbox(), leaving=made) as started:
+        code, said = started.end()
+        assert (code, "0 files are given" in said) == (0, True), said
+    result = started.result
+    assert (result["accepted"], [file["path"] for file in result["harvest"]["files"]]) == (True, ["model.txt"])
+    assert result["rules"]["files"] == {"model.txt": "custom_model"}
+    assert not (started.folder / "outputs/model.txt").exists()
+
+
+@pytest.mark.needs("bubblewrap")
 def test_what_is_not_mounted_in_the_pod_is_told_by_name(tmp_path: Path) -> None:
     model = InputMount("model", DataSource("folder", str(tmp_path / "scoring" / "model")), "")
     with wrapper(tmp_path, ["print", "began"], path=with_sandbox(), inputs=(model,)) as started:

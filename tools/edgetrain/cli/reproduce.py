@@ -45,6 +45,9 @@ def reproduce(context: click.Context, session: Session, version: str, target: st
     different, and where: code, environment, data, outcome, bytes, metrics. Data is measured by digest first; where
     it is gone or other, nothing is run. It writes no record, registers nothing, and fetches no output. Exit code 1
     if it is different, 3 if it could not be run. Ctrl-C stops the run.
+
+    On a cluster the run is submitted to Azure ML, which keeps its entry; what is in it is said before. A call that
+    is killed leaves the run to the next one.
     """
     from edgetrain.core.errors import Stopped
     from edgetrain.reconcile.reproduce import reproduce as again

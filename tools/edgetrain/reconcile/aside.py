@@ -77,16 +77,25 @@ def claim(checkout: Path, compute: Compute, experiment: str, identity: str, firs
 
 
 def begin(
-    tree: Tree, experiment: Experiment, site: Site, compute: Compute, name: str, python: str, report: Report
+    tree: Tree,
+    experiment: Experiment,
+    site: Site,
+    compute: Compute,
+    name: str,
+    python: str,
+    report: Report,
+    submitted: Mapping[str, Any] | None = None,
 ) -> None:
-    """Start the run on an export of the tree's code; each input's digest is the one that was measured."""
+    """Start the run on an export of the tree's code; each input's digest is the one that was measured. `submitted`
+    is what a run has besides that the workspace's service starts."""
     scratch = site.state if isinstance(site, AsideSite) else site.state / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="code-") as folder:
         code = Path(folder) / "code"
         requirements = export_code(tree, experiment, code, site.configuration.code_size)
         data = {key: source.digest for key, source in experiment.data.items()}
-        spec = run_spec(experiment, {}, name, code, requirements, python, site, data)
+        spec = run_spec(experiment, {}, name, code, requirements, python, site, data, submitted is not None)
+        spec = replace(spec, **submitted) if submitted else spec
         report(Event("Starting", name))
         compute.start(spec)
 
@@ -103,7 +112,7 @@ def watch(
     thread = threading.Thread(target=follow, args=(show,), daemon=True) if show else None
     if thread:
         thread.start()
-    shown_phase = None
+    shown_phase, ending = None, False
     while True:
         state = compute.inspect(name)
         if state.phase in (RunPhase.ENDED, RunPhase.LOST):
@@ -111,9 +120,12 @@ def watch(
         if state.phase is not shown_phase:
             shown_phase = state.phase
             report(Event(state.phase.value.capitalize(), name))
-        if stop.wait(POLL_SECONDS):
+        if ending:
+            threading.Event().wait(POLL_SECONDS)
+        elif stop.wait(POLL_SECONDS):
             report(Event("Cancelling", name))
             compute.cancel(name, "Interrupted")
+            ending = True
     if thread:
         thread.join(DRAIN_SECONDS)
     return state

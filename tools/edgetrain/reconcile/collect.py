@@ -21,6 +21,7 @@ from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.observe import TICKETS, read_claims
 from edgetrain.reconcile.planning import checked, open_site
+from edgetrain.reconcile.resubmit import AGAIN
 from edgetrain.reconcile.scoring import SCORING, SCORINGS
 from edgetrain.reconcile.site import Site, served
 from edgetrain.reconcile.state import State
@@ -256,6 +257,8 @@ def _run_folders(
         for name in names:
             if name in tickets or name.rpartition("-")[0] in scorings:
                 kept["runs under way"] += 1
+            elif AGAIN.fullmatch(name):
+                kept["runs that the next `edgetrain reproduce` takes up"] += 1
             elif name in done:
                 why = f"recorded, and left on {target}"
                 yield Found(Item("run folder", name, None, why), partial(compute.forget, name))

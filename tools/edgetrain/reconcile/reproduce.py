@@ -1,4 +1,7 @@
-"""Trains a version again from what its record says, and compares; nothing is written, registered or fetched."""
+"""Trains a version again from what its record says, and compares; nothing is written, registered or fetched.
+
+Where Azure ML alone reaches the target (`resubmit.py`), the run is submitted, and Azure ML keeps its entry.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ from edgetrain.reconcile.finish import (
 )
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.resubmit import NOT_MADE, Submitted, answers, check_whose, entry, kept_for_later, let_go
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.verify_runs import read_experiment
@@ -42,8 +46,6 @@ from edgetrain.repo.tree import CommitTree, Tree
 # Attempts that no run of apply ever has.
 FIRST_ATTEMPT = 1_000_001
 GONE, NONE = "gone", "none"
-# Ends that say nothing of the model: the run could not be made.
-NOT_MADE = frozenset({"environment", "sandbox", "data"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def reproduce(
         )
     source = _source(state, run)
     chosen = target_of(state.desired, run, target)
+    submitted = Submitted(version.id, run, source.experiment, chosen) if chosen.only_submitted else None
     configuration, checkout = state.desired.configuration, state.git.root
     if chosen.type == "local":
         site: Site = AsideSite(configuration, chosen.site, checkout, {})
@@ -83,7 +86,7 @@ def reproduce(
     if not status.ready:
         raise Unavailable(status.message, reason=status.reason, fix=not_ready(site))
     held = [*_code(source, run), *_environment(source, run, status)]
-    experiment, moved = _measured(source.experiment, run, site, chosen, report)
+    moved = _measured(source.experiment, run, site, chosen, report)
     before = Reproduction(
         version=version.id,
         recorded=run.run_id,
@@ -97,24 +100,22 @@ def reproduce(
     )
     # Another Python or platform may give the same model; other code, packages or data can't tell.
     if moved or any(one.where is Where.CODE or one.what in ("requirements", "image") for one in held):
+        if submitted is not None:
+            let_go(compute, submitted, report)
         return before
-    python = experiment.environment.python or status.python or str(run.data["environment"]["python"])
-    again = replace(source, experiment=experiment)
-    return _run(before, again, run, site, compute, checkout, python, report, stop)
+    python = source.experiment.environment.python or status.python or str(run.data["environment"]["python"])
+    job = _Job(source, run, site, compute, chosen, python, report, stop)
+    return _run(before, job, checkout) if submitted is None else _submit(before, job, submitted, checkout)
 
 
 def target_of(desired: Desired, run: RunRecord, asked: str | None) -> ComputeTarget:
-    """The target asked for, else the recorded one. Raises UsageError if it is not there, or only a workspace's
-    service reaches it."""
-    known = {name: one for name, one in desired.targets.items() if one.ssh or not one.attached}
+    """The target asked for, else the recorded one. Raises UsageError if it is not there."""
+    known = desired.targets
     name = asked or str(run.data["target"]["name"])
     fix = f"say where: --target {' | --target '.join(sorted(known))}" if known else "declare a target of type local"
-    if name not in desired.targets:
+    if name not in known:
         hint = did_you_mean(name, known) if asked else ", and it is the one of the record"
         raise UsageError(f"no compute target {shown(name)!r}{hint}", fix=fix)
-    if name not in known:
-        what = f"only Azure ML reaches {shown(name)}, and it would keep an entry of the run"
-        raise UsageError(what, fix=fix)
     return known[name]
 
 
@@ -165,8 +166,8 @@ def _environment(source: _Source, run: RunRecord, status: TargetStatus) -> Itera
 
 def _measured(
     experiment: Experiment, run: RunRecord, site: Site, target: ComputeTarget, report: Report
-) -> tuple[Experiment, list[Finding]]:
-    """The inputs as they are at the site now. Raises ProviderError if a datastore does not answer."""
+) -> list[Finding]:
+    """The inputs that are other at the site now. Raises ProviderError if a datastore does not answer."""
     found = []
     for name, source in experiment.data.items():
         report(Event("Digesting", f"input {name}"))
@@ -182,43 +183,78 @@ def _measured(
             continue
         if seen.digest != recorded:
             found.append(Finding(Where.DATA, f"input {name}", value(recorded), value(seen.digest)))
-    return experiment, found
+    return found
 
 
-def _run(
-    before: Reproduction,
-    source: _Source,
-    run: RunRecord,
-    site: Site,
-    compute: Compute,
-    checkout: Path,
-    python: str,
-    report: Report,
-    stop: threading.Event,
-) -> Reproduction:
-    experiment = source.experiment
-    folder = claim(checkout, compute, experiment.name, run.identity, FIRST_ATTEMPT)
+@dataclass(frozen=True)
+class _Job:
+    """What is run again, and where."""
+
+    source: _Source
+    run: RunRecord
+    site: Site
+    compute: Compute
+    target: ComputeTarget
+    python: str
+    report: Report
+    stop: threading.Event
+
+
+def _run(before: Reproduction, job: _Job, checkout: Path) -> Reproduction:
+    experiment, compute = job.source.experiment, job.compute
+    folder = claim(checkout, compute, experiment.name, job.run.identity, FIRST_ATTEMPT)
     try:
-        begin(source.tree, experiment, site, compute, folder.name, python, report)
+        begin(job.source.tree, experiment, job.site, compute, folder.name, job.python, job.report)
     except BaseException:
         folder.rmdir()
         raise
     try:
-        ended = watch(compute, folder.name, report, stop)
+        ended = watch(compute, folder.name, job.report, job.stop)
         _check_made(ended, folder.name)
-        findings, metrics = compared(experiment, run, compute, folder.name, ended, before.tolerance)
+        found = _found(before, ended, *compared(experiment, job.run, compute, folder.name, ended, before.tolerance))
     finally:
         compute.forget(folder.name)
-    every = (*before.findings, *findings)
-    found = replace(
+    return _kept(replace(found, run=folder.name), folder)
+
+
+def _submit(before: Reproduction, job: _Job, submitted: Submitted, checkout: Path) -> Reproduction:
+    """As `_run`, by a run that Azure ML starts; or by the one that an ended call has left."""
+    experiment, compute, report = job.source.experiment, job.compute, job.report
+    name, state = submitted.left(compute)
+    if state.phase is not RunPhase.ABSENT:
+        report(Event("Adopted", name, "an ended call left it"))
+    elif job.stop.is_set():
+        raise Stopped(f"{name} was not submitted", reason="Interrupted")
+    else:
+        stays = submitted.stays(job.source.tree, job.site)
+        report(Event("Submitting", name, f"Azure ML keeps it for good, as run {entry(name)}: {stays}"))
+        more = submitted.more(job.site)
+        begin(job.source.tree, experiment, job.site, compute, name, job.python, report, more)
+    with kept_for_later(compute, name):
+        ended = watch(compute, name, report, job.stop)
+        check_whose(ended)
+        _check_made(ended, name)
+        moved = _measured(experiment, job.run, job.site, job.target, report)
+        of = compared(experiment, job.run, compute, name, ended, before.tolerance, submitted.facts)
+    found = _found(before, ended, (*moved, *of[0]), of[1])
+    found = replace(found, run=name, entry=entry(name))
+    return _kept(found, answers(checkout, name))
+
+
+def _found(
+    before: Reproduction, ended: RunState, findings: tuple[Finding, ...], metrics: tuple[Metric, ...]
+) -> Reproduction:
+    return replace(
         before,
         verdict=verdict(findings, metrics),
-        findings=every,
-        run=folder.name,
+        findings=(*before.findings, *findings),
         level=ended.level.value,
         metrics=metrics,
         seconds=seconds_between(ended.started, ended.ended),
     )
+
+
+def _kept(found: Reproduction, folder: Path) -> Reproduction:
     (folder / "result.json").write_text(reproduction_json(found), encoding="utf-8")
     return found
 
@@ -237,10 +273,16 @@ def _check_made(ended: RunState, name: str) -> None:
 
 
 def compared(
-    experiment: Experiment, run: RunRecord, compute: Compute, name: str, ended: RunState, tolerance: float
+    experiment: Experiment,
+    run: RunRecord,
+    compute: Compute,
+    name: str,
+    ended: RunState,
+    tolerance: float,
+    left: Mapping[str, Any] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[Metric, ...]]:
     """How an ended run differs from the recorded one. No file is brought here; no name that the record lacks is
-    told."""
+    told. `left` is what has left the target already, in the form of a ticket."""
     reported: Mapping[str, float] = run.data.get("selfReported", run.metrics)
     failure, harvest = verdict_of(ended), Harvest((), {})
     if failure.outcome is None:
@@ -251,7 +293,8 @@ def compared(
         # Of all that it made only these numbers are told, and they are looked at as those of any run.
         told: dict[str, Any] = {"outputs": {}, "metrics": sorted(reported.keys() & finals.keys()), "logs": "site"}
         told["waivers"] = [to_json(waiver) for waiver in experiment.waivers]
-        failure = refusal(told, compute.examine(name, rules_of(told, replace(harvest, history=(), metrics=finals))))
+        seen = harvest if left else replace(harvest, history=(), metrics=finals)
+        failure = refusal(left or told, compute.examine(name, rules_of(left or told, seen)))
     if failure.outcome is not None:
         now = f"{failure.outcome.value}: {failure.message}".removesuffix(": ")
         return (Finding(Where.OUTCOME, failure.reason, run.outcome.value, now),), ()
@@ -289,6 +332,6 @@ def _bytes(name: str, recorded: Mapping[str, Any], harvest: Harvest) -> Iterator
 
 def verdict(findings: tuple[Finding, ...], metrics: tuple[Metric, ...]) -> Verdict:
     """What the comparison of a run that was made amounts to."""
-    if any(one.where is Where.OUTCOME for one in findings) or not all(one.within for one in metrics):
+    if any(one.where in (Where.OUTCOME, Where.DATA) for one in findings) or not all(one.within for one in metrics):
         return Verdict.DIFFERENT
     return Verdict.EQUAL if findings else Verdict.IDENTICAL

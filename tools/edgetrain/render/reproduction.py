@@ -53,7 +53,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One version, trained again. `run` is what was run, empty if it had no sense to; `folder` holds this."""
+    """One version, trained again. `run` is what was run, empty if it had no sense to; `entry` its id in
+    Azure ML, which keeps it, where that alone could run it; `folder` holds this."""
 
     version: str
     recorded: str
@@ -64,6 +65,7 @@ class Reproduction:
     recorded_target: str
     tolerance: float
     run: str = ""
+    entry: str = ""
     level: str = ""
     metrics: tuple[Metric, ...] = ()
     seconds: float | None = None
@@ -106,6 +108,8 @@ def _facts(found: Reproduction) -> list[tuple[str, str]]:
     facts.append(("target", found.target if same else f"{found.target}; recorded {found.recorded_target}"))
     if found.level:
         facts.append(("egress level", found.level))
+    if found.entry:
+        facts.append(("run in Azure ML", found.entry))
     if found.seconds is not None:
         before = f"; recorded {lasted(found.recorded_seconds)}" if found.recorded_seconds is not None else ""
         facts.append(("time", lasted(found.seconds) + before))
@@ -141,7 +145,8 @@ def reproduction_text(found: Reproduction) -> str:
         lines += ["", *aligned([METRIC_HEAD, *map(_metric, found.metrics)])]
     if found.findings:
         lines += ["", *aligned([FINDING_HEAD, *map(_finding, found.findings)], limit=100)]
-    lines += ["", "Nothing was written to git, to the workspace or to the site's store."]
+    where = "git or" if found.entry else "git, to the workspace or"
+    lines += ["", f"Nothing{' else' if found.entry else ''} was written to {where} to the site's store."]
     return "\n".join(lines) + "\n"
 
 

@@ -82,6 +82,11 @@ class ComputeTarget:
         return self.type in ATTACHED
 
     @property
+    def only_submitted(self) -> bool:
+        """Whether the workspace alone reaches it: whatever runs there is a run that the workspace keeps."""
+        return self.attached and not self.ssh
+
+    @property
     def reads(self) -> frozenset[str]:
         """The types of datastore that it can read."""
         return READS.get(self.type, frozenset({"folder"}))

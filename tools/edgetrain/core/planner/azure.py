@@ -42,7 +42,7 @@ def travels(desired: Desired, experiment: Experiment, observed: Observation | No
     targets = [target for target in desired.targets_for(experiment) if target.attached]
     if not desired.configuration.attaches:
         return None
-    clusters = [target for target in targets if not target.ssh]
+    clusters = [target for target in targets if target.only_submitted]
     return {
         "submitted": [target.metadata.name for target in targets],
         "environment": {

@@ -33,7 +33,8 @@ class Leaving:
     leave, and the codes that are waived by output path ("" for all). For targets that check by themselves.
 
     Of an evaluation the metrics of each slice leave too, and no history: of each of `slices`, or where these are
-    none of all that it tells; None for any other run."""
+    none of all that it tells; None for any other run. Where outputs `stay`, their files' names, sizes and digests
+    leave, and no byte of them."""
 
     outputs: Mapping[str, str]
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Leaving:
     log: bool = False
     waived: Sequence[tuple[str, str]] = ()
     slices: Sequence[str] | None = None
+    stay: bool = False
 
 
 @dataclass(frozen=True)

@@ -140,10 +140,11 @@ class Wrapper:
             self.give({**result, "accepted": False, "harvest": accept.withheld(leaving, harvest)})
             return REFUSED
         told = accept.told(leaving, harvest)
-        for file in told["files"]:
+        given = [] if leaving.get("stay") else told["files"]
+        for file in given:
             self.take(file)
         self.give({**result, "accepted": True, "harvest": told})
-        say(f"{len(told['files'])} files are given to Azure ML")
+        say(f"{len(given)} files are given to Azure ML")
         points: dict[str, list[tuple[float, int]]] = {}
         for name, value, step in told["history"]:
             points.setdefault(name, []).append((value, step))

@@ -1,0 +1,143 @@
+"""Making a version again where Azure ML alone reaches the target: a run is submitted, and its entry stays there.
+
+It has an id that no run of apply has, and no ticket: nothing but `edgetrain reproduce` takes it for one of ours. A
+call that is killed leaves it to the next one, which takes it up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from edgetrain.core.digest import digest_of, short
+from edgetrain.core.egress import code_json
+from edgetrain.core.errors import Conflict, Denied, ProviderError, Transient
+from edgetrain.core.kinds import ComputeTarget, Experiment
+from edgetrain.core.ports import Compute, RunPhase, RunState
+from edgetrain.core.record import RunRecord
+from edgetrain.reconcile.facts import given, leaving_of
+from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.site import Site
+from edgetrain.render.words import plural
+from edgetrain.repo.snapshot import snapshot
+from edgetrain.repo.tree import Tree
+
+# The run ids of what is made again. No experiment's name has a dot, so no run has one of these.
+AGAIN = re.compile(r".+\.reproduce-[0-9a-f]{12}-[1-9][0-9]*")
+# Ends that say nothing of the model: the run could not be made.
+NOT_MADE = frozenset({"environment", "sandbox", "data"})
+FORGOTTEN = "the run was recorded and cleared away"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A version made again by a run that is submitted to `target`."""
+
+    version: str
+    run: RunRecord
+    experiment: Experiment
+    target: ComputeTarget
+
+    def name(self, attempt: int) -> str:
+        """The id of the nth such run: of this record, on this target."""
+        of = digest_of({"record": self.run.digest, "target": self.target.metadata.name})
+        return f"{self.run.experiment}.reproduce-{short(of)}-{attempt}"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What may leave, in the form of a ticket: what left with the recorded run, but for its log."""
+        return {**given(self.experiment, {}), "logs": "site"}
+
+    def more(self, site: Site) -> Mapping[str, Any]:
+        """What is submitted beside the run itself."""
+        tags = {
+            "reproduces": self.version,
+            "run": self.run.run_id,
+            "commit": str(self.run.data["commit"]),
+            "site": site.name,
+        }
+        return {
+            "leaving": replace(leaving_of(self.facts), stay=True),
+            "tags": {f"edgetrain.{name}": value for name, value in tags.items()},
+        }
+
+    def left(self, compute: Compute) -> tuple[str, RunState]:
+        """The run that an ended call has left, or the id of the next. What is of no use is cleared away."""
+        for attempt in count(1):
+            name = self.name(attempt)
+            state = compute.inspect(name)
+            if state.phase is not RunPhase.LOST and state.ended_by not in ("cancel", *NOT_MADE):
+                return name, state
+            compute.forget(name)
+        raise AssertionError("counting does not end")
+
+    def stays(self, tree: Tree, site: Site) -> str:
+        """What Azure ML keeps of it, in words."""
+        code = code_json(snapshot(tree, self.experiment.code_folder))
+        read = [site.datastore(one.datastore).source(one.path).location for one in self.experiment.data.values()]
+        told = [
+            f"the code ({plural(code['files'], 'file')}, {code['bytes']} bytes)",
+            "the names of its packages",
+            *([f"where it reads ({', '.join(read)})"] if read else []),
+            "parameters",
+            *([f"the metrics {', '.join(self.experiment.metrics)}"] if self.experiment.metrics else []),
+            "names, sizes and digests of its outputs' files",
+        ]
+        return f"{', '.join(told[:-1])} and {told[-1]}; no data, no byte of an output, no log of the script"
+
+
+def entry(name: str) -> str:
+    """The run's id in Azure ML."""
+    from edgetrain.providers.azureml.names import theirs
+
+    return theirs(name)
+
+
+def let_go(compute: Compute, submitted: Submitted, report: Report) -> None:
+    """End the run that an ended call has left, where nothing can be compared with it any more."""
+    name, state = submitted.left(compute)
+    if state.phase in (RunPhase.PREPARING, RunPhase.RUNNING):
+        report(Event("Cancelling", name, "an ended call left it under way"))
+        compute.cancel(name, "Interrupted")
+    elif state.phase is RunPhase.ENDED:
+        compute.forget(name)
+
+
+@contextmanager
+def kept_for_later(compute: Compute, name: str) -> Iterator[None]:
+    """Leave a run that can't be asked now to the next call, and say so; note of any other that it was read."""
+    try:
+        yield
+    except (Transient, Denied) as error:
+        again = f"{entry(name)} is left in Azure ML, where it may go on: call again to take it up"
+        error.fix = f"{error.fix}; {again}" if error.fix else again
+        raise
+    except BaseException:
+        with suppress(ProviderError):
+            compute.forget(name)
+        raise
+    compute.forget(name)
+
+
+def check_whose(ended: RunState) -> None:
+    """Raises Conflict for a run that somebody else has read to its end meanwhile."""
+    if ended.phase is RunPhase.LOST and ended.message == FORGOTTEN:
+        raise Conflict(
+            "another call of reproduce took the same run to its end",
+            reason="TakenUp",
+            fix="see what it said, or call again to train once more",
+        )
+
+
+def answers(checkout: Path, name: str) -> Path:
+    """Where the answer is kept in the checkout."""
+    from edgetrain.reconcile.aside import own_folder
+
+    made = own_folder(checkout) / "runs" / name
+    made.mkdir(parents=True, exist_ok=True)
+    return made
