@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgetrain.core.decide import version_spec
-from edgetrain.core.digest import canonical, digest_of, parse_canonical, tree_digest
+from edgetrain.core.digest import _integer, _quickly, canonical, digest_of, parse_canonical, tree_digest
 from edgetrain.core.record import Outcome, Record, is_record_path, parse_record, run_path, serialise
 from edgetrain.core.recorded import Recorded
 from tests.core import build
@@ -175,6 +176,43 @@ def test_the_canonical_form_is_rfc_8785s(value: Any) -> None:
             canonical(value)
     else:
         assert canonical(value) == form
+
+
+# Forms that are nearly canonical.
+NUMBERS = st.sampled_from([
+    "0", "-0", "1.0", "0.5", "1e5", "1E5", "0.0001", "0.00001", "1e-7", "1e21", "1e+21", "100000000000000000000",
+    "9007199254740991", "9007199254740992", "9007199254740993", "999999999999999.9", "123456789012345.67", "NaN",
+])  # fmt: skip
+FORMS = st.recursive(
+    NUMBERS | st.sampled_from(['"a"', '"\\u0061"', '"\\/"', '"é"', '"\\ud800"', "null", "true", " 1", "1 "]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: "[" + ",".join(items) + "]")
+        | st.lists(st.tuples(st.sampled_from(["a", "b", "\U0001f600", "\ufb33"]), inner), max_size=3).map(
+            lambda pairs: "{" + ",".join(f'"{key}":{item}' for key, item in pairs) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(FORMS)
+@example('{"\ufb33":1,"\U0001f600":1}')
+@example('{"\U0001f600":1,"\ufb33":1}')
+@example("1e21")
+def test_what_is_read_quickly_is_canonical(text: str) -> None:
+    data = text.encode()
+    value = _quickly(data + b"\n")
+    try:
+        slow = json.loads(text, parse_int=_integer)
+        right = rfc8785.dumps(slow) == data
+    except ValueError:
+        slow, right = None, False
+    assert value is None or (right and repr(value) == repr(slow))
+    if right:
+        assert repr(parse_canonical(data)) == repr(slow)
+    else:
+        with pytest.raises(ValueError, match=r"."):
+            parse_canonical(data)
 
 
 def test_which_paths_are_the_machines() -> None:

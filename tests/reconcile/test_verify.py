@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from edgetrain.core.digest import parse_canonical
+from edgetrain.core.digest import digest_of, parse_canonical
 from edgetrain.core.errors import UsageError
 from edgetrain.core.ports import CheckStatus
 from edgetrain.core.record import serialise
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
+from edgetrain.reconcile import verify as verify_module
 from edgetrain.reconcile.verify import verify
+from edgetrain.reconcile.verify_checks import parts_of
+from edgetrain.reconcile.verify_facts import _PLACE, digests_with
 from edgetrain.render.verify import Verification, verify_json, verify_markdown, verify_text
+from edgetrain.repo import beside
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 from tests.outputs import sound
@@ -92,6 +99,34 @@ def test_a_run_record_that_tells_of_other_code_does_not_hold(site: SmallSite) ->
     # The version cites the record by its digest, so that is gone as well.
     assert "run-record" in names
     assert "manifest" in names
+
+
+def test_a_second_process_finds_the_same(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(site, RELEASE, {"manifest": "sha256:" + "0" * 64})
+    alone = verify(site.clone, None)
+    monkeypatch.setattr(verify_module, "WORTH_IT", 1)
+    monkeypatch.setattr(beside.threading, "active_count", lambda: 1)
+    monkeypatch.setattr(beside, "_processors", lambda: {0, 1})
+    answers: list[object] = []
+    monkeypatch.setattr(verify_module, "parts_of", lambda told: answers.append(told) or parts_of(told))
+    assert verify(site.clone, None) == alone
+    assert len(answers) == 1
+    assert ("version mean@1", "release-1") in wrong(alone)
+    monkeypatch.setattr(verify_module, "plainly", lambda parts: parts[10**6])  # it dies
+    assert verify(site.clone, None) == alone
+    assert len(answers) == 1
+
+
+@given(
+    st.dictionaries(
+        st.text("abstz", max_size=2), st.integers(0, 9) | st.sampled_from(["staged", _PLACE]), max_size=4
+    ),
+    st.lists(st.lists(st.text(max_size=2), max_size=2), max_size=3),
+)
+@example({"t": {"staged": _PLACE}}, [["a"], []])
+@example({"a": {"staged": _PLACE}}, [["a"], []])
+def test_facts_that_are_written_once_have_the_digests_of_each(facts: dict[str, Any], values: list[Any]) -> None:
+    assert list(digests_with(facts, "staged", values)) == [digest_of({**facts, "staged": v}) for v in values]
 
 
 def test_what_changed_outside_shows_only_deep(applied: SmallSite) -> None:

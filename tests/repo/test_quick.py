@@ -191,7 +191,6 @@ def test_a_second_process_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     for number in (3, 4):  # of records, too, each process reads sound and other ones
         (tmp_path / f"models/mean/versions/{number}.release-1.json").write_text("{}")
     alone = read_repository(WorkTree(tmp_path))
-    monkeypatch.setattr(beside, "WORTH_IT", 2)
     monkeypatch.setattr(load, "WORTH_IT", 2)
     monkeypatch.setattr(beside.threading, "active_count", lambda: 1)
     person = ("-c", "user.name=Dana", "-c", "user.email=dana@example.org")

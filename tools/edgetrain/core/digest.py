@@ -11,6 +11,7 @@ from typing import Any
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 MAX_DEPTH = 100
 _SAFE = 2**53 - 1
+_SAFE_DIGITS = 15
 _ENCODE = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=True
 ).encode
@@ -47,8 +48,7 @@ def _alike(value: Any, depth: int) -> bool:
     if kind is int:
         return bool(-_SAFE <= value <= _SAFE)
     if kind is float:
-        # Within these bounds both write the shortest digits without an exponent; whole numbers differ (1.0, 1).
-        return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
+        return _writes_alike(value)
     if depth > MAX_DEPTH:
         return False
     if kind is dict:
@@ -101,10 +101,34 @@ def _quickly(data: bytes) -> Any:
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         return None
     try:
-        value = json.loads(data)
+        text = data.decode()
+        value = _DECODE(text)  # holds what both encoders write alike, for it refuses all other numbers
+        form = _ENCODE(value)
     except (ValueError, RecursionError):
         return None
-    return value if _quick(value) == data.removesuffix(b"\n") else None
+    # Above this, RFC 8785 orders keys otherwise.
+    return value if form == text.removesuffix("\n") and (form.isascii() or max(form) < "\ud800") else None
+
+
+def _small_integer(text: str) -> int:
+    if len(text) > _SAFE_DIGITS:
+        raise ValueError(text)
+    return int(text)
+
+
+def _plain_float(text: str) -> float:
+    value = float(text)
+    if not _writes_alike(value):
+        raise ValueError(text)
+    return value
+
+
+def _writes_alike(value: float) -> bool:
+    """Within these bounds both encoders write the shortest digits, without an exponent; but 1.0 and 1 differ."""
+    return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
+
+
+_DECODE = json.JSONDecoder(parse_int=_small_integer, parse_float=_plain_float).decode
 
 
 def _integer(text: str) -> int | float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from edgetrain.core.digest import digest_of
@@ -70,6 +71,11 @@ class GateResult:
 
 def gates_digest(gates: Sequence[Gate]) -> str:
     """Digest of the gates; a change of it re-evaluates stored results and never trains."""
+    return _gates_digest(tuple(gates))
+
+
+@lru_cache(maxsize=64)  # all runs of a model are judged by the same
+def _gates_digest(gates: tuple[Gate, ...]) -> str:
     return digest_of([vars(gate) for gate in gates])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetrain.core.digest import SHA256, canonical, digest_bytes
@@ -32,6 +32,18 @@ _EVENTS: dict[str, dict[str, Any]] = {
     "registered": {"registered.type": str, "registered.version": str, "from": str},
 }
 _ABSENT = object()
+_Parts = Sequence[tuple[str, Sequence[str], Sequence[type]]]
+
+
+def _pointers(parts: Mapping[str, Any]) -> _Parts:
+    """Each part's name, the keys that lead to it, and the types that it may have."""
+    return [
+        (name, name.split("."), types if isinstance(types, tuple) else (types,)) for name, types in parts.items()
+    ]
+
+
+_OF_KIND: Mapping[str, _Parts] = {kind: _pointers(parts) for kind, parts in _PARTS.items()}
+_OF_EVENT: Mapping[str, _Parts] = {event: _pointers(parts) for event, parts in _EVENTS.items()}
 
 
 def check_parts(value: Mapping[str, Any]) -> None:
@@ -60,17 +72,17 @@ def check_parts(value: Mapping[str, Any]) -> None:
             raise ValueError(f"provenance.review: {error}") from None
     if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
         raise ValueError("identity is not the digest of identityOf")
-    parts = dict(_PARTS.get(value["kind"], {}))
+    parts = _OF_KIND.get(value["kind"], ())
     if value["kind"] == "ReleaseRecord":
-        if value["event"] not in _EVENTS:
+        if value["event"] not in _OF_EVENT:
             raise ValueError("event is not a known one")
-        parts |= _EVENTS[value["event"]]
-    for pointer, types in parts.items():
+        parts = _OF_EVENT[value["event"]]
+    for name, keys, types in parts:
         part: Any = value
-        for key in pointer.split("."):
-            part = part.get(key, _ABSENT) if isinstance(part, dict) else _ABSENT
-        if not isinstance(part, types) or isinstance(part, bool):
-            raise ValueError(f"{pointer} is missing or of another type")
+        for key in keys:
+            part = part.get(key, _ABSENT) if type(part) is dict else _ABSENT
+        if type(part) not in types:  # as JSON gives it: true is no int
+            raise ValueError(f"{name} is missing or of another type")
 
 
 def _is_output(output: Any) -> bool:

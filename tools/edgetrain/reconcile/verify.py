@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 from edgetrain.core.checks.main import main_problems
@@ -12,18 +14,22 @@ from edgetrain.core.digest import digest_bytes
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.ports import Check, CheckStatus
 from edgetrain.core.problem import Problem, Severity, shown
+from edgetrain.core.record import RunRecord
 from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.judge import judge_tip, machines_of
 from edgetrain.reconcile.lookup import model_named, read_main, version_named
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.validate import problems_of
-from edgetrain.reconcile.verify_checks import held, untold
+from edgetrain.reconcile.verify_checks import held, parts_of, plainly, untold
 from edgetrain.reconcile.verify_runs import Past, reference_checks, review_checks, run_checks
 from edgetrain.render.doctor import Part
 from edgetrain.render.verify import Verification
+from edgetrain.repo.beside import Copy
 from edgetrain.repo.git import Git
 
 AHEAD = 256
+# Below this many versions and runs a second process costs more than it saves.
+WORTH_IT = 200
 FSCK_SECONDS = 3600.0
 _DAMAGE = re.compile(
     r"mismatch|corrupt|missing (?:blob|tree|commit)|broken link|unable to|could not|garbage|inflate"
@@ -45,14 +51,12 @@ def verify(
     versions = versions_of(state.desired, text)
     past = Past(state, lambda: machines_of(state.git, state.commit), afresh=deep)
     only = versions if text else None
-    parts = [Part("clone", "", tuple(store)), _files(state, only, deep)]
-    for at, version in enumerate(versions):
-        if at % AHEAD == 0:
-            cited = (state.recorded.run(one.record) for one in versions[at : at + AHEAD])
-            past.ahead([run for run in cited if run is not None])
-        parts.append(_version(state, version, past))
+    cited = {version.record for version in versions}
+    others = [] if text else [run for run in state.recorded.runs if run.digest not in cited]
+    files, found = _in_two(state, [*versions, *others], past, lambda: _files(state, only, deep))
+    parts = [Part("clone", "", tuple(store)), files, *found[: len(versions)]]
     if text is None:
-        parts.append(_runs(state, {version.record for version in versions}, past))
+        parts.append(_runs(found[len(versions) :]))
     names = {version.model for version in versions} | ({text} if text and "@" not in text else set())
     parts.append(_references(state, names if text else None, past))
     parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in sorted(names)]
@@ -138,16 +142,37 @@ def _version(state: State, version: ModelVersion, past: Past) -> Part:
     return Part("version", version.id, tuple(checks))
 
 
-def _runs(state: State, cited: set[str], past: Past) -> Part:
-    """The runs that no version cites: told only where something is wrong."""
-    runs = [run for run in state.recorded.runs if run.digest not in cited]
-    checks: list[Check] = []
-    for at, run in enumerate(runs):
+def _in_two(
+    state: State, units: Sequence[ModelVersion | RunRecord], past: Past, files: Callable[[], Part]
+) -> tuple[Part, list[Part]]:
+    """The part of the files, and one of each version and run: of many, a copy of this process looks at some."""
+    share = -(-len(units) * 3 // 5) if len(units) >= WORTH_IT else 0  # this process has the files as well
+    theirs, mine = units[:share], units[share:]
+    with Copy(lambda: plainly(_each(state, theirs, past.apart()))) if share else nullcontext() as copy:
+        first, found = files(), _each(state, mine, past)
+        told = copy.collect() if copy else None
+    # Without an answer it is done here, and what is wrong is told.
+    return first, [*(_each(state, theirs, past) if told is None else parts_of(told)), *found]
+
+
+def _each(state: State, units: Sequence[ModelVersion | RunRecord], past: Past) -> list[Part]:
+    parts = []
+    for at, unit in enumerate(units):
         if at % AHEAD == 0:
-            past.ahead(runs[at : at + AHEAD])
-        checks += (*run_checks(run, past), *review_checks(run, past))
-    what = f"{len(runs)} more run records follow from the manifests, code and locks of their commits"
-    return Part("runs", "", _wrong_only(checks, Check("run-records", CheckStatus.PASS, what)) if runs else ())
+            runs = (one if isinstance(one, RunRecord) else state.recorded.run(one.record) for one in units[at:])
+            past.ahead([run for run in islice(runs, AHEAD) if run is not None])
+        if isinstance(unit, ModelVersion):
+            parts.append(_version(state, unit, past))
+        else:
+            parts.append(Part("run", unit.run_id, (*run_checks(unit, past), *review_checks(unit, past))))
+    return parts
+
+
+def _runs(found: Sequence[Part]) -> Part:
+    """The runs that no version cites: told only where something is wrong."""
+    what = f"{len(found)} more run records follow from the manifests, code and locks of their commits"
+    checks = [check for part in found for check in part.checks]
+    return Part("runs", "", _wrong_only(checks, Check("run-records", CheckStatus.PASS, what)) if found else ())
 
 
 def _references(state: State, models: set[str] | None, past: Past) -> Part:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, combinations
 from pathlib import PurePosixPath
 from typing import Any
 
 from edgetrain import __version__
-from edgetrain.core.digest import digest_of, tree_digest
+from edgetrain.core.digest import canonical, digest_bytes, digest_of, tree_digest
 from edgetrain.core.egress import code_json
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.ports import Check
@@ -18,6 +18,7 @@ from edgetrain.reconcile.facts import given
 from edgetrain.reconcile.finish import seconds_between
 from edgetrain.reconcile.verify_checks import held, untold
 
+_PLACE = "what is not there yet"
 # Which inputs a target had copied is in the ticket alone; of so many inputs every choice is tried.
 MOST_COPIED = 8
 _FROM_RECORD = (
@@ -101,5 +102,15 @@ def _ticket(run: RunRecord, manifest: Mapping[str, Any]) -> bool:
     }
     names = sorted(data["inputs"])[:MOST_COPIED]
     choices = chain.from_iterable(combinations(names, count) for count in (0, *range(len(names), 0, -1)))
-    told = data["ticket"]
-    return any(digest_of({**facts, "staged": list(choice)}) == told for choice in choices)
+    return data["ticket"] in digests_with(facts, "staged", map(list, choices))
+
+
+def digests_with(facts: Mapping[str, Any], key: str, values: Iterable[Any]) -> Iterator[str]:
+    """The digest of the facts with each of the values under the key; the facts are written once."""
+    place = canonical({key: _PLACE})[1:-1]
+    before, _, after = canonical({**facts, key: _PLACE}).partition(place)
+    for value in values:
+        if place in after:  # something else looks like it
+            yield digest_of({**facts, key: value})
+        else:
+            yield digest_bytes(before + canonical({key: value})[1:-1] + after)

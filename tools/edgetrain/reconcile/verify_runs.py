@@ -56,6 +56,7 @@ class Past:
         self._machines = cache(machines)
         self._trees: dict[str, CommitTree] = {}
         self._made: dict[tuple[str, str], Made] = {}
+        self._same: dict[tuple[str, str], bool] = {}
         self.shallow = state.git.is_shallow()
 
     def made(self, commit: str, experiment: str) -> Made:
@@ -73,12 +74,14 @@ class Past:
         return self._trees[commit]
 
     def _look(self, commit: str, experiment: str) -> Made:
-        tree, path = self.tree(commit), f"experiments/{experiment}/experiment.yaml"
-        data, on_main = tree.read(path), tree.sha in self.commits
-        if not self._afresh and self._as_now(tree, experiment):
+        tree, path = self.tree(commit), manifest_path(experiment)
+        on_main = tree.sha in self.commits
+        if self._as_now(commit, experiment):
             now = self._state.desired
-            code, lock = now.snapshots[experiment], now.locks[experiment]
-            return Made(on_main, digest_bytes(data), now.experiments[experiment], code, lock)
+            same = now.experiments[experiment]
+            manifest = reader.content_digest(same.document) or digest_bytes(tree.read(path))
+            return Made(on_main, manifest, same, now.snapshots[experiment], now.locks[experiment])
+        data = tree.read(path)
         found = read_experiment(data, path)
         if found is None:
             return Made(on_main, digest_bytes(data), None)
@@ -91,23 +94,36 @@ class Past:
             None if lock is None else _there(lambda: digest_bytes(tree.read(lock, MAX_LOCK_BYTES))),
         )
 
-    def _as_now(self, tree: CommitTree, experiment: str) -> bool:
+    def _as_now(self, commit: str, experiment: str) -> bool:
         """Whether the tip has the very same files of the experiment, records apart: they are read already."""
-        folder = f"experiments/{experiment}/"
+        if self._afresh or experiment not in self._state.desired.experiments:
+            return False
+        key = commit, experiment
+        if key not in self._same:
+            folder = f"experiments/{experiment}/"
 
-        def files(at: Tree) -> list[Entry]:
-            return [entry for entry in at.files(folder) if not entry.path.startswith(folder + "runs/")]
+            def files(at: Tree) -> list[Entry]:
+                return [entry for entry in at.files(folder) if not entry.path.startswith(folder + "runs/")]
 
-        return experiment in self._state.desired.experiments and files(tree) == files(self._state.tree)
+            self._same[key] = files(self.tree(commit)) == files(self._state.tree)
+        return self._same[key]
+
+    def apart(self) -> Past:
+        """The same in a copy of the process: nothing that the other reads with is used any more."""
+        for tree in (self._state.tree, *self._trees.values()):
+            tree.apart()
+        return self
 
     def ahead(self, runs: Sequence[RunRecord]) -> None:
         """These runs are looked at next, each once; a few hundred at most."""
         manifests: dict[str, list[str]] = {}
         for run in runs:
-            manifests.setdefault(run.data["commit"], []).append(f"experiments/{run.experiment}/experiment.yaml")
-        for commit, paths in manifests.items():
+            manifests.setdefault(run.data["commit"], []).append(run.experiment)
+        for commit, experiments in manifests.items():
             with contextlib.suppress(RepositoryError):  # told of each run
-                self.tree(commit).ahead(paths)
+                others = [manifest_path(name) for name in experiments if not self._as_now(commit, name)]
+                if others:
+                    self.tree(commit).ahead(others)
 
     @cached_property
     def judgements(self) -> Judgements:
@@ -135,6 +151,11 @@ class Past:
         # Git's own order of what was merged has the last word.
         found = provenance(self._git, commit, machines)
         return _same_hands(found, behind) if found.certain else None
+
+
+def manifest_path(experiment: str) -> str:
+    """Where an experiment's manifest lies."""
+    return f"experiments/{experiment}/experiment.yaml"
 
 
 def _same_hands(found: Provenance, behind: Mapping[str, Any]) -> bool:

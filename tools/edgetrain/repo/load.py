@@ -36,7 +36,7 @@ from edgetrain.core.record import MAX_RECORD_BYTES, Record, is_record_path, read
 from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
-from edgetrain.repo.beside import WORTH_IT, Beside, Value
+from edgetrain.repo.beside import WORTH_IT, Copy, Ready, Value, half
 from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import Entry, Tree, in_order
 
@@ -144,17 +144,16 @@ class _Loading:
 
     def _read_all(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
         """Every manifest; of many, half are read by a second process meanwhile, and half of the records, too."""
-        beside, records = None, list(filter(is_record_path, self.entries))
-        if len(jobs) >= WORTH_IT:
-            beside = Beside(self.tree, [(path, kind.name) for path, kind in jobs], records)
-        if beside is None or not beside.working:
+        records = list(filter(is_record_path, self.entries))
+        named = [(path, kind.name) for path, kind in jobs]
+        copy = Copy(lambda: half(self.tree, named, records)) if len(jobs) >= WORTH_IT else None
+        if copy is None or not copy.working:
             yield from self._read_these(jobs)
             return
-        try:
+        with copy:
             yield from self._read_these(jobs[::2], records[::2])
-            ready, values = beside.collect()
-        finally:
-            beside.stop()
+            found: tuple[dict[str, Ready], dict[str, Value]] | None = copy.collect()
+        ready, values = found or ({}, {})
         self._records |= values
         for path, kind in jobs[1::2]:
             if path in ready:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from edgetrain.core.digest import digest_bytes
 from edgetrain.core.document import Document, Pointer
 from edgetrain.core.problem import Mark, Problem
 from edgetrain.repo.plain import MAX_BYTES, read_plain
 
-__all__ = ["MAX_BYTES", "plain_document", "read"]
+__all__ = ["MAX_BYTES", "content_digest", "plain_document", "read"]
 
 
 def read(data: bytes, path: str) -> tuple[Document | None, list[Problem]]:
@@ -32,6 +33,12 @@ def plain_document(data: bytes, path: str, plain: dict[str, Any]) -> Document:
     """The document of plain bytes that `read_plain` has read."""
     places = _Places(data, path)
     return Document(path, plain, _Late(places, "marks"), _Late(places, "key_marks"))
+
+
+def content_digest(document: Document) -> str | None:
+    """The digest of the bytes that the document was read from, if these are still at hand."""
+    marks = document.marks
+    return digest_bytes(marks.places.data) if isinstance(marks, _Late) else None
 
 
 class _Places:

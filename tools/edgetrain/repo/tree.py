@@ -166,7 +166,7 @@ class CommitTree(Listed):
 
             self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
-        self._others: ObjectReader | None = None
+        self._others: object = None
         self._lock = threading.Lock()
         self._ahead: dict[str, bytes] = {}
         self._asked = False  # whether git still has answers to what was told ahead
@@ -211,8 +211,9 @@ class CommitTree(Listed):
 
     def apart(self) -> None:
         """This process is a copy of another: from now on nothing that the other reads with is used."""
-        # Kept, though not used: to drop it would close the other's pipes.
-        self._others, self._reader, self._ahead, self._asked = self._reader, None, {}, False
+        # Kept, though not used: to drop them would close the other's pipes and files.
+        self._others = (self._reader, self._cache)
+        self._reader, self._cache, self._ahead, self._asked = None, None, {}, False
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
