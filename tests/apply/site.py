@@ -171,11 +171,12 @@ class SmallSite:
         self._git("pull", "--quiet", "--rebase", "origin", "main")
         self._git("push", "--quiet", "origin", "main")
 
-    def merge_proposal(self, number: int, production: int | None = None) -> None:
-        """Merge the proposed version; move the channel in the same pull request if asked."""
+    def merge_proposal(self, number: int, production: int | None = None, approver: str = "") -> None:
+        """Merge the proposed version, approved by `approver`; move the channel with it if asked."""
         branch = f"edgetrain/proposal/mean-{number}"
         self.sync()
-        self._git("merge", "--quiet", "--no-ff", "-m", f"Merge mean@{number}", f"origin/{branch}")
+        told = ["-m", f"Merge mean@{number}", *(["-m", f"Approved-by: {approver}"] if approver else [])]
+        self._git("merge", "--quiet", "--no-ff", *told, f"origin/{branch}")
         if production is not None:
             self.point(production)
             self._git("add", "--all")

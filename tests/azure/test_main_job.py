@@ -12,10 +12,12 @@ import pytest
 
 from azureml_emulator.faults import ALWAYS
 from edgetrain.core.record import Outcome
+from edgetrain.reconcile.drift import drift
 from edgetrain.reconcile.report import Event, Status
 from tests.azure.site import AzureRepository
 from tests.edge import outside
-from tests.edge.test_main_job import canaries, evaluate, reproduced, written
+from tests.edge.audited import audited, packaged
+from tests.edge.test_main_job import RAVI, canaries, evaluate, reproduced, written
 from tests.walk import WALK_ALL, sample
 
 pytestmark = [
@@ -40,6 +42,13 @@ SAYS = {
     ("metric", "value"): {"run-metric"},
 }
 
+# And what drift names.
+DRIFTS = {
+    ("model", "tag"): {"workspace/mean@1"},
+    ("model", "channel"): {"channel/mean/production"},
+    ("model", "gone"): {"workspace/mean@1", "channel/mean/production"},
+}
+
 
 def told(said: list[str]) -> Callable[[Event], None]:
     def report(event: Event) -> None:
@@ -55,7 +64,11 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     said: list[str] = []
     if attached:
         evaluate(site, most="100000")
-    first = site.apply(report=told(said))
+        first = site.apply(report=told(said))
+    else:
+        with packaged(site, tmp_path):
+            site.push("Train with a package")
+            first = site.apply(report=told(said))
     assert [r.outcome for r in first.results if r.outcome] == [Outcome.CANDIDATE], first.results
     [path] = [path for path in site.records() if "/runs/" in path]
     record = site.records()[path]
@@ -74,7 +87,7 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
         scores["evaluated/error"] = [evaluation["metrics"]["error"]]
     assert metrics(site) == scores
 
-    site.merge_proposal(1, production=1)
+    site.merge_proposal(1, production=1, approver=RAVI)
     second = site.apply(report=told(said))
     assert {r.status for r in second.results} == {Status.APPLIED}, second.results
     [model] = site.models()
@@ -90,8 +103,54 @@ def test_from_merge_to_production(repository: Make, tmp_path: Path, attached: bo
     site.sync()
     found = outside.seen(site)
     assert (outside.wrong(found), outside.untold(found), found.answered) == (set(), set(), True)
+    audited(site, RAVI, "" if attached else "tiny==1.0")
+    drift_names_it(site)
     if WALK_ALL or not attached:
         everything_is_verified(site)
+
+
+def drift_names_it(site: AzureRepository) -> None:
+    """What was changed behind edgetrain's back, at each provider: that alone is named, and left as it is."""
+    assert not drift(site.clone).any
+    every = {**outside.places(site, "acr"), **entries(site), **registered(site)}
+    places = {name: place for name, place in every.items() if place.drifted}
+    names = sorted(places)
+    for name in (names[number] for number in sample(len(names), 3)):
+        with places[name].spoilt():
+            before = held(site)
+            found = drift(site.clone)
+            told = {one for one, _ in found.lost} | {one.id for one in found.drifted}
+            assert (told, found.foreign, found.refused) == (places[name].drifted, (), ()), name
+            assert held(site) == before, name
+    assert not drift(site.clone).any
+
+
+def held(site: AzureRepository) -> dict[str, Any]:
+    """What the providers have."""
+    opened = site.opened()
+    kinds = ("model", "compute", "datastore", "run", "metric")
+    return {
+        **{kind: site.documents(kind) for kind in kinds},
+        "tags": opened.registry("acr").tags(site.name),
+        "artifacts": sorted(opened.artifacts.digests()),
+        "refs": site._git("ls-remote", "origin"),
+    }
+
+
+def registered(site: AzureRepository) -> dict[str, outside.Place]:
+    """What the workspace was told of the site: let go of by somebody."""
+    store = site.testbed.emulator.emulator.store
+
+    def gone(kind: str, key: str) -> Callable[[], object]:
+        before = store.get(kind, key)
+        store.delete(kind, key)
+        return lambda: store.put(kind, key, before)
+
+    return {
+        f"{kind}: {key}": outside.Place(lambda kind=kind, key=key: gone(kind, key), set(), {f"attachment/{key}"})  # type: ignore[misc]
+        for kind in ("compute", "datastore")
+        for key in site.documents(kind)
+    }
 
 
 def everything_is_verified(site: AzureRepository) -> None:
@@ -128,7 +187,8 @@ def entries(site: AzureRepository) -> dict[str, outside.Place]:
             store.put(kind, key, after)
             return lambda: store.put(kind, key, before)
 
-        return outside.Place(spoil, SAYS[kind, change.__name__])
+        said = change.__name__
+        return outside.Place(spoil, SAYS[kind, said], DRIFTS.get((kind, said), frozenset()))
 
     def tag(document: Any) -> None:
         tags = document["now"]["kvTags"] if kind_of(document) else document["tags"]
