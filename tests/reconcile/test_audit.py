@@ -240,8 +240,8 @@ def test_facts_hold_what_tell_needs() -> None:
 
 def test_versions_by_number_and_channel() -> None:
     desired, _, version = case()
-    assert version_named(desired, "triage@2") == version
-    assert version_named(desired, "triage@production") == version
+    assert version_named(desired, (), "triage@2") == version
+    assert version_named(desired, (), "triage@production") == version
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_versions_by_number_and_channel() -> None:
 def test_a_wrong_name_says_what_to_write(text: str, hint: str) -> None:
     desired, _, _ = case()
     with pytest.raises(UsageError) as caught:
-        version_named(desired, text)
+        version_named(desired, (), text)
     assert hint in f"{caught.value.message} {caught.value.fix}"
     assert "\x1b" not in caught.value.message
 

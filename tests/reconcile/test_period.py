@@ -301,7 +301,10 @@ def test_what_a_package_touches(site: SmallSite, tmp_path: Path) -> None:
     copy._git("remote", "remove", "origin")
     found = by_package(copy.clone, "scikit-learn==1.5")
     assert [one.how for one in found.runs] == [("trained with scikit-learn==1.5.0",)]
-    assert found.untold == ("the locks of 1 run(s) can't be read here, or are not those of their records",)
+    assert found.untold == (
+        "the locks of 1 run(s) can't be read here, or are not those of their records",
+        "what stands in files with problems (experiments/mean/experiment.yaml): edgetrain validate",
+    )
     assert [one.how for one in by_package(copy.clone, "NumPy").runs] == [("trained with numpy==1.26.4",)]
     assert len(by_package(copy.clone, "NumPy == 1.26.4").runs) == 1
     assert by_package(copy.clone, "torch").runs == ()

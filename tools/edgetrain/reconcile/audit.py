@@ -62,7 +62,7 @@ class Facts:
 def audit(root: Path, text: str) -> Story:
     """The story of `MODEL@NUMBER` (or `MODEL@CHANNEL`) on main as last fetched. Raises UsageError."""
     state = read_main(root)
-    version = version_named(state.desired, text)
+    version = version_named(state.desired, state.loaded.broken, text)
     return tell(state.desired, state.recorded, version, gather(state, version))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,16 @@ MISSING = object()
 def compare(root: Path, a: str, b: str) -> Comparison:
     """Compare what `MODEL@N`, `MODEL@CHANNEL` or a run id name on main as last fetched. Raises UsageError."""
     state = read_main(root)
-    first, second = (side(state.desired, state.recorded, text) for text in (a, b))
+    first, second = (side(state.desired, state.recorded, text, state.loaded.broken) for text in (a, b))
     return differ(first, second)
 
 
-def side(desired: Desired, recorded: Recorded, text: str) -> tuple[Side, dict[str, Any]]:
-    """What is named, and its facts in the form of a version's spec."""
+def side(
+    desired: Desired, recorded: Recorded, text: str, broken: Collection[str] = ()
+) -> tuple[Side, dict[str, Any]]:
+    """What is named, and its facts in the form of a version's spec; `broken` are files left out of the reading."""
     if "@" in text:
-        version = version_named(desired, text)
+        version = version_named(desired, broken, text)
         of = version.spec["run"]
         run = recorded.run(version.record)
         outcome = recorded.outcome(run).value if run else ""

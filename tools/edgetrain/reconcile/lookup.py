@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edgetrain.core.desired import Desired
@@ -23,7 +23,7 @@ from edgetrain.repo.tree import CommitTree
 
 CONFIGURATION = "edgetrain.yaml"
 PROPOSALS = "edgetrain/proposal/"
-_MODEL = re.compile(r"models/[^/]+/model\.yaml")
+_MODEL = re.compile(r"models/([^/]+)/model\.yaml")
 _VERSION = re.compile(r"(?P<model>[^@]+)@(?P<which>[^@]+)")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -76,23 +76,46 @@ def configured_branch(git: Git) -> str:
     return branch if isinstance(branch, str) else "main"
 
 
-def model_named(desired: Desired, name: str) -> str:
-    """The model's name. Raises UsageError if there is none."""
-    if name not in desired.models:
-        raise UsageError(
-            f"no model {shown(name)!r}{did_you_mean(name, desired.models)}", fix="edgetrain models lists them"
-        )
-    return name
+def model_names(desired: Desired, broken: Iterable[str]) -> set[str]:
+    """Every model that has a manifest, be it one of the `broken` files of the reading, or a version."""
+    found = {manifest[1] for path in broken if (manifest := _MODEL.fullmatch(path))}
+    return {*desired.models, *(model for model, _ in desired.versions), *found}
 
 
-def version_named(desired: Desired, text: str) -> ModelVersion:
+def model_named(desired: Desired, broken: Collection[str], name: str) -> str:
+    """The model's name. Raises UsageError if there is none, or its manifest can't be read."""
+    if name in desired.models:
+        return name
+    path = f"models/{name}/model.yaml"
+    if path in broken:
+        raise UsageError(f"{path} has problems", fix="edgetrain validate names them; mend it on main first")
+    if name in model_names(desired, broken):
+        raise UsageError(f"{path} is gone, though the model has versions", fix="git revert what removed it")
+    raise no_model(desired, broken, name)
+
+
+def unread_files(state: State) -> list[str]:
+    """What can't be told, for a reading that files with problems were left out of."""
+    broken = [path for path in sorted(state.loaded.broken) if state.tree.exists(path)]
+    more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+    names = ", ".join(shown(path, 100) for path in broken[:3])
+    return [f"what stands in files with problems ({names}{more}): edgetrain validate"] if broken else []
+
+
+def no_model(desired: Desired, broken: Iterable[str], name: str) -> UsageError:
+    """The error of a model that nobody knows."""
+    hint = did_you_mean(name, model_names(desired, broken))
+    return UsageError(f"no model {shown(name)!r}{hint}", fix="edgetrain models lists them")
+
+
+def version_named(desired: Desired, broken: Collection[str], text: str) -> ModelVersion:
     """The version of `MODEL@NUMBER` or `MODEL@CHANNEL`. Raises UsageError."""
     found = _VERSION.fullmatch(text)
     if not found:
         raise UsageError(
             f"{shown(text)!r} names no version", fix="write MODEL@NUMBER or MODEL@CHANNEL, such as digits@2"
         )
-    model = desired.models[model_named(desired, found["model"])]
+    model = desired.models[model_named(desired, broken, found["model"])]
     which = found["which"]
     if _NUMBER.fullmatch(which):
         number = int(which)
@@ -103,6 +126,8 @@ def version_named(desired: Desired, text: str) -> ModelVersion:
         known = ", ".join(sorted(model.channels)) or "it has none"
         raise UsageError(f"{model.name} has no channel {shown(which)!r}{hint}", fix=f"channels: {known}")
     version = desired.versions.get((model.name, number))
+    if version is None and (path := f"models/{model.name}/versions/{number}.yaml") in broken:
+        raise UsageError(f"{path} has problems", fix="edgetrain validate names them")
     if version is None:
         latest = desired.latest_version(model.name)
         known = f"its versions go up to {latest}" if latest else "no version of it is merged yet"

@@ -10,7 +10,7 @@ from edgetrain.core.record import EvaluationRecord, ProposalRecord, Record, Rele
 from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.hands import hands_of, recorded_hand
-from edgetrain.reconcile.lookup import model_named, open_branches, read_events, read_models
+from edgetrain.reconcile.lookup import model_names, no_model, open_branches, read_events, read_models
 from edgetrain.reconcile.state import State
 from edgetrain.render.hands import approvers, hand_rows, proposer
 from edgetrain.render.models import Happening, Overview, Proposal, Version
@@ -22,12 +22,21 @@ _VERSION_FILE = re.compile(r"models/([^/]+)/versions/(\d+)\.yaml")
 def models(root: Path, name: str | None = None) -> list[Overview]:
     """All models, or one. Raises UsageError for an unknown one."""
     state = read_models(root, name)
-    names = sorted(state.desired.models) if name is None else [model_named(state.desired, name)]
-    return [_overview(state, found) for found in names]
+    known = model_names(state.desired, state.loaded.broken)
+    return [_overview(state, found) for found in (sorted(known) if name is None else [_known(state, name)])]
+
+
+def _known(state: State, name: str) -> str:
+    """Of a model whose manifest can't be read, or is gone, there are facts to tell, too."""
+    known = {*model_names(state.desired, state.loaded.broken), *(run.model for run in state.recorded.runs)}
+    if name not in known:
+        raise no_model(state.desired, state.loaded.broken, name)
+    return name
 
 
 def _overview(state: State, name: str) -> Overview:
-    desired, recorded, model = state.desired, state.recorded, state.desired.models[name]
+    desired, recorded, model = state.desired, state.recorded, state.desired.models.get(name)
+    folder = f"models/{name}/"
     at = recorded.channels(name)
     versions = []
     for number in sorted(number for owner, number in desired.versions if owner == name):
@@ -40,24 +49,28 @@ def _overview(state: State, name: str) -> Overview:
                 source=str(version.spec.get("metricsSource", "")),
                 channels=tuple(sorted(channel for channel, to in at.items() if to == number)),
                 image=release.data["image"]["digest"] if release else None,
-                withdrawn=model.withdrawn.get(number),
+                withdrawn=model.withdrawn.get(number) if model else None,
                 hand=_approval(release) if release else None,
             )
         )
     proposals = sorted(
         (number, branch) for branch, (owner, number) in open_branches(state.git, desired).items() if owner == name
     )
+    channels = model.channels if model else at
     return Overview(
         name=name,
-        description=model.metadata.description,
-        retired=model.metadata.retired,
-        channels=dict(model.channels),
-        pending=tuple(c for c in sorted({*model.channels, *at}) if model.channels.get(c) != at.get(c)),
+        description=model.metadata.description if model else "",
+        retired=model is not None and model.metadata.retired,
+        channels=dict(channels),
+        pending=tuple(c for c in sorted({*channels, *at}) if channels.get(c) != at.get(c)),
         versions=tuple(versions),
         proposals=tuple(Proposal(number, branch) for number, branch in proposals),
         moved={
             channel: _approval(move) for channel in sorted(at) if (move := recorded.channel_head(name, channel))
         },
+        unread=tuple(
+            path for path in sorted(state.loaded.broken) if path.startswith(folder) and state.tree.exists(path)
+        ),
     )
 
 
@@ -68,7 +81,7 @@ def _approval(record: ReleaseRecord) -> Hand:
 def log(root: Path, name: str) -> tuple[str, list[Happening]]:
     """What happened to the model, oldest first. Raises UsageError for an unknown one."""
     state = read_events(root)
-    model = model_named(state.desired, name)
+    model = _known(state, name)
     found = [*_records(state, model), *_merges(state, model)]
     return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]
 

@@ -65,7 +65,7 @@ def reproduce(
     not be run: no sandbox, no such environment, a datastore that does not answer; Stopped.
     """
     state = read_main(root)
-    version = version_named(state.desired, text)
+    version = version_named(state.desired, state.loaded.broken, text)
     run = state.recorded.run(version.record)
     if run is None:
         raise Rejected(

@@ -13,7 +13,7 @@ from edgetrain.core.errors import RepositoryError, UsageError
 from edgetrain.core.lock import normal, pins, same_version
 from edgetrain.core.problem import shown
 from edgetrain.core.record import RunRecord
-from edgetrain.reconcile.lookup import read_main
+from edgetrain.reconcile.lookup import read_main, unread_files
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.verify_runs import read_experiment
 from edgetrain.render.touched import Touched, TouchedRun, TouchedVersion
@@ -162,6 +162,7 @@ def _answer(
     state: State, question: str, found: Found, releases: Found | None = None, untold: list[str] | None = None
 ) -> Touched:
     recorded, desired, named = state.recorded, state.desired, releases or {}
+    unread = unread_files(state)
     versions, cited = [], set()
     for (model, number), version in sorted(desired.versions.items()):
         cited.add(version.record)
@@ -180,7 +181,7 @@ def _answer(
                 channels=tuple(sorted(now)),
                 before=tuple(sorted(ever - now)),
                 released=release is not None,
-                withdrawn=desired.models[model].withdrawn.get(number),
+                withdrawn=desired.models[model].withdrawn.get(number) if model in desired.models else None,
                 image=str(release.data["image"]["digest"]) if release else "",
             )
         )
@@ -189,4 +190,4 @@ def _answer(
         for run in recorded.runs
         if run.digest in found and run.digest not in cited
     ]
-    return Touched(question, state.commit, tuple(versions), tuple(runs), tuple(untold or ()))
+    return Touched(question, state.commit, tuple(versions), tuple(runs), (*(untold or ()), *unread))

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from edgetrain.core.checks.main import main_problems
-from edgetrain.core.desired import Desired
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.ports import Check, CheckStatus
@@ -48,7 +47,7 @@ def verify(
     """
     store = list(_objects(Git.find(root))) if deep else []
     state = read_main(root)
-    versions = versions_of(state.desired, text)
+    versions = versions_of(state, text)
     past = Past(state, lambda: machines_of(state.git, state.commit), afresh=deep)
     only = versions if text else None
     cited = {version.record for version in versions}
@@ -72,11 +71,12 @@ def verify(
     return Verification(text or "everything", state.commit, deep, told, forge)
 
 
-def versions_of(desired: Desired, text: str | None) -> list[ModelVersion]:
+def versions_of(state: State, text: str | None) -> list[ModelVersion]:
     """The versions that a person names."""
+    desired, broken = state.desired, state.loaded.broken
     if text is not None and "@" in text:
-        return [version_named(desired, text)]
-    models = sorted(desired.models) if text is None else [model_named(desired, text)]
+        return [version_named(desired, broken, text)]
+    models = sorted(desired.models) if text is None else [model_named(desired, broken, text)]
     return [desired.versions[model, number] for model in models for number in desired.numbers(model)]
 
 

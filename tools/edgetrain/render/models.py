@@ -38,7 +38,7 @@ class Proposal:
 @dataclass(frozen=True)
 class Overview:
     """One model. `channels` are where the manifest wants them, `pending` those that apply has not moved yet;
-    `moved` tells who stands behind each channel's last move."""
+    `moved` tells who stands behind each channel's last move; `unread` are files of it with problems."""
 
     name: str
     description: str
@@ -48,6 +48,7 @@ class Overview:
     versions: tuple[Version, ...]
     proposals: tuple[Proposal, ...]
     moved: Mapping[str, Hand] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def _block(model: Overview) -> list[str]:
         lines += aligned([("version", "stands", "metrics", "measured", "image", "run", "approved by"), *rows])
     else:
         lines.append("  no version is merged yet")
+    for path in model.unread:
+        lines += labelled([("has problems, and is left out:", f"{path}; see edgetrain validate")])
     for channel, hand in model.moved.items():
         lines += labelled([(f"channel {channel}:", _moved(hand))])
     for proposal in model.proposals:
