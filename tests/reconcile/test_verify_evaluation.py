@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +157,17 @@ def test_every_place_of_a_record_is_recomputed(evaluated: Evaluated, kind: type[
                 well.append(name)
     unsaid = sorted({name for name in well if not name.startswith(SEEN_AT_THE_SITE)})
     assert unsaid == []
+
+
+def test_a_model_is_verified_with_the_runs_that_became_no_version(evaluated: Evaluated, tmp_path: Path) -> None:
+    site = EvaluatedSite(tmp_path)
+    evaluated.site._git("clone", "--quiet", str(evaluated.site.remote), str(site.clone))
+    site._git("remote", "remove", "origin")
+    path = evaluated.state.recorded.evaluations[0].path
+    site._git("rm", "--quiet", path)
+    site._git("commit", "--quiet", "-m", "Forget")
+    for named, missed in ((None, True), ("mean", True), ("mean@1", False)):
+        parts = verify(site.clone, named).parts
+        told = [check.message for part in parts for check in part.checks if check.reason == "H402"]
+        assert any(path in message for message in told) is missed
+        assert any(part.kind == "runs" for part in parts) is missed

@@ -50,19 +50,19 @@ def verify(
     versions = versions_of(state, text)
     past = Past(state, lambda: machines_of(state.git, state.commit), afresh=deep)
     only = versions if text else None
+    model = text if text and "@" not in text else None
     cited = {version.record for version in versions}
-    others = [] if text else [run for run in state.recorded.runs if run.digest not in cited]
-    files, found = _in_two(state, [*versions, *others], past, lambda: _files(state, only, deep))
-    parts = [Part("clone", "", tuple(store)), files, *found[: len(versions)]]
-    if text is None:
-        parts.append(_runs(found[len(versions) :]))
-    names = {version.model for version in versions} | ({text} if text and "@" not in text else set())
+    others = [run for run in state.recorded.runs if text in (None, run.model) and run.digest not in cited]
+    places = _places(state, versions, model) if text else None
+    files, found = _in_two(state, [*versions, *others], past, lambda: _files(state, places, deep))
+    parts = [Part("clone", "", tuple(store)), files, *found[: len(versions)], _runs(found[len(versions) :])]
+    names = {version.model for version in versions} | ({model} if model else set())
     parts.append(_references(state, names if text else None, past))
     parts += [Part("channels", model, tuple(_chains(state.recorded, model))) for model in sorted(names)]
     if deep:
         from edgetrain.reconcile.verify_deep import deep_parts  # here: what is not asked for is not imported
 
-        parts += deep_parts(state, versions, site, everything=text is None)
+        parts += deep_parts(state, versions, others, site)
     if forge:
         from edgetrain.reconcile.verify_forge import forge_parts
 
@@ -98,14 +98,25 @@ def _objects(git: Git) -> Iterator[Check]:
         yield untold("objects", f"git finds old objects of an odd form: {first}", "OddObjects", _LOOK)
 
 
-def _files(state: State, only: Sequence[ModelVersion] | None, afresh: bool) -> Part:
-    """What validate finds, and whether the records are the machine's: of all files, or of some versions' own."""
+def _places(state: State, versions: Sequence[ModelVersion], model: str | None) -> set[str]:
+    """How the paths begin that belong to some versions, and to all of a model."""
+    places = {f"models/{version.model}/" for version in versions}
+    # Of the run's record and of those that judge it again.
+    places |= {version.run_path.removesuffix("json") for version in versions}
+    if model is not None:
+        trained = {run.experiment for run in state.recorded.runs if run.model == model}
+        trained |= {name for name, experiment in state.desired.experiments.items() if experiment.model == model}
+        places |= {f"models/{model}/", *(f"experiments/{name}/" for name in trained)}
+    return places
+
+
+def _files(state: State, places: set[str] | None, afresh: bool) -> Part:
+    """What validate finds, and whether the records are the machine's: of all files, or of those at some places."""
     judgement = judge_tip(state, afresh)
     # A warning of validate is advice on a manifest; nothing is untold for it.
     found_by = [found for found in problems_of(state.loaded) if found.severity is Severity.PROBLEM]
     problems = [*found_by, *main_problems(judgement.wrong), *judgement.warnings]
-    if only is not None:
-        places = {f"models/{version.model}/" for version in only} | {version.run_path for version in only}
+    if places is not None:
         problems = [p for p in problems if p.path == "." or any(p.path.startswith(place) for place in places)]
     found = [_problem(problem) for problem in sorted(set(problems))]
     if not any(check.status is CheckStatus.FAIL for check in found):

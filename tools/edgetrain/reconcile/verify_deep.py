@@ -35,18 +35,16 @@ ENTRY = "ask who may write in the workspace; the record in git is the truth"
 
 
 def deep_parts(
-    state: State, versions: Sequence[ModelVersion], asked: str | None, everything: bool
+    state: State, versions: Sequence[ModelVersion], others: Sequence[RunRecord], asked: str | None
 ) -> Iterator[Part]:
-    """A part a version, and with `everything` one of the other runs. Raises UsageError for an unclear site; what a
+    """A part a version, and one of the other runs. Raises UsageError for an unclear site; what a
     provider does not answer is told in its place."""
     site = open_site(state, asked)
     with Workers(max_workers=READERS, thread_name_prefix="read") as pool:
         look = _Look(state, site, pool)
         for version in versions:
             yield Part("outside", version.id, tuple(look.version(version)))
-        if everything:
-            cited = {version.record for version in versions}
-            others = [run for run in state.recorded.runs if run.digest not in cited]
+        if others:
             yield Part("outside", "runs", tuple(look.others(others)))
 
 
