@@ -8,15 +8,20 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgetrain.core.errors import Denied, Transient, UsageError
 from edgetrain.core.ports import Attachment, Check, CheckStatus
+from edgetrain.core.record import EvaluationRecord, RunRecord
+from edgetrain.core.recorded import Recorded
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.mlflow.provider import MlflowWorkspace
 from edgetrain.reconcile.doctor import examine, guarded, registered
+from edgetrain.reconcile.doctor_scoring import scoring_checks
 from edgetrain.reconcile.report import Event
+from edgetrain.reconcile.state import read_work_tree
 from edgetrain.render.doctor import (
     Diagnosis,
     Part,
@@ -25,8 +30,10 @@ from edgetrain.render.doctor import (
     doctor_markdown,
     doctor_text,
 )
+from edgetrain.repo.git import Git
 from tests import memory_forge
-from tests.apply.azure_site import cluster, move_to_azure, place, serve
+from tests.apply.azure_site import cluster, move_to_azure, place, serve, train_on_cluster
+from tests.apply.evaluated import EvaluatedSite
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain
 from tests.core import test_planner_datastores as stores
@@ -338,6 +345,58 @@ def test_what_is_attached_is_told_by_target(site: SmallSite, monkeypatch: pytest
     held = place(site).held
     held["hub"] = replace(held["hub"], owner="")
     assert failing(look(site))["attachments", "attached"] == "P513"
+
+
+def test_what_can_be_told_of_the_folder_that_a_clusters_pods_read_models_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch)
+    site = EvaluatedSite(tmp_path / "a site").make()
+    assert statuses(look(site), "scoring-mount") == statuses(look(site), "scoring-folder") == set()
+    train_on_cluster(site)
+    folder = site.state.resolve() / "scoring"
+
+    def told() -> dict[str, tuple[CheckStatus, str]]:
+        [part] = [part for part in look(site).parts if part.name == "hub"]
+        return {c.name: (c.status, c.reason) for c in part.checks if c.name.startswith("scoring")}
+
+    unseen = (CheckStatus.WARN, "NotSeen")
+    assert told() == {"scoring-folder": (CheckStatus.WARN, "ScoringFolderMissing"), "scoring-mount": unseen}
+    folder.touch()
+    assert told()["scoring-folder"] == (CheckStatus.FAIL, "ScoringFolderUnfit")
+    folder.unlink()
+    folder.mkdir(mode=0o700)
+    assert told() == {"scoring-folder": (CheckStatus.PASS, ""), "scoring-mount": unseen}
+
+    # Held-out data is looked for as data of a training is.
+    shutil.rmtree(site.data / "heldout")
+    found = failing(look(site))
+    assert ("datastore store", "data-path") in found and "target hub" in {part for part, _ in found}
+
+    # What runs have found there stands in their records; the last word counts.
+    state = read_work_tree(Git.find(site.clone))
+    hub, mine = state.desired.targets["hub"], list(state.desired.experiments.values())
+
+    def run(at: int, **data: Any) -> RunRecord:
+        return RunRecord(f"{at}.json", {"kind": "RunRecord", "target": {"name": "hub"}, **data}, f"sha256:{at}", at)
+
+    scored = {"evaluation": {"target": "hub", "metrics": {"error": 0.5}}}
+    failed = {
+        "reason": "EvaluationFailed",
+        "message": "the evaluation failed: input model is not mounted in the pod",
+    }
+    again = EvaluationRecord("4.json", {"kind": "EvaluationRecord", "run": "sha256:2", **failed}, "sha256:4", 4)
+    other = {"reason": "EvaluationFailed", "message": "the evaluation failed: exit code 1"}
+
+    def said(*records: RunRecord | EvaluationRecord) -> str:
+        checks = scoring_checks(state.desired, Recorded.of(records), site.state, hub, mine)
+        return next(check.reason for check in checks if check.name == "scoring-mount")
+
+    assert said(run(1, **other)) == "NotSeen"
+    assert said(run(1, **other), run(2, **failed)) == "ScoringNotMounted"
+    assert said(run(2, **failed), run(3, **scored)) == ""
+    assert said(run(2, **failed), run(3, **scored), again) == "ScoringNotMounted"
+    assert said(run(1, **{**failed, "target": {"name": "elsewhere"}})) == "NotSeen"
 
 
 def test_which_datastores_the_workspace_knows_is_told() -> None:

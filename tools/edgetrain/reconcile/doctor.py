@@ -18,6 +18,7 @@ from edgetrain.core.planner.datastores import plan_datastores, references
 from edgetrain.core.ports import Check, CheckStatus, DataSource
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.providers.durable import storage_error
+from edgetrain.reconcile.doctor_scoring import read_there, scoring_checks
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS
 from edgetrain.reconcile.observe import look_at_attachments
 from edgetrain.reconcile.planning import checked, open_site
@@ -62,7 +63,7 @@ def examine(
     targets = [t for n, t in sorted(desired.targets.items()) if t.site == site.name and target in (None, n)]
     looks = [*_first(state, site, report, quick)]
     if not quick:
-        looks += [*_common(state, site, report), *_targets(desired, site, targets, report)]
+        looks += [*_common(state, site, report), *_targets(state, site, targets, report)]
     with Workers(SIDE_BY_SIDE, thread_name_prefix="doctor") as pool:
         parts = tuple(pool.map(lambda look: look(), looks))
     if live:
@@ -141,7 +142,7 @@ def _common(state: State, site: Site, report: Report) -> Iterator[Callable[[], P
             {
                 data.path
                 for experiment in _experiments(desired, site)
-                for data in experiment.data.values()
+                for data in read_there(desired, experiment)
                 if data.datastore == name
             }
         )
@@ -210,23 +211,18 @@ def _experiments(desired: Desired, site: Site) -> list[Experiment]:
 
 
 def _targets(
-    desired: Desired, site: Site, targets: Sequence[ComputeTarget], report: Report
+    state: State, site: Site, targets: Sequence[ComputeTarget], report: Report
 ) -> Iterator[Callable[[], Part]]:
     for target in targets:
-        look = lambda target=target: _target(desired, site, target)  # noqa: E731
+        look = lambda target=target: _target(state, site, target)  # noqa: E731
         yield _part("target", target.metadata.name, report, look)
 
 
-def _target(desired: Desired, site: Site, target: ComputeTarget) -> list[Check]:
-    """The target's own checks, with every data input that its experiments read."""
-    wanted = sorted(
-        {
-            (data.datastore, data.path)
-            for experiment in _experiments(desired, site)
-            if target in desired.targets_for(experiment)
-            for data in experiment.data.values()
-        }
-    )
+def _target(state: State, site: Site, target: ComputeTarget) -> list[Check]:
+    """The target's own checks, with every data input that its experiments and their evaluations read."""
+    desired = state.desired
+    mine = [one for one in _experiments(desired, site) if target in desired.targets_for(one)]
+    wanted = sorted({(data.datastore, data.path) for one in mine for data in read_there(desired, one)})
     sources: list[DataSource] = []
     found: list[Check] = []
     for store, path in wanted:
@@ -235,6 +231,7 @@ def _target(desired: Desired, site: Site, target: ComputeTarget) -> list[Check]:
         except EdgetrainError as error:
             what = f"{store}:{path}: {error.message}"
             found.append(Check("data-source", CheckStatus.FAIL, what, error.reason, error.fix))
+    found += scoring_checks(desired, state.recorded, site.state, target, mine)
     return [*site.compute(target).diagnose(sources), *found]
 
 
