@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetrain.cli.app import app
 from edgetrain.reconcile.verify import verify
 from tests.apply import invariants
 from tests.apply.invariants import Repository, broken, sha256
@@ -43,6 +44,38 @@ def test_after_a_long_life_everything_holds(walked: Walk) -> None:
     before = site.records()
     assert site.apply().results == ()
     assert site.records() == before
+
+
+def test_every_verb_tells_of_a_long_life(walked: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    site = walked.site
+    site.sync()
+    repo = Repository(site.remote)
+    numbers = sorted(int(one["version"]) for one in repo.of("ReleaseRecord").values() if one["event"] == "released")
+    runs = [
+        f"{one['experiment']}-{one['identity'][7:19]}-{one['attempt']}" for one in repo.of("RunRecord").values()
+    ]
+    verbs = [
+        *(
+            "validate",
+            "plan",
+            "models",
+            "log mean",
+            "runs",
+            "drift",
+            "gc",
+            "verify mean",
+            "audit --since 2020-01-01",
+        ),
+        *(f"audit mean@{number}" for number in numbers),
+        *(f"compare mean@{numbers[0]} {run}" for run in runs[:20]),
+        *(f"audit --commit {commit[:12]}" for commit in site._git("log", "-20", "--format=%H").split()),
+        *(f"logs {run}" for run in runs[:3]),
+    ]
+    for verb in verbs:
+        code = app.main(["-C", str(site.clone), *verb.split()], standalone_mode=False)
+        told = capsys.readouterr()
+        assert code in (0, 1) or "fix: " in told.err, (verb, told)
+        assert "sorry" not in told.err, (verb, told.err)
 
 
 def _first(repo: Repository, kind: str) -> str:
