@@ -90,7 +90,7 @@ class Learner:
             self.public(path)
         names = [os.path.relpath(path, root) for root, path in paths if path != root]
         if len(names) > 3:
-            self.marks.learn_tokens(self.marks.tokens(words.plain("\n".join(names[:1_000_000]))))
+            self.marks.learn_tokens(self.tokens(words.plain("\n".join(names[:1_000_000]))))
         for _, path in paths:
             self.marks.files += 1
             with mapped(path) as data:
@@ -135,16 +135,20 @@ class Learner:
             lines = text.splitlines(keepends=True)
             text = "".join("".join(lines[part]) for part in self.chosen(len(lines)))
         plain = words.plain(text)
-        tokens = marks.tokens(plain)
+        tokens = self.tokens(plain)
         if len(tokens) > 3:
             marks.learn_tokens(tokens)
-        figures = words.NUMBER.findall(plain)
+        figures = words.figures(plain)
         if len(figures) > 3:
             marks.learn_numbers(numbers.floats(map(float, figures)))
         if not self.delimiter:
             self.delimiter = header(plain)[0] or "\0"
         if self.delimiter != "\0":
             self.columns(plain)
+
+    def tokens(self, plain: str) -> list[str]:
+        """The tokens of plain text as they are spelled, without the names of fields."""
+        return self.marks.values(self.marks.spelling.of(words.tokens(plain)))
 
     def columns(self, text: str) -> None:
         """The columns of a table in text: numbers in the order of rows, and values that few rows have."""
@@ -174,7 +178,7 @@ class Learner:
     def values(self, texts: list[str]) -> None:
         """A column of text: its order, and the words of short values such as names."""
         found = [words.TOKEN.findall(text) for text in texts]
-        tokens = [self.marks.spelling[word] for cell in found for word in cell]
+        tokens = self.marks.spelling.of([word for cell in found for word in cell])
         if len(tokens) > 3:
             self.marks.learn_tokens(tokens)
         self.marks.rare.update(word for cell in found if len(cell) <= 3 for word in cell if len(word) >= 4)

@@ -13,9 +13,10 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, compress
-from operator import eq, sub
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate, chain, compress, filterfalse
+from operator import eq, not_, or_, sub
 from typing import Any
 
 from . import numbers, words
@@ -23,6 +24,7 @@ from . import numbers, words
 KS = (4, 6, 8, 16, 32)
 # Bits that a gram must tell to be kept, and that a match must show by itself.
 ENOUGH, SHOWN, DISTINCT = 48.0, 32.0, 4
+ROUNDING = 1e-6
 LEAST = 2**14
 COMMON = 8
 CAP = 1_200_000
@@ -32,11 +34,13 @@ WHOLE = 48
 RARE_WORDS = 25
 CHUNK = 2**20
 MAX_TOKENS = 600_000
+BETWEEN = "B"  # tokens are in lower case
 STRETCH = re.compile(rb"\x01{4,}")
 
 
-def slices(tokens: bytes, width: int, size: int) -> list[bytes]:
+def slices(tokens: bytes, k: int, size: int) -> list[bytes]:
     """The grams of packed tokens."""
+    width = k * size
     return [tokens[at : at + width] for at in range(0, len(tokens) - width + 1, size)]
 
 
@@ -53,7 +57,7 @@ class Grams:
         self.ks: set[int] = set()
         self.seen = 0
         self.step = 1
-        self.tokens: set[bytes] | None = set()  # of numbers; None if there are too many to help
+        self.tokens: set[Any] | None = set()  # None if there are too many to help
 
     def learn(self, hashes: Iterable[int], k: int) -> None:
         """Keep these fingerprints of length `k`, but for common ones."""
@@ -70,21 +74,40 @@ class Grams:
             self.step *= 2
             self.kept = {mark for mark in self.kept if not mark & (self.step - 1)}
 
-    def note(self, tokens: Iterable[bytes]) -> None:
-        """Remember which numbers there are: most of an output's need no more be looked at."""
+    def note(self, tokens: Iterable[Any]) -> None:
+        """Remember which tokens there are: most of an output's need no more be looked at."""
         if self.tokens is not None:
             self.tokens.update(tokens)
             if len(self.tokens) > MAX_TOKENS:
                 self.tokens = None
 
-    def stretches(self, packed: bytes, size: int) -> Iterable[bytes]:
-        """The parts of packed tokens in which all are numbers of the data, if they are long enough."""
-        if self.tokens is None:
-            yield packed
+    def stretches(self, tokens: Sequence[Any], bits: Any) -> Iterable[slice]:
+        """The parts of tokens in which all are of the data, if they are long enough and tell enough to be shown."""
+        if not self.ks:
             return
-        known = bytes(map(self.tokens.__contains__, slices(packed, size, size)))
+        if self.tokens is None:
+            yield slice(0, len(tokens))
+            return
+        least = min(self.ks)
+        known = bytes(map(self.tokens.__contains__, tokens))
         for found in STRETCH.finditer(known):
-            yield packed[found.start() * size : found.end() * size]
+            if found.end() - found.start() >= least:
+                different = set(tokens[found.start() : found.end()])
+                if len(different) >= DISTINCT and sum(map(bits, different)) >= SHOWN:
+                    yield slice(*found.span())
+
+    def shown(self, tokens: Sequence[Any], cut: Callable[[int], Iterable[Any]], bits: Any) -> bool:
+        """Whether grams of the data that tell enough are among these tokens; `cut` gives all grams of a length."""
+        sums = [0.0, *accumulate(map(bits, tokens))]
+        for k in sorted(self.ks):
+            # No gram was kept that tells less; what the data told of it was no more.
+            telling = list(map((ENOUGH - ROUNDING).__le__, map(sub, sums[k:], sums)))
+            if True not in telling or not self.hits(map(hash, compress(cut(k), telling))):
+                continue
+            known = [hash(gram) in self.kept for gram in cut(k)]
+            if any(shown(tokens[first:last], bits) for first, last in spans(known, k)):
+                return True
+        return False
 
     def hits(self, hashes: Sequence[int] | Iterable[int]) -> bool:
         """Whether any is known."""
@@ -112,10 +135,13 @@ class Marks:
         self.files = 0
         self.share = 1.0  # of the rows that were learned
         self.small = False  # whether the data has numbers of one byte
-        # Anchors: two bytes, each of a class, so that one position in 64, 256 or 4096 is one.
+        self.sizes: set[int] = set()  # of whole files
+        # Anchors: two bytes, each of a class, so that one position in 64, 256 or 4096 is one; none begins within
+        # another.
         one, two = (8, 8) if size < 64 * 2**20 else (16, 16) if size < 2**30 else (16, 256)
         first, second = bytes(range(5, 256, one)), bytes(range(3, 256, two))
-        self.anchor = re.compile(b"[" + re.escape(first) + b"][" + re.escape(second) + b"]")
+        anchor = b"[" + re.escape(first) + b"][" + re.escape(second) + b"]"
+        self.anchored = re.compile(b"(?=(" + anchor + b".{%d}))" % (WINDOW - 2), re.DOTALL)
 
     @property
     def count(self) -> int:
@@ -129,15 +155,14 @@ class Marks:
 
     # ---- tokens of text
 
-    def tokens(self, text: str) -> list[str]:
-        """The tokens of text (in plain form), without the names of fields."""
-        found = list(map(self.spelling.__getitem__, words.TOKEN.findall(text)))
-        public = self.public
-        return [token for token in found if token not in public] if public else found
+    def values(self, found: list[str]) -> list[str]:
+        """Tokens without the names of fields."""
+        return list(filterfalse(self.public.__contains__, found)) if self.public else found
 
     def learn_tokens(self, tokens: list[str]) -> None:
         """Keep the grams of one block of text."""
         count = Counter(tokens)
+        self.rows.note(count)
         top = math.log2(max(len(tokens), LEAST))
         bits = {token: min(words.token_bits(token), top - math.log2(times)) for token, times in count.items()}
         told = list(map(bits.__getitem__, tokens))
@@ -148,13 +173,22 @@ class Marks:
             enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
             self.rows.learn(map(hash, compress(tuples(tokens, k), enough)), k)
 
+    def candidates(self, found: list[str]) -> list[str]:
+        """Those tokens, as they are spelled, that may be of rows: words that the data has, and any numbers.
+
+        At least four stand together; between them stands what is no token.
+        """
+        if self.rows.tokens is None:
+            return self.spelling.of(found)
+        known = bytes(map(or_, map(self.rows.tokens.__contains__, found), map(not_, map(str.isalpha, found))))
+        parts = ((*found[place.start() : place.end()], BETWEEN) for place in STRETCH.finditer(known))
+        return self.spelling.of(list(chain.from_iterable(parts)))
+
     def find_tokens(self, tokens: list[str]) -> bool:
         """Whether rows of the data are among these tokens."""
-        for k in sorted(self.rows.ks):
-            if not self.rows.hits(map(hash, tuples(tokens, k))):
-                continue
-            known = [hash(gram) in self.rows.kept for gram in tuples(tokens, k)]
-            if any(shown(tokens[first:last], words.token_bits) for first, last in spans(known, k)):
+        for place in self.rows.stretches(tokens, words.token_bits):
+            part = tokens[place]
+            if self.rows.shown(part, partial(tuples, part), words.token_bits):
                 return True
         return False
 
@@ -171,7 +205,7 @@ class Marks:
             (self.fine, fine, numbers.FINE, 4),
             (self.coarse, coarse, numbers.COARSE, 6),
         ):
-            tokens = slices(packed, size, size)
+            tokens = slices(packed, 1, size)
             count = Counter(tokens)
             grams.note(count)
             top = math.log2(max(len(tokens), LEAST))
@@ -184,27 +218,29 @@ class Marks:
             sums = [0.0, *accumulate(told)]
             for k in lengths(sums[-1], len(tokens), least):
                 enough = map(ENOUGH.__le__, map(sub, sums[k:], sums))
-                grams.learn(map(hash, compress(slices(packed, k * size, size), enough)), k)
+                grams.learn(map(hash, compress(slices(packed, k, size), enough)), k)
 
     def find_numbers(self, values: array[float]) -> bool:
         """Whether rows of the data are among these numbers."""
         if len(values) < KS[0]:
             return False
         fine, coarse = numbers.quantised(values)
-        return any(
-            _found(grams, part, size)
-            for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE))
-            for part in grams.stretches(packed, size)
-        )
+        for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE)):
+            tokens = slices(packed, 1, size)
+            for place in grams.stretches(tokens, numbers.digits_bits):
+                part = packed[place.start * size : place.stop * size]
+                if grams.shown(tokens[place], partial(slices, part, size=size), numbers.digits_bits):
+                    return True
+        return False
 
     # ---- other bytes
 
     def marks_of(self, data: Any) -> Iterable[int]:
         """The fingerprints of the windows of bytes."""
-        for found in self.anchor.finditer(data):
-            window = bytes(data[found.start() : found.start() + WINDOW])
-            if len(window) == WINDOW and len(set(window)) >= 10:
-                yield hash(window)
+        for at in range(0, len(data), CHUNK):
+            for window in self.anchored.findall(data[at : at + CHUNK + WINDOW - 1]):
+                if len(set(window)) >= 10:
+                    yield hash(window)
 
     def learn_bytes(self, data: Any) -> None:
         """Keep the windows of one block of a file; those that several files have are no secret of one."""
@@ -219,39 +255,29 @@ class Marks:
 
     def find_bytes(self, data: Any) -> bool:
         """Whether pieces of the data's files are among these bytes."""
-        if not self.windows:
-            return False
         found: set[int] = set()
-        for mark in self.marks_of(data):
-            if self.windows.get(mark, -1) >= 0:
-                found.add(mark)
-                if len(found) >= WINDOWS_ENOUGH:
-                    return True
+        for at in range(0, len(data) if self.windows else 0, CHUNK):
+            piece = bytes(data[at : at + CHUNK + WINDOW - 1])
+            if piece.count(piece[0]) < len(piece):
+                known = self.windows.keys() & map(hash, self.anchored.findall(piece))
+                found.update(mark for mark in known if self.windows[mark] >= 0)
+            if len(found) >= WINDOWS_ENOUGH:
+                return True
         return False
 
     def learn_whole(self, data: Any) -> None:
         """Keep an entire file's fingerprint; of a nearly empty one there is none."""
         if len(data) >= WHOLE and len(set(bytes(data[:4096]))) >= 6:
             self.wholes.add(whole(data))
+            self.sizes.add(len(data))
 
     def is_whole(self, data: Any) -> bool:
         """Whether these bytes are an entire file of the data."""
-        return len(data) >= WHOLE and whole(data) in self.wholes
+        return len(data) in self.sizes and whole(data) in self.wholes
 
     def rare_words(self, tokens: Iterable[str]) -> bool:
         """Whether many values that few rows have are here, in whatever order."""
         return len(self.rare.keys() & set(tokens)) >= RARE_WORDS
-
-
-def _found(grams: Grams, packed: bytes, size: int) -> bool:
-    for k in sorted(grams.ks):
-        if len(packed) < k * size or not grams.hits(map(hash, slices(packed, k * size, size))):
-            continue
-        known = [hash(gram) in grams.kept for gram in slices(packed, k * size, size)]
-        tokens = slices(packed, size, size)
-        if any(shown(tokens[first:last], numbers.digits_bits) for first, last in spans(known, k)):
-            return True
-    return False
 
 
 def whole(data: Any) -> int:

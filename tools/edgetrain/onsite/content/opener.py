@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from . import arrays, numbers, onnx, packed, pickles, words
@@ -16,8 +17,11 @@ MAX_COLUMNS = 4096
 HEAD = 128 * 1024
 # The codes of what is refused for itself; `docs/problems.md` says more.
 EXTERNAL, CUSTOM, KEEPS, OPAQUE = "E703", "E704", "E706", "E707"
-SANE8 = bytes([*range(0x3D, 0x43), *range(0xBD, 0xC3)])
-SANE4 = bytes([*range(0x38, 0x48), *range(0xB8, 0xC8)])
+# Whether a number's highest byte looks as if it were one: of floats, of small whole numbers, of small bytes.
+SANE8 = bytes(byte & 0x7F in range(0x3D, 0x43) for byte in range(256))
+SANE4 = bytes(byte & 0x7F in range(0x38, 0x48) for byte in range(256))
+SMALL = bytes(byte in (0, 255) for byte in range(256))
+LOW = bytes(byte < 128 for byte in range(256))
 How = tuple[str, ...]
 
 
@@ -25,6 +29,25 @@ def same(data: Any) -> bool:
     """Whether it is one byte again and again: in nothing but that there is no row, and there is much of it in empty
     weights and in bombs."""
     return bytes(data).count(data[0]) == len(data)
+
+
+def pages(data: Any, size: int, sane: bytes, shift: int, least: float) -> Iterator[tuple[int, int, bool]]:
+    """Begin, end, and whether `least` of the page's numbers have a highest byte that is `sane` (a table).
+
+    Page by page from `shift` on; those that have not may be many at once. A page that is one byte again and again
+    has no numbers.
+    """
+    for first in range(shift, len(data), BLOCK):
+        piece = bytes(data[first : first + BLOCK])
+        fits = piece[size - 1 :: size].translate(sane)
+        if fits.count(1) < least * (len(fits) % (GATE // size) or GATE // size) or same(piece):
+            yield first, first + len(piece), False
+            continue
+        for at in range(0, len(piece), GATE):
+            begin, end = at // size, min(len(fits), (at + GATE) // size)
+            passes = end - begin > 2 and fits.count(1, begin, end) >= (end - begin) * least
+            last = min(at + GATE, len(piece))
+            yield first + at, first + last, passes and not same(piece[at:last])
 
 
 class Sink(Protocol):
@@ -120,6 +143,10 @@ class Opener:
             self.open(data, "", how, depth)
             return
         self.budget.take(len(data))
+        key = (-len(data), hash(data))
+        if key in self.met:
+            return
+        self.met.add(key)
         self.sink.whole(data, how)
         self.sink.raw(data, how)
         if len(data) >= 64:
@@ -206,6 +233,8 @@ class Opener:
         for at in range(0, len(data), BLOCK):
             self.budget.check()
             piece = bytes(data[max(0, at - OVERLAP) : at + BLOCK])
+            if same(piece):
+                continue
             self.words(words.runs(piece), how, depth)
             if piece.count(0) > len(piece) // 4:
                 for lane in range(2):
@@ -267,19 +296,14 @@ class Opener:
             size = int(kind[1])
             for shift in range(size):
                 self.gated(data, kind, sane, shift, least, how, depth)
-        zero = bytes([0, 255])
         for kind in ("i8", "i4", "i2"):
-            self.gated(data, kind, zero, 0, 0.9, how, depth)
-        self.gated(data, "u1", bytes(range(128)), 0, 0.9, how, depth)
+            self.gated(data, kind, SMALL, 0, 0.9, how, depth)
+        self.gated(data, "u1", LOW, 0, 0.9, how, depth)
 
     def gated(self, data: Any, kind: str, sane: bytes, shift: int, least: float, how: How, depth: int) -> None:
         """Read bytes as numbers of this kind, where the highest bytes look as if they were."""
         size, start = int(kind[1]), None
-        ends = [*range(shift, len(data), GATE), len(data)]
-        for at, end in zip(ends, ends[1:]):  # noqa: B905, RUF007 - pairwise and strict= are of 3.10
-            high = bytes(data[at + size - 1 : end : size])
-            passes = len(high) - len(high.translate(None, sane)) >= len(high) * least and len(high) > 2
-            passes = passes and not (high.count(high[0]) == len(high) and same(data[at:end]))
+        for at, end, passes in pages(data, size, sane, shift, least):
             if passes and start is None:
                 start = at
             if start is not None and (not passes or end == len(data) or end - start >= BLOCK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from array import array
 from collections.abc import Sequence
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -97,33 +98,34 @@ class Scan:
     def text(self, text: str, how: How, depth: int) -> None:
         """Compare text as it is, turned round, and read in other ways."""
         self.budget.check()
-        self.rows(text, how, depth)
+        told = self.rows(text, how, depth, [])
         if len(text) <= TURNED:
-            self.rows(text[::-1], (*how, "reversed order"), depth)
+            self.rows(text[::-1], (*how, "reversed order"), depth, [])
         if self.marks.rows.kept and depth <= 2 and len(text) <= CAREFUL:
-            self.rows(encodings.rotated(text), (*how, "turned letters"), depth)
+            self.rows(encodings.rotated(text), (*how, "turned letters"), depth, told)
         for name, data in encodings.of_text(text):
             if len(data) >= encodings.LEAST:
                 self.opener.guess(data, (*how, name), depth + 1)
 
-    def rows(self, text: str, how: How, depth: int) -> None:
-        """Compare the tokens of text."""
+    def rows(self, text: str, how: How, depth: int, told: list[str]) -> list[str]:
+        """Compare the tokens of text; its numbers only if they are not those `told` before. Answers its numbers."""
         plain = words.plain(text)
+        found = words.tokens(plain)
         if not self.known(ROWS):
-            tokens = self.marks.tokens(plain)
-            keys = words.keys(plain)
-            without = [token for token in tokens if token not in keys] if keys else []
-            if self.marks.find_tokens(tokens) or self.marks.find_tokens(without):
+            tokens, keys = self.marks.values(found), words.keys(plain)
+            ways = [tokens, list(filterfalse(keys.__contains__, tokens))] if keys else [tokens]
+            if any(self.marks.find_tokens(self.marks.candidates(way)) for way in ways):
                 self.found(ROWS, how)
-        figures = words.NUMBER.findall(plain)
-        if len(figures) > 3:
+        figures = words.figures(plain)
+        if len(figures) > 3 and figures != told:
             values = numbers.floats(map(float, figures))
             if not self.known(ROWS) and self.marks.find_numbers(values):
                 self.found(ROWS, how)
             if depth <= MAX_UNWRAPPED and "reversed order" not in how and len(figures) <= CAREFUL:
                 self.readings(list(map(float, figures)), how, depth, bits=True)
-        if self.marks.rare and not self.known(VALUES) and self.marks.rare_words(words.TOKEN.findall(plain)):
+        if self.marks.rare and not self.known(VALUES) and self.marks.rare_words(found):
             self.found(VALUES, how)
+        return figures
 
     def numbers(self, values: array[float], columns: int, how: How, depth: int) -> None:
         """Compare numbers as they are, from the last to the first, and column by column."""

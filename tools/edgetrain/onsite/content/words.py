@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
+from functools import lru_cache
+from itertools import filterfalse
 
 TOKEN = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|\d+\.?\d*|[^\W\d_]+")
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?(?!\w)")
+# The same for plain text of ASCII alone, twice as fast.
+_TOKEN = re.compile(
+    r"[a-z]+|[-+.\d](?<![\w.].)(?:(?<=\d)\d*\.?\d*|(?<=[-+])(?:\d+\.?\d*|\.\d+)|(?<=\.)\d+)(?:e[-+]?\d+)?|\d+\.?\d*",
+    re.ASCII,
+)
+_NUMBER = re.compile(
+    r"[-+.\d](?<![\w.].)(?:(?<=\d)\d*\.?\d*|(?<=[-+])(?:\d+\.?\d*|\.\d+)|(?<=\.)\d+)(?:e[-+]?\d+)?(?!\w)",
+    re.ASCII,
+)
 KEY = re.compile(r"""["']([^"'\n]{1,80})["']\s*:""")
-RUNS = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){6,}")
+# Six signs or more; written out, for that is faster than a count.
+_SIGN = rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3})"
+RUNS = re.compile(_SIGN * 6 + rb"(?:[\t\n\r\x20-\x7e]+|[\xc2-\xf4][\x80-\xbf]{1,3})*")
 ACCENTS = re.compile("[\u0300-\u036f]+")
 # Signs that nobody sees: joiners, marks of direction, soft hyphens.
 HIDDEN = dict.fromkeys([0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
@@ -24,27 +38,36 @@ def plain(text: str) -> str:
     return text.lower()
 
 
+def tokens(text: str) -> list[str]:
+    """The numbers and words of plain text."""
+    return (_TOKEN if text.isascii() else TOKEN).findall(text)
+
+
+def figures(text: str) -> list[str]:
+    """The numbers of plain text that are no part of a word."""
+    return (_NUMBER if text.isascii() else NUMBER).findall(text)
+
+
 def keys(text: str) -> set[str]:
     """The words that name fields in JSON and its like."""
     return {word for key in KEY.findall(text) for word in TOKEN.findall(key)}
 
 
 class Spelling(dict[str, str]):
-    """A token's one spelling: `7`, `7.0` and `+7e0` are the same. Remembers, within bounds."""
+    """A token's one spelling: `7`, `7.0` and `+7e0` are the same. Remembers that of numbers, within bounds."""
 
-    def __missing__(self, token: str) -> str:
+    def of(self, found: list[str]) -> list[str]:
+        """Each token as it is spelled."""
         if len(self) > 300_000:
             self.clear()
-        found = token
-        if not token[-1].isalpha() and len(token) <= MAX_NUMBER:
-            try:
-                found = f"{float(token):.6g}"
-            except ValueError:
-                found = token
-        self[token] = found
-        return found
+        others = filterfalse(str.isalpha, set(found).difference(self))
+        numbers = [token for token in others if not token[-1].isalpha() and len(token) <= MAX_NUMBER]
+        with contextlib.suppress(ValueError):
+            self.update(zip(numbers, map("{:.6g}".format, map(float, numbers))))  # noqa: B905 - of 3.10
+        return list(map(self.get, found, found))
 
 
+@lru_cache(maxsize=2**16)
 def token_bits(token: str) -> float:
     """How much a token can tell by itself, in bits."""
     if token[-1].isalpha():
