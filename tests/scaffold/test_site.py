@@ -21,7 +21,7 @@ from edgetrain.scaffold import site
 from edgetrain.scaffold.answers import (
     Answers,
 )
-from tests.scaffold.samples import ALL, GHES, GITHUB, KEY, SHA
+from tests.scaffold.samples import ALL, GHES, GITHUB, KEY, LONE, SHA
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -345,3 +345,15 @@ def test_the_public_half_of_the_key_is_listed() -> None:
     machine = yaml.safe_load(files["edgetrain.yaml"])["spec"]["machine"]
     assert machine["email"] == "edgetrain@localhost"
     assert ".github/allowed_signers" not in site.files(GITHUB)
+
+
+def test_no_git_changes_line_ends(tmp_path: Path) -> None:
+    """Whatever a person's git is set to: what is digested has the same bytes in every checkout."""
+    origin = written(tmp_path / "site", LONE)
+    settings = ("-c", "core.autocrlf=true", "-c", "user.name=x", "-c", "user.email=x@example.org")
+    for line in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "Begin")):
+        subprocess.run(["git", *settings, *line], cwd=origin, check=True, capture_output=True)
+    copy = tmp_path / "copy"
+    subprocess.run(["git", *settings, "clone", "--quiet", str(origin), str(copy)], check=True, capture_output=True)
+    for path, text in site.files(LONE).items():
+        assert (copy / path).read_bytes() == text.encode(), path

@@ -92,7 +92,12 @@ def parse_canonical(data: bytes) -> Any:
         what = "a number that is not finite, or half a character (a lone surrogate)"
         raise ValueError(f"holds what RFC 8785 has no form for: {what}") from None
     if form != data.removesuffix(b"\n"):
-        raise ValueError("not in canonical form (RFC 8785)")
+        what = "not in canonical form (RFC 8785)"
+        if form == data.removesuffix(b"\r\n"):
+            what += (
+                ": git changed its line end (core.autocrlf); `* -text` in .gitattributes prevents it"
+            )
+        raise ValueError(what)
     return value
 
 

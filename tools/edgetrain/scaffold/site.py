@@ -75,6 +75,7 @@ def files(given: Answers, *, vendored: bool = False) -> dict[str, str]:
     values = _values(answers, vendored)
     made = {
         "edgetrain.yaml": new.render("init/edgetrain.yaml", values),
+        ".gitattributes": new.render("init/gitattributes", values),
         ".gitignore": new.render("init/gitignore", values),
         ".pre-commit-config.yaml": new.render("init/pre-commit-config.yaml", values),
         ".vscode/settings.json": new.render("init/vscode/settings.json", values),
