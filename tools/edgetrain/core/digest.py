@@ -94,9 +94,7 @@ def parse_canonical(data: bytes) -> Any:
     if form != data.removesuffix(b"\n"):
         what = "not in canonical form (RFC 8785)"
         if form == data.removesuffix(b"\r\n"):
-            what += (
-                ": git changed its line end (core.autocrlf); `* -text` in .gitattributes prevents it"
-            )
+            what += ": git changed its line end (core.autocrlf); `* -text` in .gitattributes prevents it"
         raise ValueError(what)
     return value
 
