@@ -9,6 +9,12 @@ import pytest
 
 from edgetrain.core.errors import Transient
 from edgetrain.core.plan import Operation
+from edgetrain.reconcile.audit import audit
+from edgetrain.reconcile.models import log
+from edgetrain.reconcile.period import period
+from edgetrain.reconcile.runs import propose_again
+from edgetrain.reconcile.verify import verify
+from edgetrain.render.models import log_text
 from tests.apply.forge_site import ForgeSite, forge_site
 from tests.apply.site import SmallSite
 
@@ -26,6 +32,12 @@ def ask(site: SmallSite, least: str) -> None:
 
 def open_pulls(site: ForgeSite) -> list[int]:
     return [pull.number for pull in site.forge.open_pull_requests(BRANCH)]
+
+
+def recorded_pulls(site: SmallSite) -> list[object]:
+    """The pull requests that the proposals' records name, in their order."""
+    found = sorted((path, data) for path, data in site.records().items() if data["kind"] == "ProposalRecord")
+    return [data["pullRequest"] for _, data in sorted(found, key=lambda pair: ".again-" in pair[0])]
 
 
 def closing(site: SmallSite) -> list[object]:
@@ -59,9 +71,21 @@ def test_a_pull_request_is_closed_and_opened_again(tmp_path: Path, monkeypatch: 
     assert site.apply().good
     [second] = open_pulls(site)
     assert second > first
+    assert recorded_pulls(site) == [first, second]
     site.merge(second)
     assert site.apply().good
     assert [path for path in site.records() if ".release-" in path] == ["models/mean/versions/1.release-1.json"]
+    # Whoever reads log or audit sees both, and which one was merged.
+    site.sync()
+    said = log_text(*log(site.clone, "mean"))
+    places = [said.index(f"pull request #{number}") for number in (first, second)]
+    assert places == sorted(places)
+    told = {event.kind: event for event in period(site.clone, None, None).events}
+    assert told["proposed"].what.endswith(f", pull request #{second}")
+    for hand in (told["released"].hand, audit(site.clone, "mean@1").approved):
+        assert hand is not None and hand.pull_request == f"#{second}"
+    assert verify(site.clone, None).holds
+    assert site.apply().results == ()
 
 
 def test_what_people_closed_stays_closed_whatever_the_gates_say(
@@ -74,7 +98,14 @@ def test_what_people_closed_stays_closed_whatever_the_gates_say(
     for least in ("0.9", "0.2"):
         ask(site, least)
         assert site.apply().good
-    assert (open_pulls(site), closing(site)) == ([], [None, None])
+    assert (open_pulls(site), closing(site), recorded_pulls(site)) == ([], [None, None], [number])
+    # Asked for by hand, it is a pull request of its own, and has a record.
+    [run] = [path for path, data in site.records().items() if data["kind"] == "RunRecord"]
+    propose_again(site.clone, f"mean-{run.rpartition('/')[2].removesuffix('.json')}", lambda event: None)
+    [again] = open_pulls(site)
+    assert recorded_pulls(site) == [number, again]
+    site.sync()
+    assert verify(site.clone, None).holds
 
 
 def test_without_a_forge_the_branch_goes_and_comes_back(tmp_path: Path) -> None:

@@ -122,7 +122,14 @@ class EvaluationRecord(Record):
 
 
 class ProposalRecord(Record):
-    """`models/<name>/proposals/<n>-<identity12>-<attempt>.json`: this run was proposed as version n."""
+    """`models/<name>/proposals/<n>-<identity12>-<attempt>.json`: this run was proposed as version n; and with
+    `.again-<k>` before the end, that another pull request does so since."""
+
+    @property
+    def pull_request(self) -> int | None:
+        """The number on the forge, if there is one."""
+        found = self.data.get("pullRequest")
+        return found if isinstance(found, int) else None
 
     @property
     def model(self) -> str:
@@ -204,7 +211,7 @@ FORMS: dict[str, _Form] = {
     ),
     "ProposalRecord": _Form(
         ProposalRecord,
-        re.compile(r"models/(?P<model>[^/]+)/proposals/(?P<version>\d+)-[0-9a-f]{12}-\d+\.json"),
+        re.compile(r"models/(?P<model>[^/]+)/proposals/(?P<version>\d+)-[0-9a-f]{12}-\d+(?:\.again-\d+)?\.json"),
         {"model": str, "version": int, "run": str, "branch": str},
     ),
     "ReleaseRecord": _Form(

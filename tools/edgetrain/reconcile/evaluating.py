@@ -26,7 +26,7 @@ from edgetrain.core.scores import ENTRY, EVALUATED, SELF_REPORTED
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.finish import UNDECIDED, Verdict, undecided
 from edgetrain.reconcile.observe import open_proposals
-from edgetrain.reconcile.proposing import ask_for_review, put_forward
+from edgetrain.reconcile.proposing import ask_for_review, put_forward, record_proposal
 from edgetrain.reconcile.report import Result, Status
 from edgetrain.reconcile.scoring import ARTIFACTS_GONE, Measured, Task, score, tidy_scorings
 
@@ -230,7 +230,8 @@ def _renew(context: Context, run: RunRecord, verdict: Record, branches: Sequence
         number = number_of(branch, run.model)
         with context.site.artifacts.lock(f"proposal/{run.model}"):
             put_forward(told, run, number, automatic=False)
-            ask_for_review(told, run, number)
+            pull = ask_for_review(told, run, number)
+            record_proposal(context, run, number, branch, pull)
 
 
 def _judged(run: RunRecord, evaluated: Evaluated | None) -> dict[str, Any]:

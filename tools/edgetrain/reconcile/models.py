@@ -143,7 +143,8 @@ def _told(record: Record, recorded: Recorded, time: str | None) -> Happening:
         )
     if isinstance(record, ProposalRecord):
         run = recorded.run(record.run)
-        what = f"from {run.run_id if run else record.run}"
+        where = f", pull request #{record.pull_request}" if record.pull_request else ""
+        what = f"from {run.run_id if run else record.run}{where}"
         return Happening(time, "proposed", f"{record.model}@{record.version}", what)
     if isinstance(record, ReleaseRecord):
         return _release(record, time)

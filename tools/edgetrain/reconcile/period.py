@@ -182,7 +182,8 @@ def _event(state: State, record: Record, landed: _Landed) -> Event:
         return Event(kind="judged", subject=subject, what=said, outcome=record.outcome.value, **common)
     if isinstance(record, ProposalRecord):
         run = state.recorded.run(record.run)
-        said = f"from {run.run_id}" if run else ""
+        where = f", pull request #{record.pull_request}" if record.pull_request else ""
+        said = f"from {run.run_id}{where}" if run else ""
         return Event(kind="proposed", subject=f"{record.model}@{record.version}", what=said, **common)
     assert isinstance(record, ReleaseRecord)
     hand = recorded_hand(data.get("provenance") or {})

@@ -151,11 +151,16 @@ def candidate_of(context: Context, run: RunRecord, number: int) -> Candidate:
 def record_proposal(
     context: Context, run: RunRecord, number: int, branch: str, pull: PullRequest | None = None
 ) -> None:
-    """Write down that this run was proposed, so that a closed proposal does not come back."""
+    """Write down that this run was proposed, so that a closed proposal does not come back; once more where another
+    pull request proposes it by now, so that the one which people look at has its record."""
     earlier = [p for p in context.state.recorded.proposals if p.model == run.model and p.version == number]
+    mine = [p for p in earlier if p.run == run.digest]
+    if mine and (pull is None or mine[-1].pull_request == pull.number):
+        return
     identity = run.identity.removeprefix("sha256:")[:12]
+    again = f".again-{len(mine)}" if mine else ""
     context.commit_record(
-        f"models/{run.model}/proposals/{number}-{identity}-{run.attempt}.json",
+        f"models/{run.model}/proposals/{number}-{identity}-{run.attempt}{again}.json",
         {
             "apiVersion": API_VERSION,
             "kind": "ProposalRecord",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -34,6 +35,8 @@ from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import CommitTree, Entry, Tree
 
 _Found = TypeVar("_Found")
+# Of a proposal's record that is not the run's first under its number.
+_AGAIN = re.compile(r"\.again-[1-9][0-9]*(?=\.json$)")
 
 
 @dataclass(frozen=True)
@@ -289,8 +292,9 @@ def reference_checks(
     for proposal in filter(lambda one: mine(one.model), recorded.proposals):
         run, before = recorded.run(proposal.run), proposal.data.get("supersedes")
         stem = f"models/{proposal.model}/proposals/{proposal.version}-"
-        name = f"{run.identity.removeprefix('sha256:')[:12]}-{run.attempt}.json" if run else ""
-        right = run is not None and run.model == proposal.model and proposal.path == stem + name
+        name = f"{run.identity.removeprefix('sha256:')[:12]}-{run.attempt}" if run else ""
+        beside = _AGAIN.sub("", proposal.path) == f"{stem}{name}.json"
+        right = run is not None and run.model == proposal.model and beside
         yield held("reference", f"{proposal.path} proposes a run record that is there", right)
         if before is not None:
             old = proposals.get(before)

@@ -100,8 +100,7 @@ def _run(run: RunRecord, outcome: str) -> tuple[str, ...]:
 
 
 def _proposal(one: ProposalRecord) -> str:
-    request = one.data.get("pullRequest")
-    where = f": #{request}" if isinstance(request, int) else ""
+    where = f": #{one.pull_request}" if one.pull_request else ""
     return f"{code(f'{one.model}@{one.version}')} on branch {code(str(one.data.get('branch', '')))}{where}"
 
 

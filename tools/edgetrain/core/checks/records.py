@@ -32,7 +32,7 @@ def _may_be(desired: Desired, record: _Following, unread: Collection[str]) -> bo
     if isinstance(record, EvaluationRecord):
         return record.path.rpartition(".evaluation-")[0] + ".json" in unread
     if isinstance(record, ProposalRecord):
-        name = record.path.rpartition("/")[2].partition("-")[2]
-        return any(path.endswith(f"/{name}") for path in unread)
+        name = record.path.rpartition("/")[2].partition("-")[2].removesuffix(".json").partition(".")[0]
+        return any(path.endswith(f"/{name}.json") for path in unread)
     version = desired.versions.get((record.model, record.version))
     return version is None or version.run_path in unread
