@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from edgetrain.core.errors import Denied, NotFound, Rejected, Transient
 from edgetrain.core.ports import DataEntry, DataStream, Settings
-from edgetrain.providers.folder import datastore as module
+from edgetrain.providers.folder import hasher, looking
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.table import provider
 
@@ -182,28 +183,51 @@ def test_a_link_on_the_way_is_refused(root: Path, cache: Path, tmp_path: Path) -
         assert caught.value.reason == "Symlink"
 
 
+@pytest.mark.parametrize("change", ["grown", "rewritten"])
 def test_a_file_that_changes_while_it_is_read_is_told(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    read = os.read
+    os.utime(root / "labs.csv", (10**9, 10**9))  # a change within one tick of the clock is known by its size alone
+
+    def meddled(handle: int, count: int) -> bytes:
+        data = read(handle, count)
+        if data == b"a,b\n1,2\n":
+            (root / "labs.csv").write_bytes(data + b"3,4\n" if change == "grown" else data[::-1])
+        return data
+
+    monkeypatch.setattr(hasher.os, "read", meddled)
+    store = FolderDatastore(root=root, cache=cache, clock=minutes_later())
+    with pytest.raises(Transient) as caught:
+        store.digest("labs.csv")
+    assert caught.value.reason == "DataChanging"
+    assert store.digest("labs.csv").bytes == (12 if change == "grown" else 8)  # not what it was before
+
+
+def test_a_large_file_that_changes_while_it_is_read_is_told(
     root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = module.open_regular
+    write(root, {"large.bin": bytes(2**17)})
+    opened = looking.open_regular
 
-    def grow(name: str, folder: int):
+    def grow(name: str, folder: int) -> BinaryIO:
         stream = opened(name, folder)
-        with (root / "labs.csv").open("ab") as late:
+        with (root / "large.bin").open("ab") as late:
             late.write(b"3,4\n")
         return stream
 
-    monkeypatch.setattr(module, "open_regular", grow)
+    monkeypatch.setattr(looking, "open_regular", grow)
     with pytest.raises(Transient) as caught:
-        FolderDatastore(root=root, cache=cache).digest("labs.csv")
+        FolderDatastore(root=root, cache=cache).digest(".")
     assert caught.value.reason == "DataChanging"
 
 
 def test_a_fault_of_the_disk_names_no_file(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, folder: int) -> None:
+    def refuse(name: str, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", name)
 
-    monkeypatch.setattr(module, "open_regular", refuse)
+    monkeypatch.setattr(looking, "open_regular", refuse)
+    monkeypatch.setattr(hasher, "read", lambda *_: (hasher.FAILED, hasher.UNKNOWN, bytes(hasher.DIGEST), 0))
     with pytest.raises(Denied) as caught:
         FolderDatastore(root=root, cache=cache).digest("cxr/2026q3")
     assert "cxr/2026q3" in caught.value.message

@@ -174,9 +174,16 @@ def tree_digest(entries: Iterable[tuple[str, str]]) -> str:
 
 def ordered_tree_digest(entries: Iterable[tuple[bytes, str]]) -> str:
     """`tree_digest` of names already in the order of their bytes: holds none of them in memory."""
+    return joined_tree_digest(
+        name + b"\0" + bytes.fromhex(digest.removeprefix("sha256:")) for name, digest in entries
+    )
+
+
+def joined_tree_digest(parts: Iterable[bytes]) -> str:
+    """`ordered_tree_digest` of parts that hold whole entries, each a name, NUL, and the 32 bytes of its digest."""
     hasher = hashlib.sha256(_TREE_HEADER)
-    for name, digest in entries:
-        hasher.update(name + b"\0" + bytes.fromhex(digest.removeprefix("sha256:")))
+    for part in parts:
+        hasher.update(part)
     return "sha256:" + hasher.hexdigest()
 
 

@@ -38,7 +38,7 @@ class DigestCache:
         self._query = f"SELECT digest FROM digest WHERE key=?{equal}"  # noqa: S608 - names of our own
         self._write = f"REPLACE INTO digest VALUES ({', '.join('?' * (len(facts) + 2))})"  # noqa: S608
         self._all = f"SELECT key, {', '.join(facts)}, digest FROM digest LIMIT {_MOST + 1}"  # noqa: S608
-        self._base = _connect(path, table)
+        self._base = connect(path, table)
         # SQLite lets Python go on meanwhile: what is read next does not wait for it.
         self._writer = ThreadPoolExecutor(1)
 
@@ -98,7 +98,8 @@ def _write(base: sqlite3.Connection, statement: str, rows: list[tuple[bytes | Fa
         pass  # a cache that can't be written (full disk, busy) only costs time
 
 
-def _connect(path: Path, table: str) -> sqlite3.Connection | None:
+def connect(path: Path, table: str) -> sqlite3.Connection | None:
+    """The database, with the table; another begun if it is none any more. None if it can't be used."""
     for _ in range(2):
         base = None
         try:
