@@ -299,11 +299,27 @@ def _read(process: subprocess.Popen[bytes], deadline: float, limit: int) -> byte
             break
         out += piece
     if len(out) <= limit:
+        seconds = max(deadline - time.monotonic(), 1)
+        _await(process, seconds)
         try:
-            process.wait(max(deadline - time.monotonic(), 1))
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
     return bytes(out)
+
+
+def _await(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Sleep until it ends. Python itself, given a time, looks again and again, and loses a millisecond or more each
+    time that git is asked."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(process.pid)
+            try:
+                ended = select.poll()
+                ended.register(handle, select.POLLIN)
+                ended.poll(seconds * 1000)
+            finally:
+                os.close(handle)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
