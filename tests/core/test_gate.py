@@ -57,8 +57,8 @@ def test_absent_things() -> None:
 
 
 def test_the_digest_tells_gates_apart() -> None:
-    assert gates_digest([Gate("m", min=1)]) != gates_digest([Gate("m", min=2)])
-    assert gates_digest([Gate("m", min=1)]) == gates_digest([Gate("m", min=1)])
+    assert gates_digest((Gate("m", min=1),)) != gates_digest((Gate("m", min=2),))
+    assert gates_digest((Gate("m", min=1),)) == gates_digest((Gate("m", min=1),))
     assert (
         data_digest({"a": "x", "b": "y"}) == data_digest({"b": "y", "a": "x"}) != data_digest({"a": "y", "b": "x"})
     )

@@ -11,7 +11,7 @@ from types import FrameType
 
 EXIT_INTERRUPTED = 130
 # Thousands of manifests are data without circles: looking for these as often as Python does is a fifth of the time.
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 200_000
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ _TREE_HEADER = b"edgetrain tree v1\n"
 def canonical(value: Any) -> bytes:
     """RFC 8785 form. Raises ValueError for NaN, infinity, integers of ±2^53 and beyond or non-string keys."""
     quick = _quick(value)
+    if quick is None and (whole := _whole(value)) is not value:
+        quick = _quick(whole)
     if quick is not None:
         return quick
     import rfc8785  # here: nearly everything is written without it
@@ -65,6 +67,20 @@ def _alike(value: Any, depth: int) -> bool:
         if type(item) is not str and not _alike(item, depth + 1):
             return False
     return True
+
+
+def _whole(value: Any, depth: int = 0) -> Any:
+    """The value with whole floats as integers, which is how they are written; the same object if it has none."""
+    kind = type(value)
+    if kind is float:
+        return int(value) if value.is_integer() and abs(value) <= _SAFE else value
+    if kind not in (dict, list) or depth > MAX_DEPTH:
+        return value
+    items = value.items() if kind is dict else enumerate(value)
+    changed = {key: new for key, old in items if (new := _whole(old, depth + 1)) is not old}
+    if not changed:
+        return value
+    return {**value, **changed} if kind is dict else [changed.get(at, old) for at, old in enumerate(value)]
 
 
 def parse_canonical(data: bytes) -> Any:

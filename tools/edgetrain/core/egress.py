@@ -44,6 +44,9 @@ def is_guard(code: str) -> bool:
 def judge(experiment: Experiment, found: Iterable[Problem], owners: Collection[str], today: str) -> Verdict:
     """What stays of the problems `found` in an experiment's code under its waivers, on the day `today`
     (`2026-12-31`). `owners` are those of the experiment, its model and the configuration."""
+    found = list(found)
+    if not found and not experiment.waivers:
+        return Verdict()
     active = [waiver for waiver in experiment.waivers if in_force(waiver, today)]
     expired = [waiver for waiver in experiment.waivers if waiver.code in WAIVABLE and waiver.expires < today]
     left: list[Problem] = []

@@ -69,7 +69,8 @@ class GateResult:
         }
 
 
-def gates_digest(gates: Sequence[Gate]) -> str:
+@lru_cache(1024)
+def gates_digest(gates: tuple[Gate, ...]) -> str:
     """Digest of the gates; a change of it re-evaluates stored results and never trains."""
     return _gates_digest(tuple(gates))
 

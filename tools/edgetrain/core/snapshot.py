@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from edgetrain.core.codes import egress as codes
 from edgetrain.core.digest import tree_digest
@@ -108,6 +108,7 @@ def ending(path: str) -> str:
     return last.lower() if stem else ""
 
 
+@lru_cache
 def programs(command: str) -> frozenset[str]:
     """The files that a command has Python run, whatever their names end with."""
     return frozenset(found[1].strip("'\"").removeprefix("./") for found in _PROGRAM.finditer(command))

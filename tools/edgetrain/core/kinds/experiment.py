@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from edgetrain.core.document import Document
@@ -151,12 +152,12 @@ class Experiment:
         """The experiment's name."""
         return self.metadata.name
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Where the experiment lies in the repository."""
         return f"experiments/{self.metadata.name}"
 
-    @property
+    @cached_property
     def code_folder(self) -> str:
         """Where the code lies in the repository."""
         return below(self.folder, self.code)
