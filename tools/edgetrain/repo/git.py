@@ -18,6 +18,7 @@ from edgetrain.repo.command import (
     Running,
     command_line,
     decode,
+    encode,
     environment,
     execute,
     failure,
@@ -57,12 +58,20 @@ class Git:
         self.root = root
         self.remote = remote
         self._common: Path | None = None
+        self._own: Path | None = None
         self._commits: set[str] = set()  # full ids that are commits here, so that git is asked once
 
     @classmethod
     def find(cls, start: Path) -> Git:
         """The checkout that holds `start`. RepositoryError `NotARepository`, `GitMissing`, `GitTooOld`."""
         require_git()
+        folders = ("--path-format=absolute", "--git-common-dir", "--absolute-git-dir")
+        top = cls(start).attempt("rev-parse", "--show-toplevel", *folders)
+        found = [Path(os.fsdecode(line)) for line in top.out.split(b"\n")[:-1]]
+        if top.code == 0 and len(found) == 3:  # else one of the names has a line's end in it
+            git = cls(found[0])
+            git._common, git._own = found[1:]
+            return git
         top = cls(start).attempt("rev-parse", "--show-toplevel")
         if top.code == 0 and top.out:
             return cls(Path(os.fsdecode(top.out.removesuffix(b"\n"))))
@@ -139,6 +148,13 @@ class Git:
             self._common = Path(self.text("rev-parse", "--path-format=absolute", "--git-common-dir"))
         return self._common
 
+    @property
+    def own_dir(self) -> Path:
+        """The folder of this work tree alone; of the repository's first one the same as `common_dir`."""
+        if self._own is None:
+            self._own = Path(self.text("rev-parse", "--absolute-git-dir"))
+        return self._own
+
     @contextlib.contextmanager
     def lock(self, timeout: float = LOCK_SECONDS) -> Iterator[None]:
         """Keep other threads and processes of ours from changing refs; a thread may enter it again.
@@ -201,8 +217,17 @@ class Git:
         except FileNotFoundError:
             return frozenset()
 
+    def grafts(self) -> tuple[str, ...]:
+        """What somebody had git take for parents here, instead of what commits name."""
+        try:
+            return tuple((self.common_dir / "info" / "grafts").read_text("utf-8", "replace").splitlines())
+        except OSError:
+            return ()
+
     def merge_base(self, a: str, b: str) -> str | None:
         """The best common ancestor; None if there is none here (it may be cut off in a shallow clone)."""
+        if a == b and a in self._commits:
+            return a
         done = self.attempt("merge-base", self.resolve(a), self.resolve(b))
         if done.code > 1:
             raise failure("merge-base", done)
@@ -270,11 +295,14 @@ class Git:
 
     def show(self, sha: str, path: str, limit: int = 2**20) -> bytes | None:
         """The file's bytes at the commit; None if there is no such file. RepositoryError `FileTooLarge`."""
-        entry = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{sha}:{path}")
-        if entry.code != 0 or self.text("cat-file", "-t", entry.text()) != "blob":
+        if "\n" in path:
+            return None
+        entry = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=encode(f"{sha}:{path}\n"))
+        blob, _, kind = decode(entry).removesuffix("\n").partition(" ")
+        if kind != "blob" or not OID.fullmatch(blob):
             return None
         with self.objects() as objects:
-            return objects.read(entry.text(), limit)
+            return objects.read(blob, limit)
 
 
 def _no_branch(branch: str, fix: str) -> RepositoryError:
