@@ -21,6 +21,7 @@ from edgetrain.core.ports import DataEntry, DataStream, Settings
 from edgetrain.providers.folder import hasher, looking
 from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.table import provider
+from tests.walk import examples
 
 from .datastore import FILES, DatastoreContract, Fill
 from .memory_datastore import MemoryDatastore
@@ -269,7 +270,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.dictionaries(names, st.one_of(st.binary(max_size=64), st.dictionaries(names, st.binary(max_size=9)))))
 def test_both_providers_agree_on_every_tree(tree: dict[str, bytes | dict[str, bytes]]) -> None:
     files: dict[str, bytes] = {}

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgetrain.core.decide import version_spec
-from edgetrain.core.digest import _integer, _quickly, canonical, digest_of, parse_canonical, tree_digest
+from edgetrain.core.digest import MAX_DEPTH, _integer, _quickly, canonical, digest_of, parse_canonical, tree_digest
 from edgetrain.core.record import Outcome, Record, is_record_path, parse_record, run_path, serialise
 from edgetrain.core.recorded import Recorded
 from tests.core import build
@@ -213,6 +213,18 @@ def test_what_is_read_quickly_is_canonical(text: str) -> None:
     else:
         with pytest.raises(ValueError, match=r"."):
             parse_canonical(data)
+
+
+def test_only_depth_is_bounded_not_the_number_of_lists() -> None:
+    """Such a record is not read quickly, for its brackets might lie in each other."""
+    value = [[[at]] for at in range(MAX_DEPTH)]
+    assert parse_canonical(canonical(value)) == value
+    deepest: Any = 1
+    for _ in range(MAX_DEPTH):
+        deepest = [deepest]
+    assert parse_canonical(b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH) == deepest
+    with pytest.raises(ValueError, match="nested more than 100 levels deep"):
+        parse_canonical(b"[" * (MAX_DEPTH + 1) + b"1" + b"]" * (MAX_DEPTH + 1))
 
 
 def test_which_paths_are_the_machines() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgetrain.core.checks.contract import quoted_expressions
 from edgetrain.core.template import literal, references, render
+from tests.walk import examples
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
 hostile = text | st.sampled_from(
@@ -39,7 +40,7 @@ def shell(command: str) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(values, min_size=1, max_size=4))
 def test_values_reach_the_script_as_they_are(given_values: list[Any]) -> None:
     parameters = {f"p{index}": value for index, value in enumerate(given_values)}
@@ -54,7 +55,7 @@ def test_no_value_becomes_a_marker(value: str, path: str) -> None:
     assert command.count("{{outputs}}") == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(hostile.filter(bool))
 def test_output_paths_are_quoted_below_the_marker(path: str) -> None:
     command = render("show ${{ outputs.m }}", {}, {}, {"m": path})

@@ -16,6 +16,7 @@ from edgetrain.repo.load import read_repository
 from edgetrain.repo.tree import Entry, Tree
 from edgetrain.repo.work_tree import WorkTree
 from tests.core.case import Case, base_files
+from tests.walk import examples
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,7 +101,7 @@ def test_the_digest_covers_code_and_neither_manifest_nor_records(tmp_path: Path)
 PATHS = [path for path in base_files() if path.endswith((".yaml", ".json", ".lock"))]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(PATHS), st.binary(max_size=30), st.integers(0, 400))
 def test_no_bytes_in_any_file_crash_it(tmp_path: Path, path: str, data: bytes, at: int) -> None:
     case = Case(tmp_path).make()

@@ -13,6 +13,7 @@ from edgetrain.core.codes import CODES
 from edgetrain.egress.scanner import lock, notebook, python, shell
 from edgetrain.egress.scanner.finding import MOST, Finding
 from edgetrain.egress.scanner.main import SCANS
+from tests.walk import examples
 
 ROOT = Path(__file__).parents[2]
 HONEST = '''
@@ -259,7 +260,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(SCANS)),
     st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=40).map(lambda p: "".join(p).encode())),

@@ -15,6 +15,7 @@ from edgetrain.core.digest import digest_bytes, tree_digest
 from edgetrain.onsite.staging.tree import tree_digest as their_digest
 from tests.onsite.blob_server import CANARY, BlobServer
 from tests.onsite.program import Program, finish, tree
+from tests.walk import examples
 
 DATA = {"a.csv": b"1,2\n", "b/c d.bin": bytes(range(256)) * 40, "b/é/x%20y+z&#?.txt": b"text", "empty": b""}
 BIG = 40_000_000
@@ -250,7 +251,7 @@ def test_neither_secret_nor_name_is_told_or_kept(
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.binary(), max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_the_digest_is_the_cores(files: dict[str, bytes]) -> None:
     digests = {name: digest_bytes(content) for name, content in files.items()}
     ordered = sorted((name.encode(), digest.removeprefix("sha256:")) for name, digest in digests.items())
@@ -261,7 +262,7 @@ NAME = st.text(st.characters(exclude_characters="/\\", exclude_categories=["Cs",
 
 
 @given(st.dictionaries(st.lists(NAME, min_size=1, max_size=3).map("/".join), st.binary(max_size=10), max_size=8))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_the_staged_digest_is_the_cores(
     tools: Path, tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edgetrain.repo.command import execute
 from edgetrain.repo.git import Git
 from edgetrain.repo.message import message, one_line
+from tests.walk import examples
 
 pytestmark = pytest.mark.needs("git>=2.34")
 
@@ -31,7 +32,7 @@ HOSTILE = st.text(st.sampled_from("Aa:- \n\r\t\0\x1e\x1f\u2028#(/é\ud800Approve
 
 
 @given(HOSTILE, HOSTILE, HOSTILE)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_our_trailers_are_trailers(git, subject, body, value):
     text = message("S " + subject, body, [("Edgetrain-Run", value)])
     found = as_git_reads(git, text)

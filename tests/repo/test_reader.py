@@ -121,6 +121,24 @@ def test_refused_values_stand_as_most_likely_meant() -> None:
     assert document.data == meant
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "the file is empty"),
+        ("# nothing\n", "the file is empty"),
+        ("null\n", "the file is empty"),
+        ("words\n", "the top level is a single value, not a mapping"),
+        ("- a\n", "the top level is a list, not a mapping"),
+        ("? \n: 1\n", "the key is empty"),
+        ("a: [,]\n", "a value is missing, or begins with a character that needs quotes"),
+        ("a: {1.5: 1}\n", "the key is 1.5, which is not text"),
+    ],
+)
+def test_what_is_missing_is_said(parser: str, text: str, what: str) -> None:
+    _, problems = read(text.encode(), "x.yaml")
+    assert [found.what for found in problems] == [what]
+
+
 HOSTILE = {
     "brackets": b"[" * 2**20,
     "braces": b"{" * 2**20,

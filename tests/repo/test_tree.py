@@ -21,6 +21,7 @@ from edgetrain.repo.opening import open_file
 from edgetrain.repo.snapshot import code_digest
 from edgetrain.repo.tree import CommitTree, Entry
 from edgetrain.repo.work_tree import WorkTree
+from tests.walk import examples
 
 pytestmark = pytest.mark.needs("git>=2.34")
 
@@ -258,7 +259,7 @@ _PART = st.text(
 
 
 @given(st.lists(_PART, min_size=1, max_size=4), st.binary(max_size=50))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_safe_name_survives_git_and_disk(make, tmp_path_factory, parts, data):
     from edgetrain.repo.git import Git
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient, Unavailable
 from edgetrain.core.secret import Secret
 from edgetrain.providers.azureml.errors import LONGEST, Busy, refusal, shown, translate, wait_of, words
+from tests.walk import examples
 
 KINDS = {
     301: Rejected,
@@ -149,7 +150,7 @@ def test_known_secrets_go_whatever_they_look_like() -> None:
 
 
 @given(text=st.text(max_size=300), status=st.sampled_from(sorted(KINDS)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_words_make_one_bounded_line(text: str, status: int) -> None:
     for body in [*bodies("C", text), text.encode("utf-8", "replace")]:
         message = refusal(status, "doing it", body=body).message
@@ -158,7 +159,7 @@ def test_any_words_make_one_bounded_line(text: str, status: int) -> None:
 
 
 @given(body=st.binary(max_size=400), status=st.integers(300, 599))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_answer_is_understood_somehow(body: bytes, status: int) -> None:
     assert isinstance(refusal(status, "doing it", body=body), ProviderError)
     assert isinstance(translate(raised(status, body), "doing it"), ProviderError)
@@ -177,7 +178,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(document=json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_document_is_understood_somehow(document: Any) -> None:
     code, said = words(json.dumps(document))
     assert isinstance(code, str)
@@ -192,7 +193,7 @@ def test_any_document_is_understood_somehow(document: Any) -> None:
         ["sig={}", "AccountKey={}", '"accountKey": "{}"', "Bearer {}", '"password":"{}"', "?sig={}"]
     ),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_a_secret_is_made_of_it_goes(before: str, secret: str, after: str, form: str) -> None:
     said = f"{before} {form.format(secret)}{after}"
     assert secret not in shown(said)

@@ -52,7 +52,7 @@ _WORDS = (
         r"a backslash escape that YAML does not know; write \\ or use single quotes",
     ),
     ("cannot start any token", "a character that can't start a value; put the value in quotes"),
-    ("expected node content", "a value is missing, or begins with a character that needs quotes"),
+    ("node content", "a value is missing, or begins with a character that needs quotes"),
     ("<document start>", "more text after the end of the value"),
 )
 
