@@ -10,7 +10,7 @@ from edgetrain.core.digest import digest_bytes
 from tests.apply.site import SmallSite
 from tests.bench.peers import absent, peer
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command, environment
-from tests.bench.sample import forget, with_experiments, with_records, with_versions
+from tests.bench.sample import forget, merging, with_experiments, with_records, with_versions
 
 SIZE, UNIT = 1000, "versions of one model, each with its run record"
 FILE = {"path": "model.json", "digest": digest_bytes(b"model"), "size": 5}
@@ -19,7 +19,7 @@ OUTPUTS = {"model": MODEL}
 
 
 def bench(folder: Path, size: int) -> Iterator[Race]:
-    """Three races on one repository."""
+    """Five races on one repository."""
     site = SmallSite(folder).make()
     with_experiments(site, size, model="mean")
     with_records(site, score=lambda change, experiment: 0.9, outputs=OUTPUTS)
@@ -41,6 +41,9 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
             "Versions are files on main, each with the record of its run; the tags are registrations of GTO's form."
         )
         yield Race(f"{title} {size} versions", contestants, 3, note + absent("gto"))
+        merged = Contestant(f"`edgetrain {ours[0]}`, one more", turn, merging(site, "mean"))
+        note = "Before each turn of edgetrain one more run and its version are merged; only they are read."
+        yield Race(f"{title} {size} versions, after one more", [*contestants[:-2], merged], 5, note)
     contestants = [
         Contestant("`git fsck --full`", command("git", "fsck", "--full", cwd=site.clone)),
         Contestant("`edgetrain verify`", command(EDGETRAIN, "verify", cwd=site.clone)),

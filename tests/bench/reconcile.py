@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.apply.site import SmallSite
 from tests.bench.peers import absent, peer
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
-from tests.bench.sample import forget, with_experiments, with_records
+from tests.bench.sample import editing, forget, git_in, merging, with_experiments, with_records
 from tests.bench.stages import forget_stages, make_stages
 
 SIZE, UNIT = 1000, "experiments; of ten times as many a plan is made too"
@@ -17,7 +17,7 @@ TIMES, PROPORTION = 10, 2
 
 
 def bench(folder: Path, size: int) -> Iterator[Race]:
-    """Two races on one repository, and one on another, ten times larger."""
+    """Three races on one repository, and one on another, ten times larger."""
     site = _site(folder, size)
     contestants = []
     if dvc := peer("dvc"):
@@ -35,6 +35,18 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "edgetrain's is a whole `validate` too."
     )
     yield Race(f"Plan {size} experiments with records, offline", contestants, 3, note + absent("dvc"))
+    plan = command(EDGETRAIN, "plan", cwd=site.clone)
+    contestants = [
+        *contestants[:1],
+        Contestant("`edgetrain plan`, one manifest edited", plan, editing(site)),
+        Contestant("`edgetrain plan`, one more record", plan, merging(site)),
+    ]
+    note = (
+        "Before each turn of edgetrain one manifest is edited, or one record merged. It reads what changed, and "
+        "thinks all through again."
+    )
+    yield Race(f"Plan {size} experiments with records, offline, after one change", contestants, 5, note)
+    git_in(site, "checkout", "--quiet", "experiments")
     mlflow = Contestant('`python -c "import mlflow"`', command(sys.executable, "-c", "import mlflow"))
     apply = Contestant("`edgetrain apply`", command(EDGETRAIN, "apply", cwd=site.clone))
     note = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Mapping
+from itertools import count, cycle
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ from edgetrain.core.egress import code_json
 from edgetrain.core.kinds import Experiment
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.ports import DataDigest, RunPhase, RunState
-from edgetrain.core.record import Outcome, run_path, serialise
+from edgetrain.core.record import Outcome, RunRecord, parse_record, run_path, serialise
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket
 from edgetrain.reconcile.finish import Kept, run_record
@@ -46,7 +48,7 @@ def with_experiments(site: SmallSite, count: int, model: str | None = None) -> N
 
 def forget(site: SmallSite) -> None:
     """Remove what edgetrain remembers of this checkout."""
-    for file in (site.clone / ".git").glob("edgetrain-*.json"):
+    for file in (site.clone / ".git").glob("edgetrain-*.*"):
         file.unlink()
 
 
@@ -103,6 +105,48 @@ def with_records(
     if outputs is None:
         check = [EDGETRAIN, "plan", "--refresh", "--exit-code"]
         subprocess.run(check, cwd=site.clone, env=environment(), stdout=subprocess.DEVNULL, check=True)
+
+
+def editing(site: SmallSite) -> Callable[[], None]:
+    """What edits one manifest each time; it asks for no other run."""
+    file = site.clone / "experiments" / "sample-00000" / "experiment.yaml"
+    limits = cycle(["3m", "2m"])
+
+    def edit() -> None:
+        file.write_text(re.sub(r"timeout: \dm", f"timeout: {next(limits)}", file.read_text()))
+
+    return edit
+
+
+def merging(site: SmallSite, model: str | None = None) -> Callable[[], None]:
+    """What merges one more attempt of a recorded run each time, and with `model` a version that cites it."""
+    state = read_commit(Git.find(site.clone), "HEAD")
+    machine, context = state.desired.configuration.machine, cast(Context, SimpleNamespace(state=state))
+    last = max(state.recorded.runs_of("sample-00000"), key=lambda run: run.attempt)
+    attempts = count(last.attempt + 1)
+    numbers = count(state.desired.latest_version(model) + 1 if model else 1)
+    person = ["-c", f"user.name={machine.name}", "-c", f"user.email={machine.email}"]
+
+    def merge() -> None:
+        path = run_path(last.experiment, last.identity, attempt := next(attempts))
+        data = serialise({**last.data, "attempt": attempt})
+        site.write(path, data.decode())
+        git_in(site, "add", path)
+        git_in(site, *person, "commit", "--quiet", "-m", "Record sample", "--", path)
+        if model is not None:
+            number = next(numbers)
+            version = manifest_bytes(context, cast(RunRecord, parse_record(path, data)), number)
+            site.write(f"models/{model}/versions/{number}.yaml", version.decode())
+            git_in(site, "add", "models")
+            git_in(site, "commit", "--quiet", "-m", "Add version", "--", "models")
+        git_in(site, "push", "--quiet", "origin", "main")
+
+    return merge
+
+
+def git_in(site: SmallSite, *line: str) -> None:
+    """Run git in the clone."""
+    subprocess.run(["git", *line], cwd=site.clone, env=environment(), check=True)
 
 
 def _record(

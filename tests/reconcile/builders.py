@@ -14,7 +14,7 @@ from edgetrain.core.kinds import ComputeTarget, Configuration, Experiment, Model
 from edgetrain.core.record import API_VERSION, Record, ReleaseRecord, RunRecord, parse_record, run_path, serialise
 from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.audit import Facts
-from edgetrain.render.story import Hand
+from edgetrain.render.hands import Hand
 from edgetrain.repo.history import Addition
 
 DANA, RAVI = "Dana Scientist <dana@example.org>", "Ravi Reviewer <ravi@example.org>"

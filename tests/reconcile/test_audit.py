@@ -19,7 +19,8 @@ from edgetrain.core.record import Record
 from edgetrain.reconcile.audit import Facts, audit, channel_moves, tell
 from edgetrain.reconcile.lookup import version_named
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
-from edgetrain.render.story import Hand, Story
+from edgetrain.render.hands import Hand
+from edgetrain.render.story import Story
 from tests.apply.site import SmallSite
 from tests.outputs import sound
 from tests.reconcile import builders as b

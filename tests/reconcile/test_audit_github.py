@@ -19,7 +19,7 @@ from edgetrain.reconcile.audit import audit
 from edgetrain.reconcile.data_watch import watch_data
 from edgetrain.reconcile.verify import verify
 from edgetrain.render.audit import audit_text
-from edgetrain.render.story import Hand, Review
+from edgetrain.render.hands import Hand, Review
 from testbed.github import GithubServer
 from tests.apply.site import EXPERIMENT, MODEL, SCRIPT, TARGET, empty_workspace
 

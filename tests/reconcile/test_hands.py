@@ -17,8 +17,9 @@ from edgetrain.reconcile.audit import tell
 from edgetrain.reconcile.hands import hand_doubts, recorded_hand
 from edgetrain.reconcile.models import _release as told_release
 from edgetrain.render.audit import audit_json, audit_markdown, audit_text
+from edgetrain.render.hands import Hand
 from edgetrain.render.models import Overview, Version, log_text, models_json, models_text
-from edgetrain.render.story import Hand, Story
+from edgetrain.render.story import Story
 from tests.outputs import sound
 from tests.reconcile import builders as b
 

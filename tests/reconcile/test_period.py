@@ -18,6 +18,7 @@ from edgetrain.core.record import serialise
 from edgetrain.reconcile.hands import hand_doubts
 from edgetrain.reconcile.period import day, period, touched
 from edgetrain.reconcile.touched import by_commit, by_data, by_package
+from edgetrain.render.hands import Account, Approval, Doubt, Hand, Review
 from edgetrain.render.period import (
     COLUMNS,
     Egress,
@@ -31,7 +32,6 @@ from edgetrain.render.period import (
     totals,
 )
 from edgetrain.render.period_html import period_html
-from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
 from edgetrain.render.touched import touched_json, touched_markdown, touched_text
 from tests.apply.site import SmallSite
 from tests.cli.command import edgetrain

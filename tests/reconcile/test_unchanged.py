@@ -7,14 +7,21 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgetrain.core.errors import InvalidFiles
 from edgetrain.core.problem import Problem
 from edgetrain.reconcile import planning, unchanged, validate
+from edgetrain.reconcile.planning import make_plan
+from edgetrain.reconcile.state import read_commit
 from edgetrain.reconcile.unchanged import VALIDATED as MEMORY
 from edgetrain.reconcile.unchanged import plan_unless_unchanged, told_unless_unchanged, validate_unless_unchanged
+from edgetrain.repo import reader, readings
+from edgetrain.repo.git import Git
+from edgetrain.repo.readings import MANIFESTS, Readings
+from edgetrain.repo.work_tree import WorkTree
 from tests.core.case import Case
 
 pytestmark = pytest.mark.needs("git>=2.34")
@@ -29,6 +36,7 @@ def git(root: Path, *arguments: str) -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(unchanged, "_SETTLED", -(10**9))
+    monkeypatch.setattr(readings, "FEW", 0)
     root = tmp_path / "checkout"
     Case(root).make()
     git(root, "init", "--quiet", "-b", "main")
@@ -117,6 +125,72 @@ def test_any_change_is_looked_at(root: Path, looks: list[Path], change: Callable
     assert found == validate.validate(root)
 
 
+@pytest.fixture
+def manifests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The manifests that are read."""
+    found: list[str] = []
+    really = reader.read
+
+    def counted(data: bytes, path: str) -> object:
+        found.append(path)
+        return really(data, path)
+
+    monkeypatch.setattr(reader, "read", counted)
+    return found
+
+
+def test_after_one_change_only_that_file_is_read(root: Path, manifests: list[str]) -> None:
+    made = plan_unless_unchanged(root, site=None)
+    assert len(manifests) > 3
+    manifests.clear()
+    in_place(root)
+    with pytest.raises(InvalidFiles) as caught:
+        plan_unless_unchanged(root, site=None)
+    assert set(manifests) == {"edgetrain.yaml"}
+    assert list(caught.value.problems) == validate.validate(root)
+    git(root, "checkout", "--quiet", "edgetrain.yaml")
+    assert plan_unless_unchanged(root, site=None) == made
+
+
+def test_another_edgetrain_reads_all_again(
+    root: Path, manifests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(root)
+    every = len(manifests)
+    monkeypatch.setattr(unchanged, "_files_below", lambda _: [str(root / "edgetrain.yaml")])
+    ask(root)
+    assert len(manifests) == 2 * every
+    monkeypatch.setattr(unchanged, "_packages", lambda: [str(root)])
+    ask(root)
+    assert len(manifests) == 3 * every
+
+
+def test_what_applies_and_what_judges_strangers_reads_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A memory that says something else is believed by a look at one's own checkout, and by nothing else."""
+    path, kept = "compute/runner.yaml", []
+
+    class Kept(Readings):
+        def __init__(self, *arguments: Any) -> None:
+            kept.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(unchanged, "Readings", Kept)
+    truth = ask(root)
+    forged = Readings(*kept[0])
+    tree = WorkTree(Git.find(root))
+    mark = tree.mark(path)
+    data, digest = forged.get(MANIFESTS, path, mark)
+    data["spec"]["site"] = "elsewhere"
+    forged.put(MANIFESTS, path, mark, lambda: (data, digest))
+    forged.save(tree.exists)
+    (root / ".git" / MEMORY).unlink()
+    assert "R316" in {found.code for found in ask(root)}
+    assert ask(root, require_history=True) == validate.validate(root, require_history=True)
+    assert validate.validate(root) == truth
+    assert make_plan(root).problems == ()
+    assert read_commit(Git.find(root), "HEAD").loaded.problems == ()
+
+
 def test_the_day_counts_for_waivers(root: Path, looks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ask(root)
     monkeypatch.setattr(unchanged, "_today", lambda: "2999-01-01")
@@ -163,7 +237,8 @@ def test_a_plan_is_made_again_when_something_changed(root: Path, looks: list[Pat
 def test_what_commits_tell_counts_until_a_branch_moves(root: Path) -> None:
     asked: list[str] = []
 
-    def tell() -> str:
+    def tell(known: Readings | None) -> str:
+        assert known is not None
         asked.append("told")
         return "told " * len(asked)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgetrain.cli.names import models as completed_models
 from edgetrain.cli.names import versions_or_runs
 from edgetrain.cli.session import Session, format_option, pass_session
+
+if TYPE_CHECKING:
+    from edgetrain.repo.readings import Readings
 
 
 @click.command()
@@ -17,11 +22,11 @@ def models(session: Session, model: str | None) -> None:
     """List models, versions and channels, from git as it was last fetched."""
     from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    def tell() -> str:
+    def tell(readings: Readings | None) -> str:
         from edgetrain.reconcile.models import models as find
         from edgetrain.render.models import models_json, models_text
 
-        found = find(session.root, model)
+        found = find(session.root, model, readings)
         return models_json(found) if session.format == "json" else models_text(found)
 
     session.show(told_unless_unchanged(session.root, "models", [model, session.format], tell))
@@ -35,11 +40,11 @@ def log(session: Session, model: str) -> None:
     """Show a model's runs, versions and channel moves, oldest first."""
     from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    def tell() -> str:
+    def tell(readings: Readings | None) -> str:
         from edgetrain.reconcile.models import log as find
         from edgetrain.render.models import log_json, log_text
 
-        name, found = find(session.root, model)
+        name, found = find(session.root, model, readings)
         return log_json(name, found) if session.format == "json" else log_text(name, found)
 
     session.show(told_unless_unchanged(session.root, "log", [model, session.format], tell))

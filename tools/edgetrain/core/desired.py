@@ -51,7 +51,7 @@ class Desired:
         evaluations = {name: [files.code, files.lock] for name, files in self.evaluations.items()}
         return digest_of(
             {
-                "manifests": {document.path: digest_of(document.data) for document in documents},
+                "manifests": {document.path: document.digest for document in documents},
                 "code": dict(self.code),
                 "locks": dict(self.locks),
                 **({"evaluations": evaluations} if evaluations else {}),

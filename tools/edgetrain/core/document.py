@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from edgetrain.core.digest import digest_of
 from edgetrain.core.problem import Mark
 
 Pointer = tuple[str | int, ...]
@@ -22,6 +24,11 @@ class Document:
     data: dict[str, Any]
     marks: Mapping[Pointer, Mark] = field(default_factory=dict)
     key_marks: Mapping[Pointer, Mark] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the data's canonical form."""
+        return digest_of(self.data)
 
     def mark(self, *pointer: str | int) -> Mark:
         """Where the value stands; the nearest parent's place if it is absent."""

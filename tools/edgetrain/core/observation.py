@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgetrain.core.ports import Attachment, DataDigest, TargetStatus, WantedAttachment, WorkspaceModel
+if TYPE_CHECKING:
+    from edgetrain.core.ports import Attachment, DataDigest, TargetStatus, WantedAttachment, WorkspaceModel
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand, release_doubts
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.state import State
+from edgetrain.render.gates import gates_of
+from edgetrain.render.hands import Doubt, Hand
 from edgetrain.render.story import (
     Artifact,
     Data,
-    Doubt,
-    Gate,
-    Hand,
     Left,
     Move,
     Paper,
@@ -173,20 +172,6 @@ def data_of(spec: Mapping[str, Any]) -> Iterator[Data]:
             entry["digest"],
             entry.get("files"),
             entry.get("bytes"),
-        )
-
-
-def gates_of(results: Sequence[Mapping[str, Any]]) -> Iterator[Gate]:
-    """Gates as a record holds them."""
-    for entry in results:
-        yield Gate(
-            str(entry.get("metric", "")),
-            str(entry.get("rule", "")),
-            str(entry.get("status", "")),
-            entry.get("value"),
-            entry.get("bound"),
-            entry.get("reference"),
-            entry.get("slice"),
         )
 
 

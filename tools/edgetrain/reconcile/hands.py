@@ -8,7 +8,7 @@ from typing import Any
 
 from edgetrain.core.review import LATE, MACHINE, OWN, STALE, read_review
 from edgetrain.reconcile.state import State
-from edgetrain.render.story import Account, Approval, Doubt, Hand, Review
+from edgetrain.render.hands import Account, Approval, Doubt, Hand, Review
 from edgetrain.repo.history import MAX_COMMITS_MERGED, Provenance, provenance, provenance_of
 from edgetrain.repo.mainline import merged_by
 

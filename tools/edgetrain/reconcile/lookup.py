@@ -13,12 +13,12 @@ from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import RunRecord, is_record_path
 from edgetrain.core.recorded import Recorded
-from edgetrain.reconcile.remote import connect_as_known
 from edgetrain.reconcile.state import State, commit_tree, read_commit, read_tree
 from edgetrain.repo.git import REMOTE, Git
 from edgetrain.repo.opening import open_file
 from edgetrain.repo.part import PartOfTree
 from edgetrain.repo.reader import MAX_BYTES, read
+from edgetrain.repo.readings import Readings
 from edgetrain.repo.tree import CommitTree
 
 CONFIGURATION = "edgetrain.yaml"
@@ -33,25 +33,27 @@ def read_main(root: Path, *, refresh: bool = False) -> State:
     git = Git.find(root)
     branch = configured_branch(git)
     if refresh:
+        from edgetrain.reconcile.remote import connect_as_known  # here: most ask no remote
+
         connect_as_known(git, branch)
     return read_commit(git, git.tip(branch, refresh=refresh))
 
 
-def read_models(root: Path, name: str | None) -> State:
+def read_models(root: Path, name: str | None, readings: Readings | None = None) -> State:
     """Main as it was last fetched, but of its files only the configuration and those of a model (None, or unknown:
-    of all). Raises RepositoryError."""
+    of all), and what `readings` know is not read. Raises RepositoryError."""
     git, tree = _main(root)
     known = name is not None and tree.exists(f"models/{name}/model.yaml")
-    return _part(git, tree, {CONFIGURATION, f"models/{name}" if known else "models"})
+    return _part(git, tree, {CONFIGURATION, f"models/{name}" if known else "models"}, readings)
 
 
-def read_events(root: Path) -> State:
-    """Main as it was last fetched, but of its files only the configuration, the models' manifests and all records.
-    Raises RepositoryError."""
+def read_events(root: Path, readings: Readings | None = None) -> State:
+    """Main as it was last fetched, but of its files only the configuration, the models' manifests and all records;
+    what `readings` know is not read. Raises RepositoryError."""
     git, tree = _main(root)
     records = {entry.path for entry in tree.files() if is_record_path(entry.path)}
     models = {entry.path for entry in tree.files("models") if _MODEL.fullmatch(entry.path)}
-    return _part(git, tree, {CONFIGURATION, *models, *records})
+    return _part(git, tree, {CONFIGURATION, *models, *records}, readings)
 
 
 def _main(root: Path) -> tuple[Git, CommitTree]:
@@ -59,8 +61,11 @@ def _main(root: Path) -> tuple[Git, CommitTree]:
     return git, commit_tree(git, git.tip(configured_branch(git), refresh=False))
 
 
-def _part(git: Git, tree: CommitTree, paths: set[str]) -> State:
-    return read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha)
+def _part(git: Git, tree: CommitTree, paths: set[str], readings: Readings | None) -> State:
+    state = read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha, readings)
+    if readings:
+        readings.save(tree.exists)
+    return state
 
 
 def configured_branch(git: Git) -> str:

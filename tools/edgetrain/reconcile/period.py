@@ -25,8 +25,9 @@ from edgetrain.reconcile.hands import hand_doubts, hand_of, recorded_hand
 from edgetrain.reconcile.judge import machines_of
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.state import State
+from edgetrain.render.hands import Doubt, Hand
 from edgetrain.render.period import Egress, Event, Period
-from edgetrain.render.story import Doubt, Hand, point
+from edgetrain.render.story import point
 from edgetrain.repo.history import mainline
 from edgetrain.repo.objects import Commit
 

@@ -7,29 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.errors import NotFound, RepositoryError, UsageError
 from edgetrain.core.kinds import ComputeTarget, Configuration
 from edgetrain.core.kinds import configuration as settings
-from edgetrain.core.ports import (
-    ArtifactStore,
-    Attachments,
-    BaseImage,
-    Check,
-    Compute,
-    Datastore,
-    Forge,
-    Registry,
-    Settings,
-    TargetSettings,
-    Workspace,
-)
+from edgetrain.core.ports import Settings, TargetSettings
 from edgetrain.core.problem import did_you_mean
 from edgetrain.core.secret import Secret
 from edgetrain.providers.table import PROVIDERS, provider
-from edgetrain.reconcile.reviews import Reviews
 from edgetrain.reconcile.secrets import secret_of
+
+if TYPE_CHECKING:
+    from edgetrain.core.ports import (
+        ArtifactStore,
+        Attachments,
+        BaseImage,
+        Check,
+        Compute,
+        Datastore,
+        Forge,
+        Registry,
+        Workspace,
+    )
+    from edgetrain.reconcile.reviews import Reviews
 
 PORTS = ("artifacts", "compute", "datastore", "registry", "workspace")
 
@@ -125,6 +126,8 @@ class Site:
     @cached_property
     def reviews(self) -> Reviews | None:
         """What the forge knows of merged pull requests; None without one."""
+        from edgetrain.reconcile.reviews import Reviews  # here: an offline plan asks nobody
+
         return Reviews(self.forge) if self.forge is not None else None
 
     def registry(self, name: str) -> Registry:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetrain.core.desired import Desired
 from edgetrain.core.errors import InvalidFiles, NotFound
@@ -14,10 +15,13 @@ from edgetrain.core.record import Record
 from edgetrain.core.recorded import Recorded
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import Addition, Additions
-from edgetrain.repo.ledger import Ledger, Machine
 from edgetrain.repo.load import Loaded, read_repository
+from edgetrain.repo.readings import Readings
 from edgetrain.repo.tree import CommitTree, Tree
 from edgetrain.repo.work_tree import WorkTree
+
+if TYPE_CHECKING:
+    from edgetrain.repo.ledger import Ledger
 
 RECORD_FOLDERS = ("experiments/*/runs/*.json", "models/*/proposals/*.json", "models/*/versions/*")
 
@@ -51,10 +55,10 @@ class State:
         return replace(self, loaded=replace(self.loaded, recorded=Recorded.of(every)))
 
 
-def read_work_tree(git: Git, tree: WorkTree | None = None) -> State:
+def read_work_tree(git: Git, tree: WorkTree | None = None, readings: Readings | None = None) -> State:
     """The work tree as it lies, uncommitted changes and all; `tree` if it is listed already."""
     head = git.head()
-    return read_tree(git, tree or WorkTree(git), "", head)
+    return read_tree(git, tree or WorkTree(git), "", head, readings)
 
 
 def read_commit(git: Git, commit: str) -> State:
@@ -72,10 +76,11 @@ def read_tip(git: Git, branch: str) -> State:
     return read_commit(git, git.tip(branch))
 
 
-def read_tree(git: Git, tree: Tree, commit: str, history: str) -> State:
-    """The tree's files, with what the history of the commit `history` tells of them."""
-    with Additions(git, history, RECORD_FOLDERS) as additions:
-        loaded = read_repository(tree, additions.ordinals)
+def read_tree(git: Git, tree: Tree, commit: str, history: str, readings: Readings | None = None) -> State:
+    """The tree's files, with what the history of the commit `history` tells of them; what `readings` know of both
+    is not read again."""
+    with Additions(git, history, RECORD_FOLDERS, readings) as additions:
+        loaded = read_repository(tree, additions.ordinals, readings)
         return State(git, tree, loaded, commit, additions.by_path)
 
 
@@ -86,6 +91,8 @@ def stopping(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def open_ledger(state: State, step: Callable[[str], None], say: Callable[[str], None]) -> Ledger:
     """The ledger that writes records as the machine which `edgetrain.yaml` names."""
+    from edgetrain.repo.ledger import Ledger, Machine  # here: most verbs write nothing
+
     configuration = state.desired.configuration
     machine = configuration.machine
     key = secret_file(configuration.secrets, machine.signing_key) if machine.signing_key else None

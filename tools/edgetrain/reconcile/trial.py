@@ -22,13 +22,13 @@ from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import Outcome
 from edgetrain.core.search import trials
 from edgetrain.reconcile.aside import AsideSite, begin, claim, not_ready, promises, watch
-from edgetrain.reconcile.audit import gates_of
 from edgetrain.reconcile.finish import check, final_metrics, seconds_between, undecided, verdict_of
 from edgetrain.reconcile.logs import LOG_LIMIT
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site, choose_site
 from edgetrain.reconcile.state import State, read_work_tree, stopping
 from edgetrain.reconcile.validate import problems_of
+from edgetrain.render.gates import gates_of
 from edgetrain.render.trial import File, Input, Trial, trial_json
 from edgetrain.repo.git import Git
 from edgetrain.repo.scalar import MAX_INTEGER

@@ -3,7 +3,9 @@
 The memory is one file a verb in the git folder, where no commit can bring one. It counts only if all that the
 answer depends on is the same: edgetrain itself and Python, the day, what was asked, git's settings, HEAD, the
 branches, git's index, and of every file and folder what its last change leaves behind (inode, size, mode, both
-times). It is for a look at one's own checkout: apply, and what checks strangers' changes, never ask it.
+times). Where something has changed, all is thought through anew, but of the files only those that changed are
+read: the others' readings (`repo.readings`) are remembered beside it. Both are for a look at one's own checkout:
+apply, and what checks strangers' changes, never ask them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple
@@ -26,6 +27,7 @@ from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import Problem, Severity
 from edgetrain.repo.git import Git
 from edgetrain.repo.opening import open_file
+from edgetrain.repo.readings import COMMITS, WORK_TREE, Readings, put_in_place
 from edgetrain.repo.work_tree import WorkTree
 
 if TYPE_CHECKING:
@@ -43,10 +45,11 @@ T = TypeVar("T")
 def validate_unless_unchanged(root: Path, *, require_history: bool, branch: str | None) -> list[Problem]:
     """`validate` of the work tree, or what it said when everything was as it is now."""
 
-    def make(tree: WorkTree | None) -> list[Problem]:
+    def make(tree: WorkTree | None, readings: Readings | None) -> list[Problem]:
         from edgetrain.reconcile.validate import validate  # here: nothing of it is needed if nothing has changed
 
-        return validate(root, on=tree, require_history=require_history, branch=branch)
+        known = None if require_history else readings
+        return validate(root, on=tree, require_history=require_history, branch=branch, readings=known)
 
     def dump(problems: list[Problem]) -> Any:
         return [list(astuple(each)) for each in problems]
@@ -57,10 +60,10 @@ def validate_unless_unchanged(root: Path, *, require_history: bool, branch: str 
 def plan_unless_unchanged(root: Path, *, site: str | None) -> Plan:
     """`checked_plan` of the work tree, or the plan that was made when everything was as it is now."""
 
-    def make(tree: WorkTree | None) -> Plan:
+    def make(tree: WorkTree | None, readings: Readings | None) -> Plan:
         from edgetrain.reconcile.planning import checked_plan
 
-        return checked_plan(root, tree, site)
+        return checked_plan(root, tree, site, readings=readings)
 
     def load(value: Any) -> Plan:
         from edgetrain.core.plan import Plan
@@ -70,7 +73,9 @@ def plan_unless_unchanged(root: Path, *, site: str | None) -> Plan:
     return _unless_unchanged(root, PLANNED, [site], make, lambda plan: plan.to_json(), load)
 
 
-def told_unless_unchanged(root: Path, verb: str, asked: Sequence[Any], make: Callable[[], str]) -> str:
+def told_unless_unchanged(
+    root: Path, verb: str, asked: Sequence[Any], make: Callable[[Readings | None], str]
+) -> str:
     """What `make` tells of the commits alone, or what it told when the branches were as they are now. Of the work
     tree only `edgetrain.yaml` counts, which names the branch."""
 
@@ -82,14 +87,16 @@ def told_unless_unchanged(root: Path, verb: str, asked: Sequence[Any], make: Cal
     def dump(text: str) -> Any:
         return text
 
-    return _unless_unchanged(root, f"edgetrain-{verb}.json", asked, lambda _: make(), dump, load, files=False)
+    return _unless_unchanged(
+        root, f"edgetrain-{verb}.json", asked, lambda _, known: make(known), dump, load, files=False
+    )
 
 
 def _unless_unchanged(
     root: Path,
     name: str,
     asked: Sequence[Any],
-    make: Callable[[WorkTree | None], T],
+    make: Callable[[WorkTree | None, Readings | None], T],
     dump: Callable[[T], Any],
     load: Callable[[Any], T],
     files: bool = True,
@@ -98,16 +105,25 @@ def _unless_unchanged(
     started = time.time_ns()
     try:
         git = Git.find(root)
-        folder = Path(git.text("rev-parse", "--absolute-git-dir"))
+        folder = git.own_dir
         tree = WorkTree(git)
-        key, newest = _key(git, folder, tree if files else None, [name, str(root), *asked])
+        program = [_stats(_files_below(Path(edgetrain.__file__).parent)), sys.version, _stats(_packages())]
+        key, newest = _key(git, folder, tree if files else None, [program, name, str(root), *asked])
     except (RepositoryError, OSError):
-        return make(None)
+        return make(None, None)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         known = _remembered(folder / name)
         if known["key"] == key:
             return load(known["answer"])
-    answer = make(tree)
+    seal = hashlib.sha256(ascii(program).encode()).digest()
+    settled = started - _SETTLED if files else None
+    readings = Readings(folder / (WORK_TREE if files else COMMITS), seal, settled)
+    try:
+        answer = make(tree, readings)
+    finally:
+        if files:
+            with contextlib.suppress(RepositoryError):
+                readings.save(tree.exists)
     if newest < started - _SETTLED:
         _remember(folder / name, {"key": key, "answer": dump(answer)})
     return answer
@@ -130,15 +146,14 @@ def _problems(value: Any) -> list[Problem]:
 
 def _key(git: Git, folder: Path, tree: WorkTree | None, asked: Sequence[Any]) -> tuple[str, int]:
     """The digest of all that the verdict depends on, and the time of the newest change among the files."""
-    program = _stats(_files_below(Path(edgetrain.__file__).parent))
     names = _IN_GIT if tree else _OF_HISTORY
     inside = _stats(str(place / name) for place in sorted({folder, git.common_dir}) for name in names)
     # All refs: which of them the verdict depends on is written in the files. HEAD is none of them.
     refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
     settings = git.run("config", "--list", "-z")
     files, newest = tree.trace() if tree else (_configuration(git.root), 0)
-    machine = [_today(), sys.version, shutil.which("ssh-keygen"), shutil.which("git")]
-    facts = [asked, machine, program, inside, git.head(), refs, settings, files]
+    machine = [_today(), shutil.which("ssh-keygen"), shutil.which("git")]
+    facts = [asked, machine, inside, git.head(), refs, settings, files]
     return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
 
 
@@ -153,6 +168,11 @@ def _files_below(folder: Path) -> Iterator[str]:
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         yield from (os.path.join(at, name) for name in sorted(names))  # noqa: PTH118 (hundreds of times)
+
+
+def _packages() -> Iterator[str]:
+    """The folders of what edgetrain stands on: installing anything else changes them."""
+    return (path for path in sys.path if path.endswith("-packages"))
 
 
 def _stats(paths: Iterable[str]) -> list[tuple[Any, ...]]:
@@ -173,15 +193,7 @@ def _remembered(memory: Path) -> Any:
 
 
 def _remember(memory: Path, value: Any) -> None:
-    text = json.dumps(value)
-    if len(text) > MAX_MEMORY:
-        return
+    data = json.dumps(value).encode()
     # What can't be written is looked at again: slower, and no less right.
-    with contextlib.suppress(OSError):
-        handle, name = tempfile.mkstemp(prefix=memory.name, dir=memory.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(text)
-            Path(name).replace(memory)
-        except OSError:
-            Path(name).unlink()
+    if len(data) <= MAX_MEMORY:
+        put_in_place(memory, data)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgetrain.core.checks.history import Branch, Writing, check_history, touches_record
 from edgetrain.core.checks.main import Wrong, main_problems
 from edgetrain.core.checks.references import check_references
 from edgetrain.core.codes.history import HISTORY_UNKNOWN
+from edgetrain.core.egress import Verdict
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.kinds import Configuration, ModelVersion, kind_at
 from edgetrain.core.kinds.configuration import Machine
@@ -21,6 +22,7 @@ from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since
 from edgetrain.repo.load import Loaded, read_repository
 from edgetrain.repo.merge import parents
+from edgetrain.repo.readings import Readings
 from edgetrain.repo.record_history import record_commits
 from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree
 from edgetrain.repo.work_tree import WorkTree
@@ -36,7 +38,8 @@ def validate(
     branch: str | None = None,
     tip: str | None = None,
     day: str | None = None,
-    loaded: Loaded | None = None,
+    seen: Look | None = None,
+    readings: Readings | None = None,
 ) -> list[Problem]:
     """All problems and warnings of all files at once, sorted.
 
@@ -44,33 +47,41 @@ def validate(
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
     file); with `tip`, merged facts are those of that commit. The records on that branch itself are judged where
     its tip is checked out, and always with `require_history`. What history can't tell is a warning, or a problem
-    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today. `loaded`
-    is a reading of the same tree that is there already.
+    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today. `seen` is
+    what a look at the same tree found already; what `readings` know is not read.
     """
     try:
         git = on.git if isinstance(on, WorkTree) and on.git else Git.find(root)
     except RepositoryError as error:
         tree = WorkTree(root) if on is None else on
-        loaded = read_repository(tree)
-        return _sorted(
-            problems_of(loaded),
-            _guarded(loaded, tree, None, day),
-            [_unknown(error.message, require_history, error.fix)],
-        )
+        return _sorted(look(tree, None, day).told(), [_unknown(error.message, require_history, error.fix)])
     tree = WorkTree(git) if on is None else on
-    loaded = loaded or read_repository(tree)
+    seen = seen or look(tree, git, day, read_repository(tree, readings=readings))
     if branch is None:
-        branch = loaded.desired.configuration.branch if loaded.desired else DEFAULT_BRANCH
-    history = list(_history(git, tree, branch, tip, require_history))
-    return _sorted(problems_of(loaded), _guarded(loaded, tree, git, day), history)
+        desired = seen.loaded.desired
+        branch = desired.configuration.branch if desired else DEFAULT_BRANCH
+    return _sorted(seen.told(), list(_history(git, tree, branch, tip, require_history)))
 
 
-def _guarded(loaded: Loaded, tree: Tree, git: Git | None, day: str | None) -> list[Problem]:
-    """What the egress guard finds in the experiments' code."""
-    if loaded.desired is None:
-        return []
-    verdicts = guard(loaded.desired, tree, git, day or today())
-    return [found for verdict in verdicts.values() for found in verdict.problems]
+@dataclass(frozen=True)
+class Look:
+    """One reading, what is wrong with it whatever its history, and the egress guard's verdicts by experiment."""
+
+    loaded: Loaded
+    problems: Sequence[Problem]
+    verdicts: Mapping[str, Verdict]
+
+    def told(self) -> list[Problem]:
+        """All problems and warnings of both."""
+        return [*self.problems, *(found for verdict in self.verdicts.values() for found in verdict.problems)]
+
+
+def look(tree: Tree, git: Git | None, day: str | None = None, loaded: Loaded | None = None) -> Look:
+    """Look through the tree's files, or at what was `loaded` of them."""
+    loaded = loaded or read_repository(tree)
+    desired = loaded.desired
+    verdicts = {} if desired is None else guard(desired, tree, git, day or today())
+    return Look(loaded, problems_of(loaded), verdicts)
 
 
 def problems_of(loaded: Loaded) -> list[Problem]:

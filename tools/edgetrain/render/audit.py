@@ -8,11 +8,12 @@ from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.quantity import human_bytes
-from edgetrain.render.evaluation import evaluation_rows, gate_name
+from edgetrain.render.evaluation import evaluation_rows
+from edgetrain.render.gates import GATE_HEAD, gate_row
 from edgetrain.render.hands import NOBODY, approvers, hand_rows, merger, proposer
 from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import code, escaped, prose
-from edgetrain.render.story import Gate, Story, point
+from edgetrain.render.story import Story, point
 from edgetrain.render.tables import aligned, labelled, lasted, number, plain
 from edgetrain.render.words import code_line, plural, value, waiver_line
 
@@ -159,15 +160,6 @@ def _judgement(story: Story) -> Section:
     facts += evaluation_rows(story.evaluation, story.self_reported)
     rows = [gate_row(gate) for gate in story.gates]
     return Section("The judgement", facts, [GATE_HEAD, *rows] if rows else [])
-
-
-GATE_HEAD = ("gate", "rule", "value", "bound", "compared with", "verdict")
-
-
-def gate_row(gate: Gate) -> tuple[str, ...]:
-    """One gate as a row of a table."""
-    name = gate_name(gate.metric, gate.slice)
-    return name, gate.rule, number(gate.value), number(gate.bound), gate.reference or "-", gate.status
 
 
 def _left(story: Story) -> list[tuple[str, str]]:

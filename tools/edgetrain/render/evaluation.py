@@ -64,11 +64,6 @@ def evaluation_markdown(
         yield f"Self-reported by the training script, and asked by no gate: {prose(_line(reported))}."
 
 
-def gate_name(metric: str, part: str | None) -> str:
-    """A gate's metric, with the slice that it looked at."""
-    return metric if part is None else f"{metric} [{part}]"
-
-
 def _line(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {number(metrics[name])}" for name in sorted(metrics))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from edgetrain.core.review import LATE, MACHINE, OWN, STALE
-from edgetrain.render.story import Account, Approval, Hand, Review
 
 NOBODY = "not known"
 WHY = {
@@ -14,6 +14,61 @@ WHY = {
     MACHINE: "it is a machine's",
     LATE: "it came after the merge",
 }
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account of the forge; its number stays when the login changes hands."""
+
+    id: int
+    login: str
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One approval of a pull request: of the commit, at the time. `why` says why it does not count."""
+
+    id: int
+    login: str
+    time: str
+    commit: str
+    counts: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """The merged pull request behind a change, as the forge told it to the machine that wrote the record."""
+
+    host: str
+    repository: str
+    pull_request: int
+    head: str
+    proposer: Account
+    merged_by: Account | None
+    approvals: tuple[Approval, ...]
+    checks: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Who stands behind a change of main. Names are `name <email>`; None where nobody knows."""
+
+    proposer: str | None = None
+    approvers: tuple[str, ...] = ()
+    merge_commit: str | None = None
+    pull_request: str | None = None
+    time: str | None = None
+    certain: bool = True
+    review: Review | None = None
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One thing that a reader should know before trusting the rest; `name` is stable."""
+
+    name: str
+    what: str
 
 
 def hand_rows(hand: Hand) -> list[tuple[str, str]]:

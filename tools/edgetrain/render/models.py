@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgetrain.core.digest import short
-from edgetrain.render.audit import GATE_HEAD, gate_row
-from edgetrain.render.hands import approvers, merger, proposer
+from edgetrain.render.gates import GATE_HEAD, Gate, gate_row
+from edgetrain.render.hands import Hand, approvers, merger, proposer
 from edgetrain.render.jsons import as_json
-from edgetrain.render.story import Gate, Hand
 from edgetrain.render.tables import aligned, labelled, number, plain
 
 

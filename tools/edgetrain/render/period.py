@@ -13,10 +13,9 @@ from typing import Any
 from edgetrain.core.digest import short
 from edgetrain.core.problem import shown
 from edgetrain.core.quantity import human_bytes
-from edgetrain.render.hands import NOBODY, approvers, merger, proposer
+from edgetrain.render.hands import NOBODY, Doubt, Hand, approvers, merger, proposer
 from edgetrain.render.jsons import as_json
 from edgetrain.render.markdown import prose, table
-from edgetrain.render.story import Doubt, Hand
 from edgetrain.render.tables import aligned, labelled, plain
 from edgetrain.render.words import plural, waiver_line
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgetrain.core.digest import short
 from edgetrain.core.quantity import human_bytes
-from edgetrain.render.evaluation import evaluation_markdown, gate_name
+from edgetrain.render.evaluation import evaluation_markdown
+from edgetrain.render.gates import gate_name
 from edgetrain.render.markdown import code, prose, table
 from edgetrain.render.tables import lasted, number
 from edgetrain.render.words import code_line, plural, value, waiver_line

@@ -6,52 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Account:
-    """An account of the forge; its number stays when the login changes hands."""
-
-    id: int
-    login: str
-
-
-@dataclass(frozen=True)
-class Approval:
-    """One approval of a pull request: of the commit, at the time. `why` says why it does not count."""
-
-    id: int
-    login: str
-    time: str
-    commit: str
-    counts: bool
-    why: str
-
-
-@dataclass(frozen=True)
-class Review:
-    """The merged pull request behind a change, as the forge told it to the machine that wrote the record."""
-
-    host: str
-    repository: str
-    pull_request: int
-    head: str
-    proposer: Account
-    merged_by: Account | None
-    approvals: tuple[Approval, ...]
-    checks: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Hand:
-    """Who stands behind a change of main. Names are `name <email>`; None where nobody knows."""
-
-    proposer: str | None = None
-    approvers: tuple[str, ...] = ()
-    merge_commit: str | None = None
-    pull_request: str | None = None
-    time: str | None = None
-    certain: bool = True
-    review: Review | None = None
+from edgetrain.render.gates import Gate
+from edgetrain.render.hands import Doubt, Hand
 
 
 @dataclass(frozen=True)
@@ -100,19 +56,6 @@ class Training:
     seconds: float | None
     edgetrain: str
     retry: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate's verdict."""
-
-    metric: str
-    rule: str
-    status: str
-    value: float | None
-    bound: float | None
-    reference: str | None = None
-    slice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,14 +128,6 @@ class Paper:
     time: str | None
     signature: str
     signer: str = ""
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """One thing that a reader should know before trusting the rest; `name` is stable."""
-
-    name: str
-    what: str
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Any
 
 from edgetrain.core.problem import shown
 from edgetrain.core.quantity import human_bytes
-from edgetrain.render.audit import GATE_HEAD, gate_row
+from edgetrain.render.gates import GATE_HEAD, Gate, gate_row
 from edgetrain.render.jsons import as_json
-from edgetrain.render.story import Gate
 from edgetrain.render.tables import aligned, labelled, lasted, number, plain
 from edgetrain.render.words import value
 

@@ -18,6 +18,7 @@ from edgetrain.repo.command import Running, decode
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, Commit, Person, parse_commit
 from edgetrain.repo.opening import open_file
+from edgetrain.repo.readings import HISTORY, Readings
 from edgetrain.repo.tree import MANIFEST_LIMIT, REGULAR, CommitTree
 from edgetrain.repo.work_tree import WorkTree
 
@@ -89,32 +90,76 @@ class Difference:
     path: str
 
 
+# An addition without its path; and the tip up to which additions are known, the next ordinal, and they by path.
+_Facts = tuple[str, int, str, bool]
+_Told = tuple[str, int, dict[str, _Facts]]
+_ADDITIONS = "additions"
+
+
 class Additions:
     """The first appearance on main of each file that matches one of the patterns: `*` stands for anything within a
-    folder, but not in the first one. Git looks for them from now on, while other work is done."""
+    folder, but not in the first one. Git looks for them from now on, while other work is done: for all, or only
+    for those that came after what `readings` know."""
 
-    def __init__(self, git: Git, tip: str, patterns: Sequence[str]) -> None:
+    def __init__(self, git: Git, tip: str, patterns: Sequence[str], readings: Readings | None = None) -> None:
+        self._git = git
+        self._tip = git.resolve(tip)
         self._cut = git.boundary()
+        self._patterns = patterns
         self._wanted = expression(patterns)
+        self._readings = readings
+        self._mark = (_ADDITIONS, *patterns, *sorted(self._cut), *git.grafts())
+        self._known: _Told | None = readings.get(HISTORY, _ADDITIONS, self._mark) if readings else None
+        self._log: Running | None = None
+        if self._known is None:
+            self._log = self._all()
+        elif self._known[0] != self._tip:
+            # Not of some folders alone: the first of them must be seen to follow what is known.
+            self._log = _begin_log(git, *_FIRST_PARENT, "--reverse", self._tip, f"^{self._known[0]}")
+
+    def _all(self) -> Running:
         # Folders, not patterns: to compare each path with globs takes git longer than to tell of all in there.
-        folders = sorted({pattern.partition("/")[0] for pattern in patterns})
+        folders = sorted({pattern.partition("/")[0] for pattern in self._patterns})
         specs = (
             [f":(top,literal){folder}" for folder in folders] if not any("*" in name for name in folders) else []
         )
-        self._log = _begin_log(git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", git.resolve(tip), "--", *specs)
+        return _begin_log(self._git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", self._tip, "--", *specs)
 
     @cached_property
     def by_path(self) -> Mapping[str, Addition]:
         """All of them, oldest first."""
-        found: dict[str, Addition] = {}
+        return {path: Addition(path, *facts) for path, facts in self._told().items()}
+
+    def _told(self) -> dict[str, _Facts]:
+        if self._log is None and self._known is not None:
+            return self._known[2]
+        found: dict[str, _Facts] = {}
         ordinal = 0
-        for commit, changes in _commits_of(self._log.output()):
-            paths = [change.path for change in changes if self._wanted.fullmatch(change.path)]
+        commits = self._since()
+        if commits is None:
+            self._log = self._log if self._known is None else self._all()
+            commits = list(_commits_of(self._log.output())) if self._log else []
+        elif self._known is not None:
+            _, ordinal, found = self._known
+        for commit, changes in commits:
+            added = (change.path for change in changes if change.status == "A")
+            paths = [path for path in added if self._wanted.fullmatch(path)]
             for path in paths:
-                addition = Addition(path, commit.sha, ordinal, commit.committer.time, commit.sha not in self._cut)
-                found.setdefault(path, addition)
+                facts = (commit.sha, ordinal, commit.committer.time, commit.sha not in self._cut)
+                found.setdefault(path, facts)
             ordinal += bool(paths)
+        if self._readings:
+            told = (self._tip, ordinal, found)
+            self._readings.put(HISTORY, _ADDITIONS, self._mark, lambda: told, len(commits))
         return found
+
+    def _since(self) -> list[tuple[Commit, list[Difference]]] | None:
+        """What came after the commit that is known, if that lies on main's own line; else None."""
+        if self._known is None or self._log is None:
+            return None
+        done = self._log.end()
+        commits = list(_commits_of(done.out)) if done.code == 0 else []
+        return commits if commits and commits[0][0].parents[:1] == (self._known[0],) else None
 
     def ordinals(self) -> Mapping[str, int]:
         """The place of each in main's history."""
@@ -124,7 +169,8 @@ class Additions:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._log.stop()
+        if self._log:
+            self._log.stop()
 
 
 def mainline(git: Git, tip: str) -> list[tuple[Commit, tuple[str, ...]]]:

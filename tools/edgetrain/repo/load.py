@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from edgetrain.core.checks.files import (
@@ -37,6 +38,7 @@ from edgetrain.core.recorded import Recorded
 from edgetrain.core.snapshot import Snapshot
 from edgetrain.repo import reader, schema
 from edgetrain.repo.beside import WORTH_IT, Copy, Ready, Value, half
+from edgetrain.repo.readings import FILES, LOCKS, MANIFESTS, RECORDS, Readings
 from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import Entry, Tree, in_order
 
@@ -58,10 +60,12 @@ class Loaded:
     broken: frozenset[str] = frozenset()
 
 
-def read_repository(tree: Tree, ordinals: Callable[[], Mapping[str, int]] = dict) -> Loaded:
+def read_repository(
+    tree: Tree, ordinals: Callable[[], Mapping[str, int]] = dict, readings: Readings | None = None
+) -> Loaded:
     """Read every manifest and every record, each once. `ordinals` give records their place in history, and are
-    asked when all manifests are read."""
-    loading = _Loading(tree)
+    asked when all manifests are read. What `readings` know is not read."""
+    loading = _Loading(tree, readings)
     manifests = loading.manifests()
     desired = loading.desired(manifests)
     records = loading.records(ordinals())
@@ -80,12 +84,14 @@ class _Loading:
     """What one reading gathers."""
 
     tree: Tree
+    known: Readings | None = None
     problems: list[Problem] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     entries: dict[str, Entry] = field(init=False)
     _locks: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
     # None: it can't be read, which was told.
     _records: dict[str, Value | None] = field(default_factory=dict)
+    _unread: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.entries = {
@@ -93,6 +99,11 @@ class _Loading:
             for entry in self.tree.files()
             if entry.path.casefold().startswith(_MANAGED) and "/__pycache__/" not in entry.path
         }
+        for path in filter(is_record_path, self.entries):
+            if (before := self._before(RECORDS, path)) is not None:
+                self._records[path] = before
+            else:
+                self._unread.append(path)
 
     def read(self, path: str, limit: int) -> bytes | None:
         """The file's bytes; None, with a problem, if it is a link, a device or too large."""
@@ -105,10 +116,12 @@ class _Loading:
 
     def records(self, ordinals: Mapping[str, int]) -> list[Record]:
         """All records that can be read."""
-        paths = list(filter(is_record_path, self.entries))
-        for path in in_order(self.tree, [path for path in paths if path not in self._records]):
+        for path in in_order(self.tree, [path for path in self._unread if path not in self._records]):
             self._record(path)
-        known = ((path, self._records[path]) for path in paths)
+        for path in self._unread:
+            if (value := self._records[path]) is not None:
+                self._keep(RECORDS, path, partial(tuple, value))
+        known = ((path, self._records[path]) for path in self.entries if path in self._records)
         return [record_of(path, *value, ordinals.get(path, 0)) for path, value in known if value is not None]
 
     def _record(self, path: str) -> None:
@@ -135,7 +148,14 @@ class _Loading:
             if ending in ("yml", "json") and kind_at(stem + ".yaml"):
                 self.broken.add(stem + ".yaml")
         found = {}
-        for path, manifest in self._read_all(jobs):
+        unknown = []
+        for path, kind in jobs:
+            if (before := self._before(MANIFESTS, path)) is not None:
+                read = partial(self.tree.read, path, reader.MAX_BYTES)
+                found[path] = parse(reader.known_document(read, path, *before), kind)
+            else:
+                unknown.append((path, kind))
+        for path, manifest in self._read_all(unknown):
             if manifest is None:
                 self.broken.add(path)
             else:
@@ -144,9 +164,10 @@ class _Loading:
 
     def _read_all(self, jobs: Sequence[tuple[str, Kind]]) -> Iterator[tuple[str, Manifest | None]]:
         """Every manifest; of many, half are read by a second process meanwhile, and half of the records, too."""
-        records = list(filter(is_record_path, self.entries))
+        records = self._unread
         named = [(path, kind.name) for path, kind in jobs]
-        copy = Copy(lambda: half(self.tree, named, records)) if len(jobs) >= WORTH_IT else None
+        worth_it = len(jobs) + len(records) >= WORTH_IT
+        copy = Copy(lambda: half(self.tree, named, records)) if worth_it else None
         if copy is None or not copy.working:
             yield from self._read_these(jobs)
             return
@@ -185,6 +206,8 @@ class _Loading:
     def _placed(self, document: Document, kind: Kind, problems: list[Problem]) -> Manifest | None:
         problems += _place(document, kind)
         self.problems += problems
+        if not problems:
+            self._keep(MANIFESTS, document.path, partial(_manifest, document, self.known))
         return None if _stops(problems) else parse(document, kind)
 
     def desired(self, manifests: Iterable[Manifest]) -> Desired | None:
@@ -241,15 +264,14 @@ class _Loading:
             )
             found += check_lock_path(document, model.folder, name, there, pointer)
         if not _stops(found) and lock is not None:
-            data = self.read(lock, MAX_LOCK_BYTES)
-            if data is None:
+            digest, wrong = self._lock(lock)
+            if digest is None:
                 return None
-            digest = digest_bytes(data)
-            found += self._lock_problems(lock, data, digest)
+            found += wrong
         files = None
         if not _stops(found):
             try:
-                files = snapshot(self.tree, folder, ())
+                files = snapshot(self.tree, folder, (), self._measure)
             except RepositoryError as error:
                 mark = document.mark("spec", "evaluation", "code")
                 found.append(problem(codes.LINK, document.path, mark, error.message, error.fix or None))
@@ -266,26 +288,54 @@ class _Loading:
             found += check_lock_path(experiment.document, experiment.folder, lock, there, pointer)
         lock_digest = None
         if not _stops(found) and experiment.lock_path is not None:
-            data = self.read(experiment.lock_path, MAX_LOCK_BYTES)
-            if data is None:
+            lock_digest, wrong = self._lock(experiment.lock_path)
+            if lock_digest is None:
                 return None
-            lock_digest = digest_bytes(data)
-            found += self._lock_problems(experiment.lock_path, data, lock_digest)
+            found += wrong
         if not _stops(found):
             try:
-                code = snapshot(self.tree, experiment.code_folder)
+                code = snapshot(self.tree, experiment.code_folder, measure=self._measure)
             except RepositoryError as error:
                 mark = experiment.document.mark("spec", "code")
                 found.append(problem(codes.LINK, experiment.document.path, mark, error.message, error.fix or None))
         self.problems += found
         return None if _stops(found) else (code, lock_digest)
 
-    def _lock_problems(self, path: str, data: bytes, digest: str) -> Iterator[Problem]:
-        """The same lock is often used by many experiments; it is looked through once."""
+    def _lock(self, path: str) -> tuple[str | None, list[Problem]]:
+        """The lock's digest, None if it can't be read, and what is wrong with it. The same lock is often used by
+        many experiments; it is looked through once."""
+        if (before := self._before(LOCKS, path)) is not None:
+            return before, []
+        data = self.read(path, MAX_LOCK_BYTES)
+        if data is None:
+            return None, []
+        digest = digest_bytes(data)
         if digest not in self._locks:
             self._locks[digest] = tuple(check_lock(path, data))
-        for found in self._locks[digest]:
-            yield Problem(path, found.line, found.column, found.code, found.what, found.fix, found.severity)
+        if not self._locks[digest]:
+            self._keep(LOCKS, path, lambda: digest)
+        return digest, [replace(found, path=path) for found in self._locks[digest]]
+
+    def _measure(self, path: str) -> tuple[int, str]:
+        found: tuple[int, str] | None = self._before(FILES, path)
+        if found is None:
+            found = self.tree.measure(path)
+            self._keep(FILES, path, partial(tuple, found))
+        return found
+
+    def _before(self, sort: str, path: str) -> Any:
+        """What was read of the file before, None if it is to be read."""
+        mark = self.tree.mark(path) if self.known is not None else None
+        return None if mark is None or self.known is None else self.known.get(sort, path, mark)
+
+    def _keep(self, sort: str, path: str, value: Callable[[], Any]) -> None:
+        """Remember what was read of the file, and was without any problem."""
+        if self.known is not None and (mark := self.tree.mark(path)) is not None:
+            self.known.put(sort, path, mark, value)
+
+
+def _manifest(document: Document, readings: Readings | None) -> tuple[dict[str, Any], str | None]:
+    return document.data, document.digest if readings and readings.digests else None
 
 
 def _code_files(experiment: Experiment, entries: Iterable[Entry]) -> list[Entry]:

@@ -28,6 +28,10 @@ class PartOfTree:
         """Whether the whole tree has it: what is left out here is not missing."""
         return self._whole.exists(path)
 
+    def mark(self, path: str) -> object:
+        """What is another one as soon as the file's bytes are others; None if that can't be told."""
+        return self._whole.mark(path)
+
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
         return self._whole.read(path, limit)

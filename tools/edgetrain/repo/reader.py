@@ -7,16 +7,18 @@ takes PyYAML's time to import.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from edgetrain.core.digest import digest_bytes
 from edgetrain.core.document import Document, Pointer
+from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import Mark, Problem
 from edgetrain.repo.plain import MAX_BYTES, read_plain
 
-__all__ = ["MAX_BYTES", "content_digest", "plain_document", "read"]
+__all__ = ["MAX_BYTES", "content_digest", "known_document", "plain_document", "read"]
 
 
 def read(data: bytes, path: str) -> tuple[Document | None, list[Problem]]:
@@ -31,20 +33,31 @@ def read(data: bytes, path: str) -> tuple[Document | None, list[Problem]]:
 
 def plain_document(data: bytes, path: str, plain: dict[str, Any]) -> Document:
     """The document of plain bytes that `read_plain` has read."""
-    places = _Places(data, path)
+    return _document(_Places(lambda: data, path), path, plain)
+
+
+def known_document(read: Callable[[], bytes], path: str, plain: dict[str, Any], digest: str | None) -> Document:
+    """The document that was read before, and its digest if that is known. `read` gives its bytes again."""
+    document = _document(_Places(read, path), path, plain)
+    if digest is not None:
+        vars(document)["digest"] = digest
+    return document
+
+
+def _document(places: _Places, path: str, plain: dict[str, Any]) -> Document:
     return Document(path, plain, _Late(places, "marks"), _Late(places, "key_marks"))
 
 
 def content_digest(document: Document) -> str | None:
     """The digest of the bytes that the document was read from, if these are still at hand."""
     marks = document.marks
-    return digest_bytes(marks.places.data) if isinstance(marks, _Late) else None
+    return digest_bytes(marks.places.data()) if isinstance(marks, _Late) else None
 
 
 class _Places:
     """The document as the strict reader has it, read when first asked for."""
 
-    def __init__(self, data: bytes, path: str) -> None:
+    def __init__(self, data: Callable[[], bytes], path: str) -> None:
         self.data = data
         self.path = path
 
@@ -52,7 +65,10 @@ class _Places:
     def document(self) -> Document:
         from edgetrain.repo.strict import read_strictly
 
-        return read_strictly(self.data, self.path)[0] or Document(self.path, {})
+        found = None
+        with suppress(RepositoryError):  # what is gone since has no places
+            found, _ = read_strictly(self.data(), self.path)
+        return found or Document(self.path, {})
 
 
 class _Late(Mapping[Pointer, Mark]):

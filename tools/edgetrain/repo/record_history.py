@@ -63,6 +63,8 @@ def record_commits(
     merge dropped. Signatures are checked against `allowed_signers` (the file's bytes), else `unknown`.
     """
     asked = (git.resolve(tip), *((f"^{git.resolve(since)}",) if since else ()))
+    if since is not None and asked[1] == f"^{asked[0]}":
+        return RecordHistory((), complete=True)
     listed = git.run("rev-list", "--reverse", "--topo-order", "--parents", *asked).decode().splitlines()
     parents = {shas[0]: shas[1:] for shas in (line.split() for line in listed)}
     cut = git.boundary()

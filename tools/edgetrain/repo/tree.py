@@ -56,6 +56,9 @@ class Tree(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is such a file (links count), or a folder with a file in it."""
 
+    def mark(self, path: str) -> object:
+        """What is another one as soon as the file's bytes are others; None if that can't be told."""
+
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""
 
@@ -189,6 +192,11 @@ class CommitTree(Listed):
                 # Ancient commits hold 100664, which git itself takes for 100644.
                 known = mode in (*REGULAR, SUBMODULE)
                 yield Entry(decode(name), mode if known else FILE, blob)
+
+    def mark(self, path: str) -> object:
+        """The blob's id."""
+        entry = self._entries().get(path)
+        return entry.blob if entry and entry.regular else None
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""

@@ -37,10 +37,13 @@ class WorkTree(Listed):
         self._opening = threading.Lock()
         self._folder: OpenFolder | None = None
         self._looked: list[_Seen] | None = None
+        self._marks: dict[str, tuple[int, ...]] = {}
         self._new: list[str] = []
 
     def _list(self) -> Iterator[Entry]:
-        for path, mode, *_ in self._looked or self._look()[0]:
+        looked = self._looked or self._look()[0]
+        self._marks = {seen[0]: seen[1:] for seen in looked}
+        for path, mode, *_ in looked:
             kind = _mode(mode)
             try:
                 target = str(Path(f"{self.root}/{path}").readlink()) if kind == SYMLINK else None
@@ -111,6 +114,10 @@ class WorkTree(Listed):
             yield from self._new
         finally:
             new.stop()
+
+    def mark(self, path: str) -> object:
+        """What the file's last change left behind when it was listed."""
+        return self._marks.get(path) if path in self._entries() else None
 
     def read(self, path: str, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's bytes, at most `limit`."""

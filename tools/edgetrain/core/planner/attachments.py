@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.codes import policy
 from edgetrain.core.desired import Desired
@@ -12,8 +12,10 @@ from edgetrain.core.digest import digest_of, short
 from edgetrain.core.kinds import ComputeTarget, Configuration
 from edgetrain.core.observation import Attached, Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
-from edgetrain.core.ports import WantedAttachment
 from edgetrain.core.problem import Code, Problem, problem, shown
+
+if TYPE_CHECKING:
+    from edgetrain.core.ports import WantedAttachment
 
 READY, FAILED = "ready", "failed"
 # Reasons of a target's status, where the port `Probed` is kept.

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edgetrain.core.codes import policy
 from edgetrain.core.desired import Desired
@@ -16,8 +17,10 @@ from edgetrain.core.digest import digest_of
 from edgetrain.core.kinds import Configuration
 from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Difference, Effect, Operation
-from edgetrain.core.ports import Attachment, WantedAttachment
 from edgetrain.core.problem import Code, Problem, problem, shown
+
+if TYPE_CHECKING:
+    from edgetrain.core.ports import Attachment, WantedAttachment
 
 TYPE = "azure-blob"
 # `https://<account>.blob.<suffix>`: the only form in which Azure ML's client makes an address.
@@ -49,6 +52,8 @@ def references(configuration: Configuration, site: str) -> References:
                 "protocol": "https",
                 "credential": "none",
             }
+            from edgetrain.core.ports import WantedAttachment  # here: most sites have none
+
             wanted[name] = WantedAttachment(
                 name.replace("-", "_"), TYPE, fields, digest_of({"type": TYPE, "fields": fields})
             )

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgetrain.core.ports.data import DataSource
 from edgetrain.core.ports.egress import Leaving
+from edgetrain.core.ports.level import EgressLevel
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class EgressLevel(StrEnum):
-    """Whether the target keeps a script from the network and the host, as observed."""
-
-    ENFORCED = "enforced"
-    ADVISORY = "advisory"
 
 
 @dataclass(frozen=True)

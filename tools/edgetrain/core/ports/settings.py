@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgetrain.core.ports.images import BaseImage
 from edgetrain.core.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgetrain.core.ports.images import BaseImage
 
 
 @dataclass(frozen=True)
