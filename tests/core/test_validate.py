@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgetrain.reconcile import validate as validating
 from edgetrain.reconcile.validate import validate
+from edgetrain.repo import beside
+from edgetrain.repo.beside import Copy
 from edgetrain.repo.load import read_repository
 from edgetrain.repo.tree import Entry, Tree
 from edgetrain.repo.work_tree import WorkTree
@@ -135,3 +139,27 @@ def test_a_strangers_branch_can_be_named(tmp_path: Path) -> None:
         "@ edit models/mean/versions/1.yaml\n- '@example/ds'\n=>\n- '@example/dx'\n@ commit eve@example.org\n"
     )
     assert "H401" in [p.code for p in validate(tmp_path, branch="main")]
+
+
+def test_history_is_judged_alike_by_a_second_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(tmp_path).make().play("@ main\n")
+    record = next(path for path in base_files() if "/runs/" in path)
+    case.play(f"@ set {record} attempt\n7\n@ commit eve@example.org\n")
+    alone = case.problems()
+    assert "H404" in {found.code for found in alone}
+    copies: list[Copy] = []
+
+    class Asked(Copy):
+        def collect(self) -> Any:
+            copies.append(self)
+            found = super().collect()
+            return found if answers else None
+
+    monkeypatch.setattr(validating, "Copy", Asked)
+    monkeypatch.setattr(validating, "MANY", 0)
+    monkeypatch.setattr(beside.threading, "active_count", lambda: 1)
+    answers = True
+    assert case.problems() == alone
+    answers = False
+    assert case.problems() == alone
+    assert len(copies) == 2

@@ -51,14 +51,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Each time that the files were looked at."""
     found: list[Path] = []
-    really = validate.validate
+    really = validate.validated
 
-    def counted(root: Path, **options: object) -> list[Problem]:
+    def counted(root: Path, **options: object) -> object:
         found.append(root)
         return really(root, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(validate, "validate", counted)
-    monkeypatch.setattr(planning, "validate", counted)
+    monkeypatch.setattr(validate, "validated", counted)
+    monkeypatch.setattr(planning, "validated", counted)
     return found
 
 

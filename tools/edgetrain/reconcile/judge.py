@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from edgetrain.repo import reader, schema
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import versions_of
 from edgetrain.repo.objects import OID
-from edgetrain.repo.record_history import RecordCommit, record_commits, records_at, signatures
+from edgetrain.repo.record_history import RecordCommit, record_commits, records_at, records_before, signatures
 from edgetrain.repo.vouched import before_file
 
 ALLOWED_SIGNERS = ".github/allowed_signers"
@@ -67,9 +67,11 @@ def judge(git: Git, tip: str, signers: bytes | None, machine: str, afresh: bool 
     if signers is None and any(commit.committer.email != machine for commit in found.commits):
         machines.update(machines_of(git, tip))
     verifiable = not signed or shutil.which("ssh-keygen") is not None
+    present = records_at(git, tip)
+    start = {path: blob for commit in found.cut for path, blob in records_at(git, commit).items()}
     main = Main(
-        start=_start(git, [since] if since else [], found.cut),
-        present=records_at(git, tip),
+        start=start | (records_before(git, since, tip, present) if since else {}),
+        present=present,
         touches=[_touch(git, commit, commit.commit in vouched, states) for commit in found.commits],
         machines=machines,
         signers=signers is not None,
@@ -128,11 +130,6 @@ def machines_of(git: Git, tip: str) -> frozenset[str]:
     """The e-mails of all machines that main's configuration ever named."""
     found = (manifest_of(version.data, CONFIGURATION) for version in versions_of(git, tip, CONFIGURATION))
     return frozenset(one.machine.email for one in found if isinstance(one, Configuration))
-
-
-def _start(git: Git, judged: Sequence[str], cut: Sequence[str]) -> dict[str, str]:
-    """The records that are taken as they are: those judged before, and those from where history is cut off."""
-    return {path: blob for commit in (*cut, *judged) for path, blob in records_at(git, commit).items()}
 
 
 def _had(git: Git, earlier: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from edgetrain.core.problem import Problem, Severity
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
-from edgetrain.reconcile.validate import look, problems_of, validate
+from edgetrain.reconcile.validate import problems_of, validated
 from edgetrain.repo.git import Git
 from edgetrain.repo.readings import Readings
 from edgetrain.repo.work_tree import WorkTree
@@ -48,8 +48,7 @@ def checked_plan(
     if tree is None or tree.git is None:
         tree = WorkTree(Git.find(root))
     state = read_work_tree(tree.git or Git.find(root), tree, readings)
-    seen = look(tree, state.git, loaded=state.loaded)
-    problems = validate(root, on=tree, seen=seen)
+    seen, problems = validated(root, on=tree, loaded=state.loaded)
     if any(found.severity is Severity.PROBLEM and not is_guard(found.code) for found in problems):
         raise InvalidFiles(problems)
     if wrong := stopping(seen.problems):

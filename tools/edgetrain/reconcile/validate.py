@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edgetrain.core.checks.history import Branch, Writing, check_history, touches_record
@@ -18,6 +20,7 @@ from edgetrain.core.problem import Problem, Severity, problem
 from edgetrain.core.record import is_record_path
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.judge import ALLOWED_SIGNERS, CONFIGURATION, automatic_models, judge, manifest_of
+from edgetrain.repo.beside import Copy
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import changed_since
 from edgetrain.repo.load import Loaded, read_repository
@@ -28,6 +31,8 @@ from edgetrain.repo.tree import MANIFEST_LIMIT, CommitTree, Tree
 from edgetrain.repo.work_tree import WorkTree
 
 DEFAULT_BRANCH = "main"
+# With fewer files a second process costs more than it saves.
+MANY = 1000
 
 
 def validate(
@@ -38,7 +43,6 @@ def validate(
     branch: str | None = None,
     tip: str | None = None,
     day: str | None = None,
-    seen: Look | None = None,
     readings: Readings | None = None,
 ) -> list[Problem]:
     """All problems and warnings of all files at once, sorted.
@@ -47,20 +51,51 @@ def validate(
     that `edgetrain.yaml` names (where pull requests of strangers are checked, name it: they may edit that
     file); with `tip`, merged facts are those of that commit. The records on that branch itself are judged where
     its tip is checked out, and always with `require_history`. What history can't tell is a warning, or a problem
-    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today. `seen` is
-    what a look at the same tree found already; what `readings` know is not read.
+    with `require_history`. Nothing is fetched. Waivers are judged as on `day` (`2026-12-31`), else today. What
+    `readings` know is not read.
     """
+    return validated(
+        root, require_history=require_history, on=on, branch=branch, tip=tip, day=day, readings=readings
+    )[1]
+
+
+def validated(
+    root: Path,
+    *,
+    require_history: bool = False,
+    on: Tree | None = None,
+    branch: str | None = None,
+    tip: str | None = None,
+    day: str | None = None,
+    loaded: Loaded | None = None,
+    readings: Readings | None = None,
+) -> tuple[Look, list[Problem]]:
+    """`validate`, and what it saw on the way. `loaded` is a reading of the same tree that is there already."""
     try:
         git = on.git if isinstance(on, WorkTree) and on.git else Git.find(root)
     except RepositoryError as error:
         tree = WorkTree(root) if on is None else on
-        return _sorted(look(tree, None, day).told(), [_unknown(error.message, require_history, error.fix)])
+        seen = look(tree, None, day, loaded or read_repository(tree, readings=readings))
+        return seen, _sorted(seen.told(), [_unknown(error.message, require_history, error.fix)])
     tree = WorkTree(git) if on is None else on
-    seen = seen or look(tree, git, day, read_repository(tree, readings=readings))
+    loaded = loaded or read_repository(tree, readings=readings)
     if branch is None:
-        desired = seen.loaded.desired
-        branch = desired.configuration.branch if desired else DEFAULT_BRANCH
-    return _sorted(seen.told(), list(_history(git, tree, branch, tip, require_history)))
+        branch = loaded.desired.configuration.branch if loaded.desired else DEFAULT_BRANCH
+    find = partial(_history, git, tree, branch, tip, require_history)
+    # History is git's work: of a large tree a second process waits for it.
+    with Copy(lambda: _plain(find())) if len(tree.files()) >= MANY else nullcontext() as copy:
+        seen = look(tree, git, day, loaded)
+        found = copy.collect() if copy is not None else None
+    history = list(find()) if found is None else [_problem(*each) for each in found]
+    return seen, _sorted(seen.told(), history)
+
+
+def _plain(problems: Iterable[Problem]) -> list[list[str | int]]:
+    return [[*astuple(found)[:-1], found.severity.value] for found in problems]
+
+
+def _problem(path: str, line: int, column: int, code: str, what: str, fix: str, severity: str) -> Problem:
+    return Problem(path, line, column, code, what, fix, Severity(severity))
 
 
 @dataclass(frozen=True)
@@ -76,9 +111,8 @@ class Look:
         return [*self.problems, *(found for verdict in self.verdicts.values() for found in verdict.problems)]
 
 
-def look(tree: Tree, git: Git | None, day: str | None = None, loaded: Loaded | None = None) -> Look:
-    """Look through the tree's files, or at what was `loaded` of them."""
-    loaded = loaded or read_repository(tree)
+def look(tree: Tree, git: Git | None, day: str | None, loaded: Loaded) -> Look:
+    """Look at what was `loaded` of the tree."""
     desired = loaded.desired
     verdicts = {} if desired is None else guard(desired, tree, git, day or today())
     return Look(loaded, problems_of(loaded), verdicts)

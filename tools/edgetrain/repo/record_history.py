@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,21 @@ def records_at(git: Git, commit: str) -> dict[str, str]:
         facts, _, path = line.partition("\t")
         if _RECORD.fullmatch(path):
             found[path] = facts.split(" ")[2]
+    return found
+
+
+def records_before(git: Git, earlier: str, later: str, present: Mapping[str, str]) -> dict[str, str]:
+    """`records_at` of the earlier commit, from those `present` at the later one: git compares two trees in the time
+    that their differences take."""
+    args = ("-r", "-z", "--no-renames", "--no-abbrev", "--raw")
+    tokens = iter(decode(git.run("diff-tree", *args, later, earlier, "--", "experiments", "models")).split("\0"))
+    found = dict(present)
+    for token in filter(None, tokens):
+        change = difference(token, next(tokens))
+        if change.status == "D":
+            found.pop(change.path, None)
+        elif _RECORD.fullmatch(change.path):
+            found[change.path] = change.blob
     return found
 
 
