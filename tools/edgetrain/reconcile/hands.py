@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from edgetrain.core.review import LATE, MACHINE, OWN, STALE, read_review
@@ -11,7 +12,10 @@ from edgetrain.reconcile.state import State
 from edgetrain.render.hands import Account, Approval, Doubt, Hand, Review
 from edgetrain.repo.history import MAX_COMMITS_MERGED, Provenance, provenance, provenance_of
 from edgetrain.repo.mainline import merged_by
+from edgetrain.repo.readings import HANDS, Readings
 
+# Two questions to git for each of them cost less than one for all.
+ONE_BY_ONE = 4
 PASSING = frozenset({"success", "neutral", "skipped"})
 _NUMBERED = re.compile(r"<([0-9]{1,20})\+[^@>]+@users\.noreply\.[^@>]+>$")
 
@@ -21,11 +25,31 @@ def hand_of(state: State, commit: str, machine: str) -> Hand:
     return _hand(provenance(state.git, commit, machines=[machine]))
 
 
-def hands_of(state: State, commits: Iterable[str], machine: str) -> Mapping[str, Hand]:
-    """`hand_of` of each of main's commits."""
-    line, cut = merged_by(state.git, state.commit), state.git.boundary()
+def hands_of(
+    state: State, commits: Iterable[str], machine: str, readings: Readings | None = None
+) -> Mapping[str, Hand]:
+    """`hand_of` of each of main's commits; those that `readings` know are not looked for."""
+    wanted, cut = set(commits), state.git.boundary()
+    mark = (machine, *sorted(cut), *state.git.grafts())
+    found: dict[str, Hand] = {}
+    for sha in wanted if readings else ():
+        if readings and (before := readings.get(HANDS, sha, mark)) is not None:
+            found[sha] = Hand(*before)
+    new = wanted - found.keys()
+    found |= _looked_for(state, new, machine, cut)
+    for sha in new if readings else ():
+        hand = found[sha]
+        told = (hand.proposer, hand.approvers, hand.merge_commit, hand.pull_request, hand.time, hand.certain)
+        if readings:
+            readings.put(HANDS, sha, mark, partial(tuple, told))
+    return found
+
+
+def _looked_for(state: State, commits: Collection[str], machine: str, cut: Collection[str]) -> dict[str, Hand]:
+    # Of a few, git is asked one by one; of more, for the whole line at once.
+    line = merged_by(state.git, state.commit) if len(commits) > ONE_BY_ONE else {}
     found = {}
-    for sha in set(commits):
+    for sha in commits:
         if sha in line:
             commit, brought = line[sha]
             found[sha] = _hand(provenance_of(commit, brought[:MAX_COMMITS_MERGED], cut, [machine]))

@@ -62,10 +62,7 @@ def _main(root: Path) -> tuple[Git, CommitTree]:
 
 
 def _part(git: Git, tree: CommitTree, paths: set[str], readings: Readings | None) -> State:
-    state = read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha, readings)
-    if readings:
-        readings.save(tree.exists)
-    return state
+    return read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha, readings)
 
 
 def configured_branch(git: Git) -> str:

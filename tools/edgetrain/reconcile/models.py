@@ -22,6 +22,8 @@ _VERSION_FILE = re.compile(r"models/([^/]+)/versions/(\d+)\.yaml")
 def models(root: Path, name: str | None = None, readings: Readings | None = None) -> list[Overview]:
     """All models, or one; what `readings` know is not read. Raises UsageError for an unknown one."""
     state = read_models(root, name, readings)
+    if readings:
+        readings.save(state.tree.exists)
     known = model_names(state.desired, state.loaded.broken)
     return [_overview(state, found) for found in (sorted(known) if name is None else [_known(state, name)])]
 
@@ -82,21 +84,23 @@ def log(root: Path, name: str, readings: Readings | None = None) -> tuple[str, l
     """What happened to the model, oldest first; what `readings` know is not read. Raises UsageError for another."""
     state = read_events(root, readings)
     model = _known(state, name)
-    found = [*_records(state, model), *_merges(state, model)]
+    found = [*_records(state, model), *_merges(state, model, readings)]
+    if readings:
+        readings.save(state.tree.exists)
     return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]
 
 
 Placed = tuple[tuple[int, str], Happening]
 
 
-def _merges(state: State, model: str) -> Iterator[Placed]:
+def _merges(state: State, model: str, readings: Readings | None) -> Iterator[Placed]:
     machine = state.desired.configuration.machine.email
     versions = {}
     for path in state.added:
         found = _VERSION_FILE.fullmatch(path)
         if found and found[1] == model and state.tree.exists(path):
             versions[path] = found
-    hands = hands_of(state, (state.added[path].commit for path in versions), machine)
+    hands = hands_of(state, (state.added[path].commit for path in versions), machine, readings)
     for path, found in versions.items():
         addition = state.added[path]
         hand = hands[addition.commit]

@@ -148,12 +148,12 @@ def _key(git: Git, folder: Path, tree: WorkTree | None, asked: Sequence[Any]) ->
     """The digest of all that the verdict depends on, and the time of the newest change among the files."""
     names = _IN_GIT if tree else _OF_HISTORY
     inside = _stats(str(place / name) for place in sorted({folder, git.common_dir}) for name in names)
-    # All refs: which of them the verdict depends on is written in the files. HEAD is none of them.
-    refs = git.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
-    settings = git.run("config", "--list", "-z")
-    files, newest = tree.trace() if tree else (_configuration(git.root), 0)
     machine = [_today(), shutil.which("ssh-keygen"), shutil.which("git")]
-    facts = [asked, machine, inside, git.head(), refs, settings, files]
+    # All refs: which of them the verdict depends on is written in the files. HEAD is none of them.
+    which = ("--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
+    with git.begin("for-each-ref", *which) as refs, git.begin("config", "--list", "-z") as settings:
+        files, newest = tree.trace() if tree else (_configuration(git.root), 0)
+        facts = [asked, machine, inside, git.head(), refs.output(), settings.output(), files]
     return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
 
 

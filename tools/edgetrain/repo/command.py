@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
@@ -273,6 +273,12 @@ class Running:
         """End it if it has not ended."""
         _stop(self._process)
         self._errors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def widen(pipe: IO[bytes] | None) -> None:

@@ -64,9 +64,10 @@ class Git:
     @classmethod
     def find(cls, start: Path) -> Git:
         """The checkout that holds `start`. RepositoryError `NotARepository`, `GitMissing`, `GitTooOld`."""
-        require_git()
         folders = ("--path-format=absolute", "--git-common-dir", "--absolute-git-dir")
-        top = cls(start).attempt("rev-parse", "--show-toplevel", *folders)
+        with cls(start).begin("rev-parse", "--show-toplevel", *folders) as asked:
+            require_git()
+            top = asked.end()
         found = [Path(os.fsdecode(line)) for line in top.out.split(b"\n")[:-1]]
         if top.code == 0 and len(found) == 3:  # else one of the names has a line's end in it
             git = cls(found[0])

@@ -27,7 +27,7 @@ MAX_MEMORY = 256 * 2**20
 FEW = 32
 # By path; and what is told of history, by names of its own.
 MANIFESTS, RECORDS, FILES, LOCKS = _OF_FILES = ("manifests", "records", "files", "locks")
-HISTORY = "history"
+HISTORY, HANDS = "history", "hands"
 
 # A blob's id; or a file's mode, inode, size, and both times; or what else a fact depends on.
 Mark = Any
