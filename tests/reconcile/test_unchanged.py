@@ -205,6 +205,7 @@ def test_what_just_changed_is_not_remembered(
     ask(root)
     ask(root)
     assert len(looks) == 2
+    assert not (root / ".git" / readings.WORK_TREE).exists()
 
 
 def test_a_forged_memory_needs_its_key(root: Path, looks: list[Path]) -> None:
