@@ -84,6 +84,10 @@ class MemoryForge:
         """Let the next calls of a method of the port raise these, before they do anything."""
         self._faults[method] += errors
 
+    def recover(self) -> None:
+        """Let no call fail any more."""
+        self._faults.clear()
+
     def push(self, branch: str, commit: str = "") -> str:
         """Move a branch (without `remote`); its new commit."""
         self._branches[branch] = commit or made_up(f"{branch} {next(self._ids)}")

@@ -201,11 +201,14 @@ class SmallSite:
         chosen = Options(step=step, stop=stop or threading.Event(), **options)  # type: ignore[arg-type]
         return apply(self.clone, chosen, report)
 
-    def die_at(self, name: str) -> None:
-        """An apply that ends at this step, as if it was killed there."""
+    def die_at(self, name: str, time: int = 1) -> None:
+        """An apply that ends at this step (the `time`th of that name), as if it was killed there."""
+        seen = 0
 
         def step(reached: str) -> None:
-            if reached == name:
+            nonlocal seen
+            seen += reached == name
+            if seen == time:
                 raise _Death
 
         try:

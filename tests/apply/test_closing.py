@@ -68,6 +68,8 @@ def test_a_pull_request_is_closed_and_opened_again(tmp_path: Path, monkeypatch: 
 
     # A later change of the gates brings it back, as a version that may be merged.
     ask(site, "0.2")
+    for time in (1, 2):  # opened; and it has its record, but the verdict has none
+        site.die_at("record", time)
     assert site.apply().good
     [second] = open_pulls(site)
     assert second > first
@@ -85,6 +87,26 @@ def test_a_pull_request_is_closed_and_opened_again(tmp_path: Path, monkeypatch: 
     for hand in (told["released"].hand, audit(site.clone, "mean@1").approved):
         assert hand is not None and hand.pull_request == f"#{second}"
     assert verify(site.clone, None).holds
+    assert site.apply().results == ()
+
+
+def test_a_verdict_waits_for_a_forge_that_can_not_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would not say what it closes, and nothing would open that again."""
+    site = forge_site(tmp_path / "site", monkeypatch)
+    site.apply()
+    away = Transient("the forge is down", fix="apply again")
+    for least, closes in (("0.9", [BRANCH]), ("0.2", [BRANCH, None])):
+        ask(site, least)
+        before = site.records(), open_pulls(site)
+        site.forge.fail("open_pull_requests", *[away] * 100)
+        done = site.apply()
+        site.forge.recover()
+        assert {(one.operation, one.fix) for one in done.results} == {("evaluate", "apply again")}
+        assert (site.records(), open_pulls(site)) == before
+        # The same end as if it had been there all the time.
+        assert site.apply().good
+        assert closing(site) == closes
+        assert len(open_pulls(site)) == (least == "0.2")
     assert site.apply().results == ()
 
 

@@ -21,7 +21,8 @@ def close(context: Context, change: Change) -> Result:
         fix = "see `edgetrain log`, and apply again"
         return Result(change.id, "close", Status.FAILED, "RecordGone", "the run's record is not on main", fix)
     with context.site.artifacts.lock(f"proposal/{run.model}"):
-        if open_proposals(context.state.git, context.ledger, context.site).get(branch) != run.digest:
+        there = open_proposals(context.state.git, context.ledger, context.site, sure=True)
+        if there.get(branch) != run.digest:
             return Result(change.id, "close", Status.UNCHANGED, "Superseded", "another run has its place by now")
         if forge is None:
             context.step("withdraw-branch")

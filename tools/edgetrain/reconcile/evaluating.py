@@ -209,9 +209,10 @@ def evaluate_again(context: Context, change: Change, target: ComputeTarget | Non
 
 def _proposals_of(context: Context, run: RunRecord) -> list[str]:
     """The branches that propose the run, and the one that its last verdict closed: if that was for the gates, and
-    nobody has the number since, it is opened again."""
+    nobody has the number since, it is opened again. Raises ProviderError where the forge can't be asked: a verdict
+    that did not know of them would stand for good, and a later one could not tell who closed what."""
     state = context.state
-    there = open_proposals(state.git, context.ledger, context.site)
+    there = open_proposals(state.git, context.ledger, context.site, sure=True)
     found = [branch for branch, cited in there.items() if cited == run.digest and number_of(branch, run.model)]
     last = state.recorded.evaluation(run)
     closed = last.closes if last else None

@@ -175,15 +175,16 @@ def _data(
     return found
 
 
-def open_proposals(git: Git, ledger: Ledger, site: Site) -> dict[str, str]:
+def open_proposals(git: Git, ledger: Ledger, site: Site, *, sure: bool = False) -> dict[str, str]:
     """Each open proposal's branch, and the digest of the run record that its version cites.
 
     With a forge a proposal is open while its pull request is: a branch that was left behind by one that people
-    closed is none. If the forge can't be asked, none counts as open, so that nothing of them is moved on.
+    closed is none. If the forge can't be asked, none counts as open, so that nothing of them is moved on; if it is
+    to be `sure`, that raises ProviderError.
     """
     branches = ledger.proposals(BRANCH_PREFIX)
     if site.configuration.forge is not None:
-        asked = _asked_for(site)
+        asked = _asked_for(site, sure=sure)
         branches = {branch: sha for branch, sha in branches.items() if branch in asked}
     found = {}
     for branch, sha in branches.items():
@@ -208,9 +209,11 @@ def _cited(git: Git, commit: str, path: str) -> str:
     return value if isinstance(value, str) and SHA256.fullmatch(value) else ""
 
 
-def _asked_for(site: Site) -> set[str]:
+def _asked_for(site: Site, *, sure: bool) -> set[str]:
     """The machine's branches with an open pull request."""
     try:
         return {pull.branch for pull in site.forge.open_pull_requests(BRANCH_PREFIX)} if site.forge else set()
     except ProviderError:
+        if sure:
+            raise
         return set()
