@@ -20,6 +20,7 @@ from tests.providers.azureml.fixtures import own_environment  # noqa: F401
 
 from .azureml_target import PODS_PYTHON, AzuremlKubernetesTarget, check
 from .compute import FAULTS, RUN, ComputeContract, Step, Target, leaving, settle, spec
+from .misbehaviour import MisbehaviourContract
 
 pytestmark = pytest.mark.long(0.25)
 
@@ -136,3 +137,19 @@ class TestAzuremlKubernetesCompute(ComputeContract):
             other.start(made)
         assert caught.value.reason == "SandboxMissing"
         assert other.runs() == []
+
+
+@pytest.mark.long(0.1)
+@pytest.mark.needs("bubblewrap")
+class TestAzuremlKubernetesMisbehaviour(MisbehaviourContract):
+    """A pod judges its run itself: what becomes of each misdeed is the same, and nothing of it is told but that."""
+
+    clears = False
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Iterator[AzuremlKubernetesTarget]:
+        with executing.emulator(tmp_path, python=PODS_PYTHON) as running:
+            target = AzuremlKubernetesTarget(running, tmp_path / "state of site", tmp_path / "pods")
+            target.attach()
+            yield target
+            check(running)

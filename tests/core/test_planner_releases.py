@@ -56,12 +56,20 @@ def test_a_candidate_is_proposed_once_under_the_next_number() -> None:
     assert proposed(plan(STATE, FIRST, build.proposal(FIRST, 1))) == []
     merged = with_channels("{}", FIRST)
     assert proposed(plan(merged, FIRST, build.proposal(FIRST, 1))) == []
+    # Nor where people wrote the version by hand.
+    assert proposed(plan(merged, FIRST)) == []
 
 
 def test_what_follows_a_training_is_conditional() -> None:
     assert proposed(plan(STATE)) == [(1, "", True)]
     [change] = of(plan(STATE), Operation.PROPOSE)
     assert change.after == ("run/mean",)
+
+
+def test_of_a_model_that_is_refused_nothing_is_planned() -> None:
+    served = {**build.SERVED, "workspace": frozenset[str]()}
+    made = build_plan(with_channels("{production: 1}", FIRST), Recorded.of([FIRST, SECOND]), served, SEEN)
+    assert (made.changes, bool(made.problems)) == ((), True)
 
 
 @pytest.mark.parametrize("outcome", ["not_better", "failed", "rejected", "cancelled"])
@@ -218,6 +226,8 @@ def test_rollback_is_one_move_back() -> None:
     [change] = [c for c in made.changes if c.subject["model"] == "mean"]
     assert (change.operation, change.effect, change.reason) == (Operation.MOVE, Effect.UPDATE, "ChannelMoved")
     assert (change.subject["from"], change.subject["to"]) == (2, 1)
+    # The alias that stands where the channel was is no drift.
+    assert [found.path for found in change.differences] == ["channels.production"]
     assert made.managed == 3
 
 

@@ -32,6 +32,9 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.text(st.characters(categories=["Ll"], max_codepoint=0x7F), min_size=1, max_size=8)
 
 
+DIGEST = "sha256:" + "5e" * 32
+
+
 @given(st.dictionaries(names, finite | st.integers(1 - 2**53, 2**53 - 1), max_size=5), st.integers(1, 10**6))
 def test_a_run_record_comes_back_as_written(metrics: dict[str, float], attempt: int) -> None:
     data = {**build.run_data(STATE, metrics=metrics), "attempt": attempt}
@@ -80,6 +83,27 @@ def test_every_part_that_is_read_later_is_asked_for(name: str) -> None:
                 continue
             use(Recorded.of([read]))
     assert refused > 5
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.onnx",
+        {"path": "m", "size": "1", "digest": DIGEST},
+        {"path": "m", "size": True, "digest": DIGEST},
+        {"path": "m", "digest": DIGEST},
+        {"path": "m", "size": 1, "digest": DIGEST[:-1]},
+        {"path": "m", "size": 1},
+    ],
+    ids=repr,
+)
+def test_every_file_of_an_output_has_its_digest_and_size(file: Any) -> None:
+    output = {"digest": DIGEST, "files": [{"path": "m", "size": 1, "digest": DIGEST}]}
+    sound = {**RUN.data, "outputs": {"model": output}}
+    parse_record(RUN.path, serialise(sound))
+    output["files"].append(file)
+    with pytest.raises(ValueError, match="output 'model' has no list of files with their digests and sizes"):
+        parse_record(RUN.path, serialise(sound))
 
 
 def pointers(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

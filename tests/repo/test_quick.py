@@ -87,6 +87,9 @@ def test_manifests_take_the_quick_way() -> None:
 @example("a: {b: 1, b: 2}")
 @example("a: {b: {}, c: []}")
 @example("a: {b : 1}")
+@example("a: {b: }")
+@example("a: {b: , c: 1}")
+@example("a: {b: [c, ]}")
 @example("a: [b c, d]  # e")
 @example("a: b  #c\n  d")
 def test_edited_files_read_alike(text: str) -> None:
