@@ -14,6 +14,7 @@ import pytest
 
 from azureml_emulator.server import RunningEmulator
 from edgetrain.core.plan import Operation
+from edgetrain.reconcile.doctor import examine
 from edgetrain.reconcile.report import ApplyResult
 from tests.apply.evaluated import EVALUATE, GATES, WARDS, EvaluatedSite
 from tests.apply.site import SmallSite
@@ -147,5 +148,10 @@ def test_in_the_pods_of_a_cluster(
     assert len(list(service.experiments["mean"].get_runs())) == 2
     assert not list((site.state / "scoring").iterdir())
     site.sync()
+    looked = [check for part in examine(site.clone, "runner", None, [].append).parts for check in part.checks]
+    assert {check.name: check.status.value for check in looked if check.name.startswith("scoring")} == {
+        "scoring-folder": "pass",
+        "scoring-mount": "pass",
+    }
     verified = edgetrain("verify", "--deep", cwd=site.clone)
     assert verified.code == 0, verified.out + verified.err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ from edgetrain.core.errors import (
     UsageError,
 )
 from edgetrain.core.ports import RunPhase, RunState, TargetStatus
+from edgetrain.onsite.azureml import accept
+from edgetrain.providers.azureml.compute_kubernetes import AzuremlKubernetesCompute
 from edgetrain.providers.azureml.names import experiment_of, ours, theirs
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.ssh.provider import SshCompute
 from edgetrain.reconcile.lookup import read_main
-from edgetrain.reconcile.reproduce import reproduce, target_of
+from edgetrain.reconcile.reproduce import compared, reproduce, target_of, verdict
 from edgetrain.reconcile.resubmit import AGAIN, FORGOTTEN, Submitted, check_whose, kept_for_later, let_go
 from edgetrain.reconcile.site import Site
 from edgetrain.render.reproduction import (
@@ -220,8 +224,9 @@ class Submitting(LocalCompute):
 
 
 LOST, RUNNING = RunState(RunPhase.LOST), RunState(RunPhase.RUNNING)
+EXITED = RunState(RunPhase.ENDED, ended_by="exit", exit_code=0, started="2026-01-01T00:00:00Z")
 DONE, STOPPED = RunState(RunPhase.ENDED, ended_by="exit"), RunState(RunPhase.ENDED, ended_by="cancel")
-NOT_BUILT = RunState(RunPhase.ENDED, ended_by="environment")
+NOT_BUILT, NEVER = (RunState(RunPhase.ENDED, ended_by=by) for by in ("environment", "timeout"))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +235,7 @@ NOT_BUILT = RunState(RunPhase.ENDED, ended_by="environment")
         ({}, 1, []),
         ({"1": RUNNING}, 1, ["cancel 1"]),
         ({"1": LOST, "2": STOPPED, "3": NOT_BUILT, "4": DONE}, 4, ["forget 1", "forget 2", "forget 3", "forget 4"]),
-        ({"1": LOST, "2": LOST}, 3, ["forget 1", "forget 2"]),
+        ({"1": LOST, "2": NEVER}, 3, ["forget 1", "forget 2"]),
     ],
 )
 def test_what_an_ended_call_left_is_taken_up_or_let_go(
@@ -250,6 +255,67 @@ def test_what_an_ended_call_left_is_taken_up_or_let_go(
     assert compute.asked == asked
     leaving = made.more(Site(state.desired.configuration, "here", site.clone))["leaving"]
     assert (leaving.stay, leaving.log, dict(leaving.outputs)) == (True, False, {"model.json": "custom_model"})
+
+
+class Pod(AzuremlKubernetesCompute):
+    """A cluster whose one run has left this."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        self.result = result
+
+    def _ended(self, run_id: str) -> dict[str, Any]:
+        return self.result
+
+
+CHECKED = {
+    "complete": True,
+    "findings": [],
+    "files": 1,
+    "bytes": 9,
+    "fingerprints": 1,
+    "coverage": 1.0,
+    "seconds": 1.0,
+}
+FOUND = {"code": "E701", "where": "model.json", "what": "rows of the data", "waived": False}
+
+
+def test_what_a_pod_left_is_judged_as_on_other_targets(site: SmallSite) -> None:
+    state = read_main(site.clone)
+    [run] = [one for one in state.recorded.runs if one.metrics["score"] == 0.5]
+    hub = desired({**files("vm"), "compute/hub.yaml": CLUSTER}).targets["hub"]
+    made = Submitted("mean@1", run, state.desired.experiments["mean"], hub)
+    leaving = asdict(made.more(site.opened())["leaving"])
+    [file] = run.data["outputs"]["model"]["files"]
+    own = {
+        "files": [dict(file)],
+        "metrics": {"score": 0.5},
+        "slices": {},
+        "history": [["score", 0.5, 1]],
+        "faults": [],
+    }
+
+    def judged(harvest: dict[str, Any], checked: dict[str, Any], tolerance: float = 0.0) -> tuple[Any, list[str]]:
+        """As the wrapper leaves it, and `reproduce` reads it."""
+        refused = accept.faults(leaving, harvest)
+        rules = json.loads(json.dumps(accept.rules(leaving, harvest)))
+        result: dict[str, Any] = {"state": {"level": "enforced"}, "rules": rules, "examination": checked}
+        if refused or not accept.passes(checked):
+            del result["rules"]
+            result |= {"accepted": False, "harvest": accept.withheld(leaving, harvest)}
+        else:
+            result |= {"accepted": True, "harvest": accept.told(leaving, harvest)}
+        findings, metrics = compared(made.experiment, run, Pod(result), "x", EXITED, tolerance, made.facts)
+        return verdict(findings, metrics), [f"{one.where.value} {one.what}" for one in findings]
+
+    assert judged(own, CHECKED) == (Verdict.IDENTICAL, [])
+    off = {**own, "metrics": {"score": 0.25}, "files": [{**file, "digest": "sha256:" + "1" * 64}]}
+    assert judged(off, CHECKED) == (Verdict.DIFFERENT, ["bytes model.json", "metrics score"])
+    assert judged(off, CHECKED, 0.5) == (Verdict.EQUAL, ["bytes model.json", "metrics score"])
+    assert judged(own, {**CHECKED, "findings": [FOUND]}) == (Verdict.DIFFERENT, ["outcome EgressRefused"])
+    assert judged({**own, "files": []}, CHECKED) == (Verdict.DIFFERENT, ["outcome OutputMissing"])
+    large = {**own, "files": [{**file, "size": 2**30}]}
+    assert judged(large, CHECKED) == (Verdict.DIFFERENT, ["outcome OutputTooLarge"])
+    assert judged({**own, "faults": ["a link"]}, CHECKED) == (Verdict.DIFFERENT, ["outcome OutputsRefused"])
 
 
 def test_a_run_that_can_not_be_asked_is_left_to_the_next_call_and_others_are_read() -> None:

@@ -33,7 +33,7 @@ from edgetrain.reconcile.finish import (
 )
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.report import Event, Report
-from edgetrain.reconcile.resubmit import NOT_MADE, Submitted, answers, check_whose, entry, kept_for_later, let_go
+from edgetrain.reconcile.resubmit import Submitted, answers, check_whose, entry, kept_for_later, let_go, not_made
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.verify_runs import read_experiment
@@ -263,7 +263,7 @@ def _check_made(ended: RunState, name: str) -> None:
     """Raises Stopped, or Unavailable, for a run whose end says nothing of the model."""
     if ended.ended_by == "cancel":
         raise Stopped(f"{name} was stopped", reason="Interrupted")
-    if ended.phase is RunPhase.LOST or ended.ended_by in NOT_MADE:
+    if not_made(ended):
         why = verdict_of(ended)
         raise Unavailable(
             f"it could not be run: {why.message or why.reason}",

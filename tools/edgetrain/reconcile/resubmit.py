@@ -71,7 +71,7 @@ class Submitted:
         for attempt in count(1):
             name = self.name(attempt)
             state = compute.inspect(name)
-            if state.phase is not RunPhase.LOST and state.ended_by not in ("cancel", *NOT_MADE):
+            if state.ended_by != "cancel" and not not_made(state):
                 return name, state
             compute.forget(name)
         raise AssertionError("counting does not end")
@@ -89,6 +89,12 @@ class Submitted:
             "names, sizes and digests of its outputs' files",
         ]
         return f"{', '.join(told[:-1])} and {told[-1]}; no data, no byte of an output, no log of the script"
+
+
+def not_made(state: RunState) -> bool:
+    """Whether the run's end says nothing of the model; so does one that only ever waited for its beginning."""
+    never = state.ended_by == "timeout" and state.started is None
+    return state.phase is RunPhase.LOST or state.ended_by in NOT_MADE or never
 
 
 def entry(name: str) -> str:
