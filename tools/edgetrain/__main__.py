@@ -28,6 +28,7 @@ def main() -> None:
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:
         _leave(code)
+    gc.freeze()  # a last look for circles among all of it would free nothing that the end does not
     sys.exit(code)
 
 
