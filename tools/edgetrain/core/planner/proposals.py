@@ -39,6 +39,10 @@ def plan_proposals(
     """At most one proposal a model: of a candidate that waits for it, or what may follow from planned runs."""
     busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
     doubtful = {c.subject["record"] for c in runs if c.operation in (Operation.EVALUATE, Operation.SCORE)}
+    coming: dict[str, list[str]] = {}
+    for change in runs:
+        if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE, Operation.SCORE):
+            coming.setdefault(change.subject["model"], []).append(change.id)
     by_model: dict[str, list[Wanted]] = {}
     for want in wanted:
         by_model.setdefault(want.experiment.model, []).append(want)
@@ -54,20 +58,14 @@ def plan_proposals(
         if candidate and _unproposed(desired, recorded, candidate, name, number, observed):
             yield _proposal(model, number, candidate, recorded, observed)
             continue
-        coming = [
-            change.id
-            for change in runs
-            if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE, Operation.SCORE)
-            and change.subject["model"] == name
-        ]
-        if coming:
+        if name in coming:
             yield Change(
                 id=f"proposal/{name}@{number}",
                 operation=Operation.PROPOSE,
                 effect=Effect.CREATE,
                 reason="IfGatesPass",
                 subject={"model": name, "version": number},
-                after=tuple(coming),
+                after=tuple(coming[name]),
                 conditional=True,
             )
 
