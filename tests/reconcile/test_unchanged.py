@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgetrain.core.errors import InvalidFiles
-from edgetrain.core.problem import Problem
+from edgetrain.core.errors import InvalidFiles, UsageError
+from edgetrain.core.problem import Problem, Severity
 from edgetrain.reconcile import planning, unchanged, validate
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.state import read_commit
@@ -258,3 +258,15 @@ def test_what_commits_tell_counts_until_a_branch_moves(root: Path) -> None:
     memory = root / ".git" / "edgetrain-models.json"
     memory.write_text(json.dumps({**json.loads(memory.read_text()), "answer": 5}))
     assert ask_for("other") == "told " * 5
+
+
+def test_history_may_refuse_a_plan_that_is_made_already(root: Path) -> None:
+    version = root / "models/mean/versions/1.yaml"
+    version.write_text(version.read_text().replace("@example/ds", "@example/dx"))
+    with pytest.raises(InvalidFiles) as caught:
+        plan_unless_unchanged(root, site=None)
+    assert {found.code for found in caught.value.problems if found.severity is Severity.PROBLEM} == {"H401"}
+    git(root, "checkout", "--quiet", ".")
+    assert plan_unless_unchanged(root, site="here").problems == ()
+    with pytest.raises(UsageError):
+        plan_unless_unchanged(root, site="nowhere")

@@ -14,7 +14,7 @@ from edgetrain.core.problem import Problem, Severity
 from edgetrain.reconcile.guard import guard, today
 from edgetrain.reconcile.site import Site, choose_site, served
 from edgetrain.reconcile.state import State, read_work_tree, stopping
-from edgetrain.reconcile.validate import problems_of, validated
+from edgetrain.reconcile.validate import Look, problems_of, validated
 from edgetrain.repo.git import Git
 from edgetrain.repo.readings import Readings
 from edgetrain.repo.work_tree import WorkTree
@@ -48,11 +48,22 @@ def checked_plan(
     if tree is None or tree.git is None:
         tree = WorkTree(Git.find(root))
     state = read_work_tree(tree.git or Git.find(root), tree, readings)
-    seen, problems = validated(root, on=tree, loaded=state.loaded)
+    early: list[Plan] = []
+
+    def begin(seen: Look) -> None:
+        # What history has to say may refuse the plan, and changes nothing of it.
+        if not refresh and not stopping(seen.problems):
+            early.append(plan_of(state, verdicts=seen.verdicts))
+
+    seen, problems = validated(root, on=tree, loaded=state.loaded, meanwhile=begin)
     if any(found.severity is Severity.PROBLEM and not is_guard(found.code) for found in problems):
         raise InvalidFiles(problems)
     if wrong := stopping(seen.problems):
         raise InvalidFiles(wrong)
+    if early:
+        if site is not None:
+            choose_site(state.desired.configuration, site)
+        return early[0]
     return _plan(state, refresh, site, seen.verdicts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -69,8 +69,10 @@ def validated(
     day: str | None = None,
     loaded: Loaded | None = None,
     readings: Readings | None = None,
+    meanwhile: Callable[[Look], object] = lambda _: None,
 ) -> tuple[Look, list[Problem]]:
-    """`validate`, and what it saw on the way. `loaded` is a reading of the same tree that is there already."""
+    """`validate`, and what it saw on the way. `loaded` is a reading of the same tree that is there already;
+    `meanwhile` is called with what was seen while history is still waited for."""
     try:
         git = on.git if isinstance(on, WorkTree) and on.git else Git.find(root)
     except RepositoryError as error:
@@ -85,6 +87,7 @@ def validated(
     # History is git's work: of a large tree a second process waits for it.
     with Copy(lambda: _plain(find())) if len(tree.files()) >= MANY else nullcontext() as copy:
         seen = look(tree, git, day, loaded)
+        meanwhile(seen)
         found = copy.collect() if copy is not None else None
     history = list(find()) if found is None else [_problem(*each) for each in found]
     return seen, _sorted(seen.told(), history)
