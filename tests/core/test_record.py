@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgetrain.core.decide import version_spec
-from edgetrain.core.digest import MAX_DEPTH, _integer, _quickly, canonical, digest_of, parse_canonical, tree_digest
+from edgetrain.core.digest import (
+    MAX_DEPTH,
+    _integer,
+    _quick,
+    _quickly,
+    canonical,
+    digest_of,
+    parse_canonical,
+    tree_digest,
+)
 from edgetrain.core.record import Outcome, Record, is_record_path, parse_record, run_path, serialise
 from edgetrain.core.recorded import Recorded
 from tests.core import build
@@ -104,6 +114,37 @@ def test_every_file_of_an_output_has_its_digest_and_size(file: Any) -> None:
     output["files"].append(file)
     with pytest.raises(ValueError, match="output 'model' has no list of files with their digests and sizes"):
         parse_record(RUN.path, serialise(sound))
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"outcome": "great"}, "outcome is not a known one"),
+        ({"selfReported": ["x"]}, "selfReported is not an object"),
+        ({"selfReported": {"score": True}}, "metric 'score' is not a number"),
+        ({"workspace": "mlflow"}, "workspace is not an object"),
+    ],
+)
+def test_what_a_run_record_may_have_is_looked_at_too(changed: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        parse_record(RUN.path, serialise({**RUN.data, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("registered", "workspace"),
+    [
+        ({"type": "mlflow", "version": "1"}, "mlflow"),
+        ({"type": "azureml", "version": "1", "workspace": "edge/ml"}, "azureml edge/ml"),
+        ({"version": "1"}, None),
+        ({"type": 1}, None),
+        ("mlflow", None),
+        (None, None),
+    ],
+)
+def test_a_release_tells_its_workspace_if_it_does(registered: Any, workspace: str | None) -> None:
+    record = build.released(RUN, 1)
+    data = {**record.data, "registered": registered}
+    assert replace(record, data=data).workspace == workspace
 
 
 def pointers(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -237,6 +278,14 @@ def test_what_is_read_quickly_is_canonical(text: str) -> None:
     else:
         with pytest.raises(ValueError, match=r"."):
             parse_canonical(data)
+
+
+def test_what_records_hold_is_written_quickly() -> None:
+    value = {"a": [1, "x", None, True, 0.5], "é": ({"c": "\ud7ff"}, -(2**53) + 1, 2**53 - 1)}
+    assert _quick(value) == canonical(value) == rfc8785.dumps(json.loads(json.dumps(value)))
+    assert [_quick(other) for other in (1.0, 1e-5, 1e15, 2**53, {1: 2}, {"a"}, b"a", float("nan"), "\ue000")] == [
+        None
+    ] * 9
 
 
 def test_only_depth_is_bounded_not_the_number_of_lists() -> None:

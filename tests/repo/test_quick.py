@@ -150,6 +150,43 @@ def test_a_keyword_that_is_not_known_is_for_the_validator() -> None:
             acceptor(schema)
 
 
+EDGES: list[tuple[dict[str, Any], list[Any]]] = [
+    ({"uniqueItems": True}, [[], ["a"], ["a", "a"], ["a", "b"], ["a", "b", "a"], [{"x": 1}, {"x": 1}], "aa"]),
+    ({"minLength": 2, "maxLength": 3}, ["a", "ab", "abc", "abcd", ["a"]]),
+    ({"minItems": 1, "maxItems": 2}, [[], [1], [1, 2], [1, 2, 3], "abc", {}]),
+    ({"minProperties": 1, "maxProperties": 2}, [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, []]),
+    ({"minimum": 1, "maximum": 2}, [0, 1, 2, 3, 0.99, 2.0, 2.01, "0"]),
+    ({"exclusiveMinimum": 1, "exclusiveMaximum": 2}, [1, 1.01, 1.99, 2, None]),
+    ({"type": "integer"}, [1, True, "1", None]),
+    ({"type": ["number", "null"]}, [1, 1.5, None, False, "x"]),
+    ({"enum": ["a", True, None]}, ["a", "b", True, 1, None, False, 0]),
+    ({"const": "a"}, ["a", "b"]),
+    ({"pattern": "^a$"}, ["a", "ab", "a\n", 1]),
+    ({"format": "date"}, ["2026-12-31", "2026-13-01", 1]),
+    ({"format": "cidr"}, ["10.0.0.0/8", "10.0.0.1/8", "10.0.0.0", "x/1", 1]),
+    ({"x-order": ["a", "b"]}, [{"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1}, {"a": "2", "b": 1}, []]),
+    ({"dependentRequired": {"a": ["b"]}}, [{}, {"a": 1}, {"b": 1}, {"a": 1, "b": 1}, "a"]),
+    ({"required": ["a"]}, [{}, {"a": 1}, []]),
+    (
+        {"properties": {"a": {"type": "string"}}, "additionalProperties": False},
+        [{}, {"a": "x"}, {"a": 1}, {"b": 1}],
+    ),
+    ({"propertyNames": {"maxLength": 1}}, [{}, {"a": 1}, {"ab": 1}, "ab"]),
+    ({"items": {"type": "string"}}, [[], ["a"], ["a", 1], "a"]),
+    ({"allOf": [{"minLength": 1}, {"maxLength": 1}, {"pattern": "a"}]}, ["", "a", "b", "aa"]),
+    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, ["a", None, 1]),
+    ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, [{}, {"a": 1}, {"a": 1, "b": 1}]),
+    ({"if": {"required": ["a"]}, "else": {"required": ["b"]}}, [{}, {"a": 1}, {"b": 1}]),
+    ({"$defs": {"d": {"type": "string"}}, "$ref": "#/$defs/d", "maxLength": 1}, ["a", "ab", 1]),
+]
+
+
+@pytest.mark.parametrize(("schema", "values"), EDGES, ids=[next(iter(schema)) for schema, _ in EDGES])
+def test_at_every_edge_the_answer_is_the_validator_s(schema: dict[str, Any], values: list[Any]) -> None:
+    quick, strict = acceptor(schema), validator(schema)
+    assert [quick(value) for value in values] == [not list(strict.iter_errors(value)) for value in values]
+
+
 @st.composite
 def altered(draw: st.DrawFn) -> dict[str, Any]:
     """A good manifest with up to three values replaced, removed, added or exchanged with another's."""

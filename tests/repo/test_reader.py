@@ -119,6 +119,11 @@ def test_refused_values_stand_as_most_likely_meant() -> None:
     assert document is not None
     meant = {"a": True, "b": 31, "c": 1000, "d": None, "e": "2026-12-31", "f": "yes", "g": 1e-4}
     assert document.data == meant
+    # In a list as well; a key stays the text that it is.
+    document, problems = read(b"a: [True, 0x1F, ~, 1_000]\n0x10: 1\n", "x.yaml")
+    assert document is not None
+    assert document.data == {"a": [True, 31, None, 1000], "0x10": 1}
+    assert len(problems) == 5
 
 
 @pytest.mark.parametrize(
