@@ -26,10 +26,11 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
     with_versions(site, "mean")
     gto = peer("gto")
     tags = _tags(folder / "tags", size) if gto else folder
-    for title, ours, theirs in (
+    asked = (
         ("Tell", ["models", "mean"], ["show", "mean"]),
         ("Tell the history of", ["log", "mean"], ["history", "mean"]),
-    ):
+    )
+    for title, ours, theirs in asked:
         contestants = []
         if gto:
             turn = command(gto, *theirs, cwd=tags)
@@ -41,9 +42,6 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
             "Versions are files on main, each with the record of its run; the tags are registrations of GTO's form."
         )
         yield Race(f"{title} {size} versions", contestants, 3, note + absent("gto"))
-        merged = Contestant(f"`edgetrain {ours[0]}`, one more", turn, merging(site, "mean"))
-        note = "Before each turn of edgetrain one more run and its version are merged; only they are read."
-        yield Race(f"{title} {size} versions, after one more", [*contestants[:-2], merged], 5, note)
     contestants = [
         Contestant("`git fsck --full`", command("git", "fsck", "--full", cwd=site.clone)),
         Contestant("`edgetrain verify`", command(EDGETRAIN, "verify", cwd=site.clone)),
@@ -52,6 +50,15 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "Every record is recomputed from the manifest, code and lock of its commit; `git fsck` reads every object."
     )
     yield Race(f"Verify {size} records with as many versions", contestants, 3, note)
+    note = "Before each turn of edgetrain one more run and its version are merged; only they are read."
+    for title, ours, theirs in asked:
+        contestants = []
+        if gto:
+            turn = command(gto, *theirs, cwd=tags)
+            contestants.append(Contestant(f"`gto {theirs[0]}` of {size} annotated tags", turn))
+        turn = command(EDGETRAIN, *ours, cwd=site.clone)
+        contestants.append(Contestant(f"`edgetrain {ours[0]}`, one more", turn, merging(site, "mean")))
+        yield Race(f"{title} {size} versions, after one more", contestants, 5, note)
 
 
 def _tags(folder: Path, count: int) -> Path:

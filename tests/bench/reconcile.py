@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.apply.site import SmallSite
 from tests.bench.peers import absent, peer
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
-from tests.bench.sample import editing, forget, git_in, merging, with_experiments, with_records
+from tests.bench.sample import editing, forget, merging, with_experiments, with_records
 from tests.bench.stages import forget_stages, make_stages
 
 SIZE, UNIT = 1000, "experiments; of ten times as many a plan is made too"
@@ -35,6 +35,14 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "edgetrain's is a whole `validate` too."
     )
     yield Race(f"Plan {size} experiments with records, offline", contestants, 3, note + absent("dvc"))
+    mlflow = Contestant('`python -c "import mlflow"`', command(sys.executable, "-c", "import mlflow"))
+    apply = Contestant("`edgetrain apply`", command(EDGETRAIN, "apply", cwd=site.clone))
+    note = (
+        "Nothing is to do: main is fetched and read, the plan made, open proposals listed. One model is released, "
+        "so the workspace and the image layout are asked: MLflow's tables in SQLite are read without importing "
+        "MLflow, whose import alone would take what the first line says."
+    )
+    yield Race(f"Apply {size} experiments with records", [mlflow, apply], 3, note)
     plan = command(EDGETRAIN, "plan", cwd=site.clone)
     contestants = [
         *contestants[:1],
@@ -46,15 +54,6 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         "thinks all through again."
     )
     yield Race(f"Plan {size} experiments with records, offline, after one change", contestants, 5, note)
-    git_in(site, "checkout", "--quiet", "experiments")
-    mlflow = Contestant('`python -c "import mlflow"`', command(sys.executable, "-c", "import mlflow"))
-    apply = Contestant("`edgetrain apply`", command(EDGETRAIN, "apply", cwd=site.clone))
-    note = (
-        "Nothing is to do: main is fetched and read, the plan made, open proposals listed. One model is released, "
-        "so the workspace and the image layout are asked: MLflow's tables in SQLite are read without importing "
-        "MLflow, whose import alone would take what the first line says."
-    )
-    yield Race(f"Apply {size} experiments with records", [mlflow, apply], 3, note)
     more = size * TIMES
     note = f"For the proportion to {size}: the loop, and edgetrain."
     yield Race(

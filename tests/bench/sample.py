@@ -131,21 +131,20 @@ def merging(site: SmallSite, model: str | None = None) -> Callable[[], None]:
         path = run_path(last.experiment, last.identity, attempt := next(attempts))
         data = serialise({**last.data, "attempt": attempt})
         site.write(path, data.decode())
-        git_in(site, "add", path)
-        git_in(site, *person, "commit", "--quiet", "-m", "Record sample", "--", path)
+        _sh(site, "add", path)
+        _sh(site, *person, "commit", "--quiet", "-m", "Record sample", "--", path)
         if model is not None:
             number = next(numbers)
             version = manifest_bytes(context, cast(RunRecord, parse_record(path, data)), number)
             site.write(f"models/{model}/versions/{number}.yaml", version.decode())
-            git_in(site, "add", "models")
-            git_in(site, "commit", "--quiet", "-m", "Add version", "--", "models")
-        git_in(site, "push", "--quiet", "origin", "main")
+            _sh(site, "add", "models")
+            _sh(site, "commit", "--quiet", "-m", "Add version", "--", "models")
+        _sh(site, "push", "--quiet", "origin", "main")
 
     return merge
 
 
-def git_in(site: SmallSite, *line: str) -> None:
-    """Run git in the clone."""
+def _sh(site: SmallSite, *line: str) -> None:
     subprocess.run(["git", *line], cwd=site.clone, env=environment(), check=True)
 
 
