@@ -126,6 +126,17 @@ def test_a_started_run_is_adopted() -> None:
     assert (change.operation, change.subject["run"]) == (Operation.ADOPT, name)
 
 
+@pytest.mark.parametrize("outcome", ["lost", "failed"])
+def test_a_started_attempt_that_follows_another_is_adopted(outcome: str) -> None:
+    """Whatever ended the one before: nothing is started beside it."""
+    first = build.run(STATE, outcome=outcome)
+    tickets = dict(build.ticket({**build.run_data(STATE), "attempt": attempt}) for attempt in (1, 2))
+    name = run_id("mean", first.identity, 2)
+    assert name in tickets
+    [change] = only(plan(STATE, first, observed=replace(SEEN, tickets=tickets)))
+    assert (change.operation, change.subject["run"], change.subject["attempt"]) == (Operation.ADOPT, name, 2)
+
+
 def test_a_started_run_that_is_no_longer_wanted_is_cancelled() -> None:
     data = build.run_data(STATE)
     name, facts = build.ticket(data)
