@@ -81,16 +81,52 @@ def test_only_what_is_wanted_now_is_proposed() -> None:
     assert proposed(plan(changed("shift: 0.5", "shift: 0.7"), FIRST)) == [(1, "", True)]
 
 
-def test_the_newest_of_several_candidates_is_proposed() -> None:
+def two_experiments() -> Desired:
     files = dict(build.FILES)
     files["experiments/other/experiment.yaml"] = files["experiments/mean/experiment.yaml"].replace(
         "{name: mean,", "{name: other,"
     )
     files["experiments/other/requirements.lock"] = build.LOCK
-    both = build.desired(files)
+    return build.desired(files)
+
+
+def test_the_newest_of_several_candidates_is_proposed() -> None:
+    both = two_experiments()
     old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=2)
     assert proposed(plan(both, old, new)) == [(1, new.run_id, False)]
     assert proposed(plan(both, build.run(both, ordinal=3), new)) == [(1, old.run_id, False)]
+
+
+def test_an_older_candidate_is_not_put_forward_after_a_newer_one() -> None:
+    """The newer one's experiment is retired meanwhile; its proposal was made, and closed by people."""
+    both = two_experiments()
+    old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=2)
+    assert proposed(plan(STATE, old, new, build.proposal(new, 1))) == []
+    newest = build.run(both, ordinal=3)
+    assert proposed(plan(STATE, newest, new, build.proposal(new, 1))) == [(1, newest.run_id, False)]
+
+
+@pytest.mark.parametrize("outcome", ["not_better", "failed"])
+def test_a_proposal_whose_run_is_no_candidate_is_closed(outcome: str) -> None:
+    spoilt = build.run(STATE, outcome=outcome, ordinal=1)
+    made = plan(STATE, spoilt, observed=replace(SEEN, proposals={BRANCH + "7": spoilt.digest}))
+    [change] = of(made, Operation.CLOSE)
+    assert (change.id, change.reason, change.subject["branch"]) == ("closing/mean@7", "NoCandidate", BRANCH + "7")
+    # People may push to such branches, and a version may stand without its candidate.
+    strange = replace(SEEN, proposals={BRANCH + "x": spoilt.digest, BRANCH + "8": "sha256:unknown"})
+    assert of(plan(STATE, spoilt, observed=strange), Operation.CLOSE) == []
+    merged = build.desired(build.with_versions(build.FILES, spoilt))
+    seen = replace(SEEN, proposals={BRANCH + "7": spoilt.digest})
+    assert of(plan(merged, spoilt, observed=seen), Operation.CLOSE) == []
+    assert (
+        of(plan(STATE, FIRST, observed=replace(SEEN, proposals={BRANCH + "7": FIRST.digest})), Operation.CLOSE)
+        == []
+    )
+
+
+def test_of_a_retired_model_nothing_is_proposed() -> None:
+    retired = build.desired(build.edited("models/mean/model.yaml", "name: mean", "name: mean, retired: true"))
+    assert proposed(plan(retired, FIRST)) == []
 
 
 def test_a_closed_proposal_does_not_come_back() -> None:
