@@ -18,9 +18,10 @@ from edgetrain.core.gate import GateStatus, Scores, evaluate
 from edgetrain.core.kinds.model import Gate
 from edgetrain.core.plan import Change, Operation
 from edgetrain.core.planner import build as build_plan
-from edgetrain.core.record import Outcome, Record, RunRecord, parse_record, serialise
+from edgetrain.core.record import Outcome, Record, RunRecord, parse_record, run_id, serialise
 from edgetrain.core.recorded import Recorded
 from tests.core import build
+from tests.core.test_planner_runs import SEEN
 
 HELD = "sha256:" + "4e" * 32
 ARTIFACT = "sha256:" + "a7" * 32
@@ -164,6 +165,16 @@ def test_a_changed_gate_judges_and_a_changed_evaluation_scores() -> None:
     )
     planned = build_plan(desired(code="other"), Recorded.of([run]), build.SERVED, None).changes
     assert [c.subject["experiment"] for c in planned if c.operation is Operation.TRAIN] == ["search"] * 2
+
+
+def test_a_run_to_be_made_again_is_judged_by_the_evaluation_of_now() -> None:
+    """A retry is not put off by scoring what it replaces."""
+    state = desired()
+    run = evaluated(build.run(state), state)
+    retries = {run_id("mean", run.identity, 2): {"reason": "again"}}
+    planned = build_plan(desired(code="other"), Recorded.of([run]), build.SERVED, replace(SEEN, retries=retries))
+    mine = [c for c in planned.changes if c.subject.get("experiment") == "mean"]
+    assert [(c.operation, c.reason) for c in mine] == [(Operation.TRAIN, "RetryRequested")]
 
 
 def test_an_evaluation_that_comes_or_goes_judges_again() -> None:

@@ -14,7 +14,7 @@ from edgetrain.core.observation import Observation
 from edgetrain.core.plan import Change, Effect, Operation, Plan
 from edgetrain.core.planner import build as build_plan
 from edgetrain.core.planner import surprises
-from edgetrain.core.planner.releases import registration_digest, registration_tags
+from edgetrain.core.planner.releases import MOST_INPUT_TAGS, registration_digest, registration_tags
 from edgetrain.core.ports import WorkspaceModel, WorkspaceVersion
 from edgetrain.core.record import Record, RunRecord
 from edgetrain.core.recorded import Recorded
@@ -104,6 +104,8 @@ def test_an_older_candidate_is_not_put_forward_after_a_newer_one() -> None:
     assert proposed(plan(STATE, old, new, build.proposal(new, 1))) == []
     newest = build.run(both, ordinal=3)
     assert proposed(plan(STATE, newest, new, build.proposal(new, 1))) == [(1, newest.run_id, False)]
+    # Within one experiment the manifest says which is wanted.
+    assert proposed(plan(STATE, FIRST, SECOND, build.proposal(SECOND, 1))) == [(1, FIRST.run_id, False)]
 
 
 @pytest.mark.parametrize("outcome", ["not_better", "failed"])
@@ -237,6 +239,14 @@ def test_a_registered_version_tells_every_digest_that_it_stands_on() -> None:
     told = registration_tags(crowded)
     assert (told["edgetrain.requirements"], told["edgetrain.base"]) == tuple(stood.values())
     assert len(told) < 20 and told["edgetrain.inputs"].startswith("sha256:")
+
+
+@pytest.mark.parametrize(("inputs", "tags"), [(1, 1), (MOST_INPUT_TAGS, MOST_INPUT_TAGS), (MOST_INPUT_TAGS + 1, 1)])
+def test_many_inputs_are_one_tag(inputs: int, tags: int) -> None:
+    version = build.desired(build.with_versions(build.FILES, FIRST)).versions["mean", 1]
+    entries = {f"i{at}": {"digest": build.DATA} for at in range(inputs)}
+    told = registration_tags(replace(version, spec={**version.spec, "inputs": entries}))
+    assert len([name for name in told if name.startswith("edgetrain.input")]) == tags
 
 
 def test_a_merged_version_is_released_in_order() -> None:

@@ -83,6 +83,7 @@ def test_manifests_take_the_quick_way() -> None:
 @given(edited())
 @example("a: >-\n  foo\n\n    #b: c")
 @example("a: >-\n  foo\n# b\n  c")
+@example("a: >-\n  foo\n     \nb: 1")
 @example("a:\n- b: 1\n  c: 2\nd:\n  - e")
 @example("a: {b: 1, b: 2}")
 @example("a: {b: {}, c: []}")
