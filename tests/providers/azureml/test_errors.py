@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edgetrain.core.errors import Conflict, Denied, NotFound, ProviderError, Rejected, Transient, Unavailable
@@ -195,6 +195,7 @@ def test_any_document_is_understood_somehow(document: Any) -> None:
 )
 @settings(max_examples=examples(300), deadline=None)
 def test_whatever_a_secret_is_made_of_it_goes(before: str, secret: str, after: str, form: str) -> None:
+    assume(secret not in form)  # a secret that is named as its field is
     said = f"{before} {form.format(secret)}{after}"
     assert secret not in shown(said)
 
