@@ -143,6 +143,17 @@ def test_a_failure_of_each_write_is_mended_at_once(
     assert_whole(workspace_emulator, workspace, run)
 
 
+def test_a_pointer_that_arrived_unheard_is_left_and_another_one_put(
+    workspace_emulator: RunningEmulator, workspaces: Callable[[], AzuremlWorkspace]
+) -> None:
+    """The client of the blob service itself may try again, and is told that its bytes are there."""
+    workspace, run = workspaces(), a_run()
+    workspace_emulator.fault(BYTES, status=409, after=True)
+    bring(workspace, run)
+    assert workspace_emulator.emulator.faults.listed() == []
+    assert_whole(workspace_emulator, workspace, run)
+
+
 def test_a_service_that_stays_away_is_told_of(
     workspace_emulator: RunningEmulator, workspaces: Callable[[], AzuremlWorkspace]
 ) -> None:

@@ -250,7 +250,12 @@ class Models:
             client.upload_artifact_from_stream(io.BytesIO(body), "LocalUpload", container, POINTER)
             return f"LocalUpload/{container}/{POINTER}"
 
-        return self._session.with_sdk(upload, "uploading the model's pointer")
+        what = "uploading the model's pointer"
+        try:
+            return self._session.with_sdk(upload, what)
+        except Conflict:
+            # Nobody else has that name: the client's own try before had arrived, although it heard of a fault.
+            return self._session.with_sdk(upload, what)
 
 
 def duplicate(version: Registered) -> Conflict:
