@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rglob("*.md"), *ROOT.glob("experiments/*/*.md")]
 )
-GENERATED = {"commands.md", "manifests.md", "problems.md"}
+GENERATED = {"benchmarks.md", "commands.md", "manifests.md", "problems.md"}
 # Longer than a page is to be: reference for one subject each, with generated tables.
 LONG = {"azure.md", "egress.md"}
 MOST_LINES = 300

@@ -157,7 +157,8 @@ jobs:
     runs-on: ubuntu-latest
     steps:
       - env: {ENDED: "${{ github.event.workflow_run.conclusion }}"}
-        run: echo "first ended with $ENDED" && exit 1
+        run: echo "first ended with $ENDED"
+      - run: exit 1
 """
 ENDLESS = """\
 name: endless
