@@ -23,9 +23,10 @@ from azureml_emulator.server import RunningEmulator
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.collect import collect
 from edgetrain.reconcile.drift import drift
+from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.report import Event, Status
 from edgetrain.reconcile.reproduce import reproduce
-from edgetrain.reconcile.runs import list_runs
+from edgetrain.reconcile.runs import cancel, list_runs
 from edgetrain.render.reproduction import Verdict, Where
 from tests.apply.site import SCRIPT, SmallSite
 from tests.azure.test_by_hand import block, models
@@ -161,6 +162,10 @@ def made_again(site: SmallSite, emulator: RunningEmulator) -> None:
     assert site.apply().results == ()
     left = collect(site.clone, None, 0, True, datetime.now(UTC))
     assert left.kept["runs that the next `edgetrain reproduce` takes up"] == 1
+    [row] = [row for row in list_runs(site.clone).rows if row.state == "under way"]
+    assert (row.id.replace(".", "_"), row.phase, row.target) == (submitted()[-1][0], "running", "runner")
+    assert row.reason.startswith("edgetrain reproduce mean@1 --target runner takes it up")
+    until(lambda: any(read_log(site.clone, row.id)), "the wrapper to speak")
     be(OTHER)
     far = again()
     assert [event.subject for event in told if event.kind == "Adopted"] == [far.run]
@@ -176,8 +181,20 @@ def made_again(site: SmallSite, emulator: RunningEmulator) -> None:
         assert process.stderr is not None
         assert any("running mean.reproduce-" in line for line in process.stderr)
         assert said(process)[1].splitlines()[-1] == "stopped; nothing was compared"
+    assert [row.id for row in list_runs(site.clone).rows] == before[1]
+    with called(site.clone, "reproduce", "mean@1") as process:
+        assert process.stderr is not None
+        assert any("running mean.reproduce-" in line for line in process.stderr)
+        killed = submitted()[-1][0]
+        # From elsewhere, by the name that the studio shows: who waits for it learns of that, as who comes later.
+        assert "is cancelled; nothing was compared" in cancel(site.clone, killed)
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, "was ended from elsewhere: cancelled by" in err) == (3, True), err
+    for verb in ("cancel", "logs"):
+        ended = edgetrain(verb, killed, cwd=site.clone)
+        assert (ended.code, f"no run '{killed}'" in ended.err) == (2, True), ended.err
     be(SAME)
-    assert [run["status"] for _, run in submitted()] == ["Completed"] * 3 + ["Canceled"]
+    assert [run["status"] for _, run in submitted()] == ["Completed"] * 3 + ["Canceled"] * 2
     # Nobody else takes any of these for a run of the repository.
     assert site.apply().results == ()
     assert not drift(site.clone).any

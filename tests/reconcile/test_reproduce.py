@@ -28,7 +28,8 @@ from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.ssh.provider import SshCompute
 from edgetrain.reconcile.lookup import read_main
 from edgetrain.reconcile.reproduce import compared, reproduce, target_of, verdict
-from edgetrain.reconcile.resubmit import AGAIN, FORGOTTEN, Submitted, check_whose, kept_for_later, let_go
+from edgetrain.reconcile.resubmit import AGAIN, FORGOTTEN, Notes, Submitted, check_whose, kept_for_later, let_go
+from edgetrain.reconcile.runs import cancel, list_runs
 from edgetrain.reconcile.site import Site
 from edgetrain.render.reproduction import (
     Finding,
@@ -245,13 +246,16 @@ def test_what_an_ended_call_left_is_taken_up_or_let_go(
     [run, *_] = state.recorded.runs
     hub = desired({**files("vm"), "compute/hub.yaml": CLUSTER}).targets["hub"]
     made = Submitted("mean@1", run, state.desired.experiments["mean"], hub)
-    compute = Submitting(**states)
-    name, seen = made.left(compute)
+    compute, notes = Submitting(**states), Notes(Site(state.desired.configuration, "here", site.clone))
+    for attempt in range(1, taken):
+        notes.write(made.name(attempt), made)
+    name, seen = made.left(compute, notes)
+    assert notes.read() == {}
     assert (name, seen) == (made.name(taken), states.get(str(taken), RunState(RunPhase.ABSENT)))
     assert AGAIN.fullmatch(name) and theirs(name) == name.replace(".", "_") and ours(theirs(name)) == name
     assert experiment_of(name) == "mean_reproduce"
     compute.asked.clear()
-    let_go(compute, made, lambda event: None)
+    let_go(compute, made, notes, lambda event: None)
     assert compute.asked == asked
     leaving = made.more(Site(state.desired.configuration, "here", site.clone))["leaving"]
     assert (leaving.stay, leaving.log, dict(leaving.outputs)) == (True, False, {"model.json": "custom_model"})
@@ -318,12 +322,62 @@ def test_what_a_pod_left_is_judged_as_on_other_targets(site: SmallSite) -> None:
     assert judged({**own, "faults": ["a link"]}, CHECKED) == (Verdict.DIFFERENT, ["outcome OutputsRefused"])
 
 
-def test_a_run_that_can_not_be_asked_is_left_to_the_next_call_and_others_are_read() -> None:
+def noted(site: SmallSite, attempt: int = 1) -> tuple[Notes, str]:
+    """The notes at the site, and a run that is noted there."""
+    state = read_main(site.clone)
+    run, notes = state.recorded.runs[0], Notes(Site(state.desired.configuration, "here", site.clone))
+    made = Submitted("mean@1", run, state.desired.experiments["mean"], state.desired.targets["runner"])
+    notes.write(made.name(attempt), made)
+    return notes, made.name(attempt)
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "words", "asked"),
+    [
+        (RunState(RunPhase.ABSENT), "not submitted", "is cancelled; nothing was compared", ["cancel 7"]),
+        (RUNNING, "running", "is cancelled; nothing was compared", ["cancel 7"]),
+        (DONE, "ended", "is over already; edgetrain reproduce mean@1 --target runner compares it", []),
+        (STOPPED, None, None, []),
+        (LOST, None, None, []),
+    ],
+)
+def test_what_a_killed_call_left_is_listed_and_can_be_ended(
+    site: SmallSite,
+    monkeypatch: pytest.MonkeyPatch,
+    state: RunState,
+    phase: str | None,
+    words: str | None,
+    asked: list[str],
+) -> None:
+    notes, name = noted(site, 7)
+    compute = Submitting(**{"7": state})
+    monkeypatch.setattr(Site, "compute", lambda place, target: compute)
+    rows = [row for row in list_runs(site.clone).rows if row.state == "under way"]
+    assert [(row.id, row.model, row.phase) for row in rows] == ([(name, "mean", phase)] if phase else [])
+    if words is None:  # nobody waits for it
+        assert notes.read() == {}
+        notes, name = noted(site, 7)
+        words = "is cancelled; nothing was compared"
+    with pytest.raises(UsageError, match="no apply waits for it"):
+        cancel(site.clone, name, lost=True)
+    assert words in cancel(site.clone, theirs(name), reason="too slow")
+    assert (compute.asked, sorted(notes.read())) == (asked, [name] if state is DONE else [])
+    notes.drop(name)
+    (site.state / "reproductions" / name).write_text("torn")
+    (site.state / "reproductions" / "other").write_text("{}")
+    assert notes.read() == {}
+    with pytest.raises(UsageError, match="no run"):
+        cancel(site.clone, name)
+    notes.drop(name)
+
+
+def test_a_run_that_can_not_be_asked_is_left_to_the_next_call_and_others_are_read(site: SmallSite) -> None:
     for raised, forgotten in ((Transient("away"), False), (Denied("no"), False), (Unavailable("x"), True)):
         compute = Submitting()
-        with pytest.raises(ProviderError) as told, kept_for_later(compute, "mean.reproduce-aaaaaaaaaaaa-1"):
+        notes, name = noted(site)
+        with pytest.raises(ProviderError) as told, kept_for_later(compute, notes, name):
             raise raised
-        assert bool(compute.asked) is forgotten
+        assert (bool(compute.asked), not notes.read()) == (forgotten, forgotten)
         assert ("take it up" in told.value.fix) is not forgotten
     with pytest.raises(Conflict):
         check_whose(RunState(RunPhase.LOST, message=FORGOTTEN))

@@ -217,7 +217,8 @@ def logs(session: Session, run_name: str, follow: bool) -> None:
 def cancel(session: Session, run_name: str, reason: str, lost: bool) -> None:
     """Stop a run that is under way.
 
-    RUN is a run's id, or its beginning. The next apply records it as cancelled (or, given up, as lost).
+    RUN is a run's id, or its beginning. The next apply records it as cancelled (or, given up, as lost). A version
+    that is made again on a cluster counts too; nothing is recorded of that.
     """
     from edgetrain.reconcile.runs import cancel as end
 

@@ -10,16 +10,19 @@ from edgetrain.core.ports import Compute, RunPhase, TargetSettings
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.lookup import no_run, one_of, read_main
 from edgetrain.reconcile.observe import read_claims
-from edgetrain.reconcile.runs import CACHES, under_way
+from edgetrain.reconcile.resubmit import AGAIN, entry, in_our_words
+from edgetrain.reconcile.runs import CACHES
 from edgetrain.reconcile.scoring import SCORING, SCORINGS
 from edgetrain.reconcile.secrets import masked
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
+from edgetrain.reconcile.under_way import made_again, under_way
 from edgetrain.repo.git import Git
 
 
 def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
-    """The run's output, line by line: from where it runs, or as the site kept it. Try-outs count too.
+    """The run's output, line by line: from where it runs, or as the site kept it. Try-outs count too, and versions
+    that are made again.
 
     Raises UsageError for an unknown run, NotFound if its log is not on this machine.
     """
@@ -27,17 +30,23 @@ def read_log(root: Path, text: str, follow: bool = False) -> Iterator[str]:
     tried = trial_runs(git.root)
     state = read_main(root)
     notes: list[str] = []
-    started = under_way(state, notes)
+    started = under_way(state, notes) | made_again(state)
     recorded = {run.run_id: run for run in state.recorded.runs}
     known = {*tried, *started, *recorded}
     if SCORING.fullmatch(text):
         return masked(state.desired.configuration, _scoring_log(state, text, follow))
-    name = one_of(known, text)
+    name = one_of(known, in_our_words(text))
     if name is None:
         raise no_run(text, known)
     configuration = state.desired.configuration
     if name in started:
         return masked(configuration, _live(started[name].compute(state), name, follow))
+    if AGAIN.fullmatch(name):
+        raise NotFound(
+            f"{name} is over, and no log of it was kept",
+            reason="LogNotHere",
+            fix=f"see run {entry(name)} in Azure ML, or call edgetrain reproduce again",
+        )
     if name in tried:
         return masked(configuration, _trial_log(git.root, name, follow))
     where = recorded[name].data["target"]

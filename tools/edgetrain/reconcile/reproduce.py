@@ -33,7 +33,16 @@ from edgetrain.reconcile.finish import (
 )
 from edgetrain.reconcile.lookup import read_main, version_named
 from edgetrain.reconcile.report import Event, Report
-from edgetrain.reconcile.resubmit import Submitted, answers, check_whose, entry, kept_for_later, let_go, not_made
+from edgetrain.reconcile.resubmit import (
+    Notes,
+    Submitted,
+    answers,
+    check_whose,
+    entry,
+    kept_for_later,
+    let_go,
+    not_made,
+)
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.verify_runs import read_experiment
@@ -101,7 +110,7 @@ def reproduce(
     # Another Python or platform may give the same model; other code, packages or data can't tell.
     if moved or any(one.where is Where.CODE or one.what in ("requirements", "image") for one in held):
         if submitted is not None:
-            let_go(compute, submitted, report)
+            let_go(compute, submitted, Notes(site), report)
         return before
     python = source.experiment.environment.python or status.python or str(run.data["environment"]["python"])
     job = _Job(source, run, site, compute, chosen, python, report, stop)
@@ -210,7 +219,7 @@ def _run(before: Reproduction, job: _Job, checkout: Path) -> Reproduction:
         raise
     try:
         ended = watch(compute, folder.name, job.report, job.stop)
-        _check_made(ended, folder.name)
+        _check_made(ended, folder.name, job.stop)
         found = _found(before, ended, *compared(experiment, job.run, compute, folder.name, ended, before.tolerance))
     finally:
         compute.forget(folder.name)
@@ -220,7 +229,8 @@ def _run(before: Reproduction, job: _Job, checkout: Path) -> Reproduction:
 def _submit(before: Reproduction, job: _Job, submitted: Submitted, checkout: Path) -> Reproduction:
     """As `_run`, by a run that Azure ML starts; or by the one that an ended call has left."""
     experiment, compute, report = job.source.experiment, job.compute, job.report
-    name, state = submitted.left(compute)
+    notes = Notes(job.site)
+    name, state = submitted.left(compute, notes)
     if state.phase is not RunPhase.ABSENT:
         report(Event("Adopted", name, "an ended call left it"))
     elif job.stop.is_set():
@@ -229,11 +239,12 @@ def _submit(before: Reproduction, job: _Job, submitted: Submitted, checkout: Pat
         stays = submitted.stays(job.source.tree, job.site)
         report(Event("Submitting", name, f"Azure ML keeps it for good, as run {entry(name)}: {stays}"))
         more = submitted.more(job.site)
+        notes.write(name, submitted)
         begin(job.source.tree, experiment, job.site, compute, name, job.python, report, more)
-    with kept_for_later(compute, name):
+    with kept_for_later(compute, notes, name):
         ended = watch(compute, name, report, job.stop)
         check_whose(ended)
-        _check_made(ended, name)
+        _check_made(ended, name, job.stop)
         moved = _measured(experiment, job.run, job.site, job.target, report)
         of = compared(experiment, job.run, compute, name, ended, before.tolerance, submitted.facts)
     found = _found(before, ended, (*moved, *of[0]), of[1])
@@ -259,10 +270,16 @@ def _kept(found: Reproduction, folder: Path) -> Reproduction:
     return found
 
 
-def _check_made(ended: RunState, name: str) -> None:
+def _check_made(ended: RunState, name: str, stop: threading.Event) -> None:
     """Raises Stopped, or Unavailable, for a run whose end says nothing of the model."""
-    if ended.ended_by == "cancel":
+    if ended.ended_by == "cancel" and stop.is_set():
         raise Stopped(f"{name} was stopped", reason="Interrupted")
+    if ended.ended_by == "cancel":
+        raise Unavailable(
+            f"{name} was ended from elsewhere: {ended.message or 'cancelled'}",
+            reason="Cancelled",
+            fix="call again to train once more",
+        )
     if not_made(ended):
         why = verdict_of(ended)
         raise Unavailable(

@@ -1,11 +1,13 @@
 """Making a version again where Azure ML alone reaches the target: a run is submitted, and its entry stays there.
 
 It has an id that no run of apply has, and no ticket: nothing but `edgetrain reproduce` takes it for one of ours. A
-call that is killed leaves it to the next one, which takes it up.
+call that is killed leaves it to the next one, which takes it up; and a note with the site's state, by which `runs`,
+`logs` and `cancel` find it without asking Azure ML for all runs of the target.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +22,7 @@ from edgetrain.core.errors import Conflict, Denied, ProviderError, Transient
 from edgetrain.core.kinds import ComputeTarget, Experiment
 from edgetrain.core.ports import Compute, RunPhase, RunState
 from edgetrain.core.record import RunRecord
+from edgetrain.providers.durable import disk, incoming
 from edgetrain.reconcile.facts import given, leaving_of
 from edgetrain.reconcile.report import Event, Report
 from edgetrain.reconcile.site import Site
@@ -32,6 +35,7 @@ AGAIN = re.compile(r".+\.reproduce-[0-9a-f]{12}-[1-9][0-9]*")
 # Ends that say nothing of the model: the run could not be made.
 NOT_MADE = frozenset({"environment", "sandbox", "data"})
 FORGOTTEN = "the run was recorded and cleared away"
+MOST_NOTE = 2**16
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Submitted:
         """The id of the nth such run: of this record, on this target."""
         of = digest_of({"record": self.run.digest, "target": self.target.metadata.name})
         return f"{self.run.experiment}.reproduce-{short(of)}-{attempt}"
+
+    @property
+    def note(self) -> Mapping[str, str]:
+        """What is noted of such a run."""
+        names = {"experiment": self.run.experiment, "model": self.run.model, "version": self.version}
+        return {**names, "target": self.target.metadata.name}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -66,14 +76,15 @@ class Submitted:
             "tags": {f"edgetrain.{name}": value for name, value in tags.items()},
         }
 
-    def left(self, compute: Compute) -> tuple[str, RunState]:
+    def left(self, compute: Compute, notes: Notes) -> tuple[str, RunState]:
         """The run that an ended call has left, or the id of the next. What is of no use is cleared away."""
         for attempt in count(1):
             name = self.name(attempt)
             state = compute.inspect(name)
-            if state.ended_by != "cancel" and not not_made(state):
+            if not of_no_use(state):
                 return name, state
             compute.forget(name)
+            notes.drop(name)
         raise AssertionError("counting does not end")
 
     def stays(self, tree: Tree, site: Site) -> str:
@@ -91,10 +102,52 @@ class Submitted:
         return f"{', '.join(told[:-1])} and {told[-1]}; no data, no byte of an output, no log of the script"
 
 
+class Notes:
+    """What is noted at the site of runs that make a version again, until their call has seen them to the end."""
+
+    def __init__(self, site: Site) -> None:
+        self._folder = site.state / "reproductions"
+
+    def write(self, name: str, submitted: Submitted) -> None:
+        """Note the run before it is submitted. Raises ProviderError."""
+        with disk("noting a run at the site"), incoming(self._folder) as file:
+            file.write(json.dumps(submitted.note).encode())
+            file.replace(self._folder / name)
+
+    def drop(self, name: str) -> None:
+        """Note it no more."""
+        with suppress(OSError):  # whoever reads it asks Azure ML, and learns that it is over
+            (self._folder / name).unlink(missing_ok=True)
+
+    def read(self) -> dict[str, dict[str, str]]:
+        """The notes by run; what can't be read is none."""
+        found = {}
+        with suppress(OSError):
+            for file in sorted(self._folder.iterdir()):
+                facts = _note_of(file) if AGAIN.fullmatch(file.name) else None
+                if facts is not None:
+                    found[file.name] = facts
+        return found
+
+
+def _note_of(file: Path) -> dict[str, str] | None:
+    try:
+        with file.open("rb") as opened:
+            value = json.loads(opened.read(MOST_NOTE))
+        return {key: str(value[key]) for key in ("experiment", "model", "version", "target")}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
 def not_made(state: RunState) -> bool:
     """Whether the run's end says nothing of the model; so does one that only ever waited for its beginning."""
     never = state.ended_by == "timeout" and state.started is None
     return state.phase is RunPhase.LOST or state.ended_by in NOT_MADE or never
+
+
+def of_no_use(state: RunState) -> bool:
+    """Whether nothing can be compared with the run: it was cancelled, not made, or cleared away."""
+    return state.ended_by == "cancel" or not_made(state)
 
 
 def entry(name: str) -> str:
@@ -104,18 +157,26 @@ def entry(name: str) -> str:
     return theirs(name)
 
 
-def let_go(compute: Compute, submitted: Submitted, report: Report) -> None:
+def in_our_words(name: str) -> str:
+    """Our id of a run that a person may name as Azure ML does."""
+    from edgetrain.providers.azureml.names import ours
+
+    return ours(name)
+
+
+def let_go(compute: Compute, submitted: Submitted, notes: Notes, report: Report) -> None:
     """End the run that an ended call has left, where nothing can be compared with it any more."""
-    name, state = submitted.left(compute)
+    name, state = submitted.left(compute, notes)
     if state.phase in (RunPhase.PREPARING, RunPhase.RUNNING):
         report(Event("Cancelling", name, "an ended call left it under way"))
         compute.cancel(name, "Interrupted")
     elif state.phase is RunPhase.ENDED:
         compute.forget(name)
+        notes.drop(name)
 
 
 @contextmanager
-def kept_for_later(compute: Compute, name: str) -> Iterator[None]:
+def kept_for_later(compute: Compute, notes: Notes, name: str) -> Iterator[None]:
     """Leave a run that can't be asked now to the next call, and say so; note of any other that it was read."""
     try:
         yield
@@ -126,8 +187,10 @@ def kept_for_later(compute: Compute, name: str) -> Iterator[None]:
     except BaseException:
         with suppress(ProviderError):
             compute.forget(name)
+            notes.drop(name)
         raise
     compute.forget(name)
+    notes.drop(name)
 
 
 def check_whose(ended: RunState) -> None:

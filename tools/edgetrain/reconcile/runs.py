@@ -4,69 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgetrain.core.digest import canonical
-from edgetrain.core.errors import EdgetrainError, NotFound, ProviderError, Unavailable, UsageError
+from edgetrain.core.errors import EdgetrainError, ProviderError, Unavailable, UsageError
 from edgetrain.core.plan import Change, Effect, Operation
 from edgetrain.core.planner import wanted_runs
 from edgetrain.core.planner.proposals import proposal_branch
-from edgetrain.core.ports import Compute, RunPhase, RunState
+from edgetrain.core.ports import RunPhase, RunState
 from edgetrain.core.record import Outcome, RunRecord, run_id
 from edgetrain.reconcile.context import Context
 from edgetrain.reconcile.facts import ticket_name
 from edgetrain.reconcile.lookup import no_run, one_of, read_main, run_named
-from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, TICKETS, read_claims
+from edgetrain.reconcile.observe import GIVEN_UP, RETRIES, read_claims
 from edgetrain.reconcile.person import person
 from edgetrain.reconcile.planning import checked, plan_of
 from edgetrain.reconcile.proposing import propose
 from edgetrain.reconcile.report import Report, Status
+from edgetrain.reconcile.resubmit import Notes, in_our_words, of_no_use
 from edgetrain.reconcile.scoring import SCORINGS, last_attempt
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.slots import Slots
 from edgetrain.reconcile.state import State, open_ledger
+from edgetrain.reconcile.under_way import UnderWay, again, made_again, under_way
 from edgetrain.render.runs import RunRow, Runs
 from edgetrain.repo.message import one_line
 
 CACHES = ".edgetrain"
-
-
-@dataclass(frozen=True)
-class UnderWay:
-    """A started, unrecorded run: its ticket, and the site whose store holds it."""
-
-    ticket: Mapping[str, Any]
-    site: Site
-
-    def compute(self, state: State) -> Compute:
-        """Where it runs. Raises NotFound if that target is not declared any more."""
-        target = state.desired.targets.get(self.ticket["target"])
-        if target is None:
-            raise NotFound(
-                f"its target {self.ticket['target']} is not declared any more",
-                reason="TargetGone",
-                fix="declare the target again until the run is over",
-            )
-        return self.site.compute(target)
-
-
-def under_way(state: State, notes: list[str]) -> dict[str, UnderWay]:
-    """Runs with a ticket at a site whose state this machine has; what can't be asked goes to `notes`."""
-    done = {run.run_id for run in state.recorded.runs}
-    found: dict[str, UnderWay] = {}
-    for name in state.desired.configuration.sites:
-        try:
-            site = Site(state.desired.configuration, name, state.git.root)
-            tickets = read_claims(site.artifacts, TICKETS)
-        except EdgetrainError as error:
-            notes.append(f"site {name} could not be asked: {error.message}")
-            continue
-        for run, ticket in tickets.items():
-            if run not in done and ticket["site"] == name:
-                found[run] = UnderWay(ticket, site)
-    return found
 
 
 def list_runs(root: Path, experiment: str | None = None, outcome: str | None = None) -> Runs:
@@ -76,6 +40,7 @@ def list_runs(root: Path, experiment: str | None = None, outcome: str | None = N
     started = under_way(state, notes)
     rows = [_recorded(state, run) for run in state.recorded.runs]
     rows += [_under_way(state, name, found, notes) for name, found in sorted(started.items())]
+    rows += _made_again(state, notes)
     rows += _waiting(state, started)
     chosen = [
         row
@@ -107,24 +72,45 @@ def _recorded(state: State, run: RunRecord) -> RunRow:
 
 
 def _under_way(state: State, name: str, found: UnderWay, notes: list[str]) -> RunRow:
-    seen = RunState(RunPhase.ABSENT)
-    phase = "not known"
+    seen = _seen(state, name, found, notes)
+    absent = seen is not None and seen.phase is RunPhase.ABSENT
+    over = seen is not None and seen.phase in (RunPhase.ENDED, RunPhase.LOST)
+    reason = "the next apply records it" if over else ""
+    return _started(name, found, seen, "ticket taken, not started" if absent else "", reason)
+
+
+def _made_again(state: State, notes: list[str]) -> Iterator[RunRow]:
+    """Versions that are made again, or that a call which was killed has left so."""
+    for name, found in sorted(made_again(state).items()):
+        seen = _seen(state, name, found, notes)
+        if seen is not None and of_no_use(seen):
+            Notes(found.site).drop(name)
+            continue
+        phase = "not submitted" if seen is not None and seen.phase is RunPhase.ABSENT else ""
+        reason = f"{again(found)} takes it up; edgetrain cancel ends it"
+        yield _started(name, found, seen, phase, reason)
+
+
+def _seen(state: State, name: str, found: UnderWay, notes: list[str]) -> RunState | None:
+    """How it is; None, with a note, if its target can't be asked."""
     try:
-        seen = found.compute(state).inspect(name)
-        phase = "ticket taken, not started" if seen.phase is RunPhase.ABSENT else seen.phase.value
+        return found.compute(state).inspect(name)
     except EdgetrainError as error:
         notes.append(f"{name} could not be looked at: {error.message}")
-    reason = "the next apply records it" if seen.phase in (RunPhase.ENDED, RunPhase.LOST) else ""
+        return None
+
+
+def _started(name: str, found: UnderWay, seen: RunState | None, phase: str, reason: str) -> RunRow:
     return RunRow(
         id=name,
         experiment=str(found.ticket["experiment"]),
         model=str(found.ticket["model"]),
         state="under way",
         outcome=None,
-        phase=phase,
+        phase=phase or (seen.phase.value if seen else "not known"),
         target=str(found.ticket["target"]),
-        started=seen.started,
-        ended=seen.ended,
+        started=seen.started if seen else None,
+        ended=seen.ended if seen else None,
         seconds=None,
         metrics={},
         reason=reason,
@@ -189,11 +175,13 @@ def cancel(root: Path, text: str, lost: bool = False, reason: str = "") -> str:
     not asked. Who asks, and the reason, go on record. Raises UsageError if it is over or unknown."""
     state = read_main(root)
     notes: list[str] = []
-    started = under_way(state, notes)
-    name = one_of(started, text)
+    started, remade = under_way(state, notes), made_again(state)
+    name = one_of((*started, *remade), in_our_words(text))
     if name is None:
-        raise _not_under_way(state, text, started, notes)
+        raise _not_under_way(state, text, (*started, *remade), notes)
     by = ": ".join(part for part in (person(state.git) or "a person", reason) if part)
+    if name in remade:
+        return _cancel_made_again(state, name, remade[name], lost, one_line(f"cancelled by {by}"))
     if lost:
         by = one_line(f"given up by {by}")
         started[name].site.artifacts.claim(GIVEN_UP + name, by.encode())
@@ -208,6 +196,20 @@ def cancel(root: Path, text: str, lost: bool = False, reason: str = "") -> str:
         return f"{name} is over already ({phase.value}); the next apply records how it ended"
     compute.cancel(name, one_line(f"cancelled by {by}"))
     return f"{name} is cancelled; the next apply records it, and nothing starts it again unasked"
+
+
+def _cancel_made_again(state: State, name: str, found: UnderWay, lost: bool, reason: str) -> str:
+    """End a run that makes a version again: nothing is recorded of it, and nobody takes it up."""
+    if lost:
+        raise UsageError(f"{name} makes a version again, and no apply waits for it", fix="call it without --lost")
+    compute = found.compute(state)
+    seen = compute.inspect(name)
+    if seen.phase in (RunPhase.ENDED, RunPhase.LOST) and not of_no_use(seen):
+        return f"{name} is over already; {again(found)} compares it"
+    if not of_no_use(seen):
+        compute.cancel(name, reason)
+    Notes(found.site).drop(name)
+    return f"{name} is cancelled; nothing was compared, and nothing takes it up"
 
 
 def _cancel_scoring(state: State, site: Site, run: str, reason: str) -> bool:
