@@ -25,6 +25,7 @@ from edgetrain.providers.folder.datastore import FolderDatastore
 from edgetrain.providers.folder.hasher import DIGEST, FACTS, UNKNOWN
 from edgetrain.providers.folder.hasher import SMALL as SMALL_ELSEWHERE
 from edgetrain.providers.folder.looking import SMALL, Looking
+from tests.walk import examples
 
 Read = Callable[[], int]
 
@@ -213,7 +214,7 @@ def grow(folder: Path, tree: object) -> None:
         folder.write_bytes(tree)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(TREES, min_size=2, max_size=3), st.integers(1, 5))
 def test_every_tree_has_its_digest(trees: list[object], batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
