@@ -20,6 +20,7 @@ from edgetrain.cli.table import VERBS
 from edgetrain.core.record import Outcome
 from edgetrain.reconcile.report import Status
 from edgetrain.reconcile.runs import list_runs
+from edgetrain.repo.command import require_git
 from tests.apply.site import SCRIPT, SmallSite
 from tests.cli.command import edgetrain, environment
 from tests.outputs import sound
@@ -115,6 +116,33 @@ def test_it_ends_with_130_and_a_line_and_leaves_all_as_it_was(repository: Path, 
                 verb = VERBS[name.partition(" ")[0]]
                 assert (out, err.strip().splitlines()[-1]) == ("", f"stopped: {verb.stopped}"), name
     assert files(repository) == before
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_git_ends_though_ctrl_c_comes_while_it_is_begun(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """In the instant between the new process and whoever would end it; it would stand still for ever."""
+    (tmp_path / "git").write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    (tmp_path / "git").chmod(0o755)
+    begin, real, begun = subprocess.Popen._execute_child, os.environ["PATH"], []  # type: ignore[attr-defined]
+
+    def interrupted(process: Any, *arguments: Any) -> None:
+        begun.append(process)
+        if len(begun) > at:
+            monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{real}")
+        begin(process, *arguments)
+        if len(begun) > at:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", interrupted)
+    require_git.cache_clear()
+    before = signal.getsignal(signal.SIGINT)
+    ended = CliRunner().invoke(app, ["-C", str(repository), "runs"])
+    assert (ended.exit_code, ended.stderr.strip()) == (130, f"stopped: {VERBS['runs'].stopped}")
+    assert len(begun) == at + 1
+    assert [process.returncode is None for process in begun] == [False] * len(begun)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nobody_waits_for_an_answer_that_does_not_come(repository: Path) -> None:

@@ -57,12 +57,15 @@ def _machine(error: Exception) -> tuple[str, str, str] | None:
 
 def interrupted(session: Session) -> int:
     """Say in a line what Ctrl-C left behind, and answer the exit code."""
+    from edgetrain.repo.command import end_all
+
     verb = VERBS.get(session.verb)
     message = f"stopped: {verb.stopped if verb else 'nothing was changed'}"
     if session.format == "json":
         _print(session, "Interrupted", message, f"call edgetrain {session.verb} again".replace("  ", " "))
     else:
         session.say(message)
+    end_all()
     return EXIT_INTERRUPTED
 
 

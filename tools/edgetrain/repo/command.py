@@ -12,12 +12,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
@@ -164,14 +165,53 @@ def require_git() -> None:
     """RepositoryError `GitMissing` or `GitTooOld` unless a git that will do is on this machine."""
     if shutil.which("git") is None:
         raise RepositoryError("git is not on this machine", reason="GitMissing", fix="install git 2.34 or newer")
-    answer = subprocess.run(
-        ["git", "--version"], capture_output=True, text=True, env=environment(), check=False, start_new_session=True
-    )
-    found = re.search(r"(\d+)\.(\d+)", answer.stdout)
+    process = start(["git", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    try:
+        told = decode(process.communicate()[0]).strip()
+    finally:
+        _stop(process)
+    found = re.search(r"(\d+)\.(\d+)", told)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        raise RepositoryError(
-            f"git is too old: {shown(answer.stdout.strip())}", reason="GitTooOld", fix="install git 2.34 or newer"
-        )
+        raise RepositoryError(f"git is too old: {shown(told)}", reason="GitTooOld", fix="install git 2.34 or newer")
+
+
+_begun: set[subprocess.Popen[bytes]] = set()
+
+
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Begin git, in a session of its own: no terminal to ask for passwords, and its helpers die with it. Where
+    Ctrl-C comes before anybody holds the process, `end_all` knows it."""
+    for earlier in [*_begun]:
+        if earlier.returncode is not None:
+            _begun.discard(earlier)
+    with _ctrl_c_later():
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        _begun.add(process)
+    return process
+
+
+def end_all() -> None:
+    """End every git that was begun and has not ended: for a process that was told to stop."""
+    for process in [*_begun]:
+        _stop(process)
+        _begun.discard(process)
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Ctrl-C in this block is told after it. No signal mask, which the process that is begun would inherit."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    told = []
+    signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if told:
+            signal.raise_signal(signal.SIGINT)
 
 
 def execute(
@@ -208,15 +248,13 @@ class Running:
             source.write(input or b"")
             source.seek(0)
             try:
-                # A session of its own: no terminal to ask for passwords, and git's helpers die with it.
-                self._process = subprocess.Popen(
+                self._process = start(
                     command_line(args, config),
                     cwd=root,
                     stdin=source,
                     stdout=subprocess.PIPE,
                     stderr=self._errors,
                     env=environment(env),
-                    start_new_session=True,
                 )
             except OSError as error:
                 self._errors.close()

@@ -25,6 +25,7 @@ from edgetrain.repo.command import (
     hidden,
     require_git,
     settings_environment,
+    start,
     widen,
 )
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, OID, Commit, ObjectReader, parse_commit
@@ -128,14 +129,13 @@ class Git:
 
     def objects(self) -> ObjectReader:
         """A reader of many objects; close it, or use `with`."""
-        process = subprocess.Popen(
+        process = start(
             command_line(("cat-file", "--batch")),
             cwd=self.root,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment(),
-            start_new_session=True,
         )
         widen(process.stdout)
         return ObjectReader(process)
