@@ -43,9 +43,11 @@ def log(session: Session, model: str) -> None:
     def tell(readings: Readings | None) -> str:
         from edgetrain.reconcile.models import log as find
         from edgetrain.render.models import log_json, log_text
+        from edgetrain.repo.git import Git
 
         name, found = find(session.root, model, readings)
-        return log_json(name, found) if session.format == "json" else log_text(name, found)
+        cut = bool(Git.find(session.root).boundary())
+        return log_json(name, found, cut) if session.format == "json" else log_text(name, found, cut)
 
     session.show(told_unless_unchanged(session.root, "log", [model, session.format], tell))
 

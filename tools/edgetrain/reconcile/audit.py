@@ -58,6 +58,12 @@ class Facts:
     manifest: str
 
 
+SHALLOW = (
+    "this clone lacks old history: when, by which commit and by whom older things came can't be told here; "
+    "git fetch --unshallow, then audit again"
+)
+
+
 def audit(root: Path, text: str) -> Story:
     """The story of `MODEL@NUMBER` (or `MODEL@CHANNEL`) on main as last fetched. Raises UsageError."""
     state = read_main(root)
@@ -343,7 +349,7 @@ def _doubts(
             if paper.signature != "good":
                 yield Doubt("RecordUnsigned", f"{paper.path}: {SIGNATURES.get(paper.signature, paper.signature)}")
     if facts.shallow:
-        yield Doubt("ShallowClone", "this clone lacks old history; git fetch --unshallow, then audit again")
+        yield Doubt("ShallowClone", SHALLOW)
 
 
 def _people(hand: Hand, told: Hand | None = None) -> tuple[str | None, str | None, frozenset[str]]:

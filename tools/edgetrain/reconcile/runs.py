@@ -37,6 +37,8 @@ def list_runs(root: Path, experiment: str | None = None, outcome: str | None = N
     """Recorded runs in the order of facts, then those under way, then those that wait for an apply."""
     state = read_main(root)
     notes: list[str] = []
+    if state.git.boundary():
+        notes.append("this clone is shallow: the order of older runs can't be told; git fetch --unshallow")
     started = under_way(state, notes)
     rows = [_recorded(state, run) for run in state.recorded.runs]
     rows += [_under_way(state, name, found, notes) for name, found in sorted(started.items())]

@@ -58,6 +58,7 @@ class Demands:
         self._known: dict[str, list[Asked]] = {}
         self._by_gates: dict[str, dict[_Key, list[Asked]]] = {}
         self._files: dict[tuple[str, str | None], EvaluationFiles | None] = {}
+        self._lacking: dict[str, bool] = {}
         # Models some of whose manifests are of a form that this version does not read.
         self.unread: set[str] = set()
 
@@ -86,6 +87,20 @@ class Demands:
             self._files[key] = self._read(asked)
         files = self._files[key]
         return None if files is None else evaluation_fields(asked.model, files, of)
+
+    def lacking(self, model: str) -> bool:
+        """Whether this clone lacks objects of what main asked of it: then nothing says that main never did."""
+        if model not in self._lacking and not _NAME.fullmatch(model):
+            self._lacking[model] = False
+        if model not in self._lacking:
+            options = ("--objects", "--missing=print", "--full-history")
+            specs = [
+                f":(top,literal)models/{model}",
+                *(f":(top,literal,exclude)models/{model}/{n}" for n in WRITTEN),
+            ]
+            done = self._git.attempt("rev-list", *options, self._git.resolve(self._tip), "--", *specs)
+            self._lacking[model] = done.code != 0 or any(line.startswith(b"?") for line in done.out.split(b"\n"))
+        return self._lacking[model]
 
     def _look(self, name: str) -> Iterator[Asked]:
         if not _NAME.fullmatch(name):

@@ -10,6 +10,7 @@ from edgetrain.render.doctor import Part
 
 UNTOLD = "HistoryCutOff"
 UNSHALLOW = "git fetch --unshallow, then verify again"
+LACKING = "ObjectsMissing"
 
 
 def held(name: str, what: str, right: bool, fix: str = "") -> Check:

@@ -16,7 +16,8 @@ from edgetrain.core.record import EvaluationRecord, Outcome, RunRecord
 from edgetrain.core.recorded import Recorded
 from edgetrain.core.scores import EVALUATED, SELF_REPORTED
 from edgetrain.reconcile.verify_asked import Asked, Demands
-from edgetrain.reconcile.verify_checks import UNSHALLOW, UNTOLD, held, untold
+from edgetrain.reconcile.verify_checks import LACKING, UNSHALLOW, UNTOLD, held, untold
+from edgetrain.repo.git import WHOLE
 
 DECIDED = (Outcome.CANDIDATE, Outcome.NOT_BETTER)
 PASSED = frozenset({GateStatus.PASSED.value, GateStatus.NO_REFERENCE.value})
@@ -73,6 +74,8 @@ class Judgements:
         """Main never asked for it; where that can't be told, that."""
         if self._shallow:
             return untold(name, f"it can't be told whether {what}: history is cut off", UNTOLD, UNSHALLOW)
+        if self._demands.lacking(run.model):
+            return untold(name, f"it can't be told whether {what}: this clone lacks objects", LACKING, WHOLE)
         if run.model in self._demands.unread:
             what = f"it can't be told whether {what}: a manifest of then is not read any more"
             return untold(name, what, "FormUnknown", "verify with the version of then")

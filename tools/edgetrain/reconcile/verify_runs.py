@@ -23,10 +23,11 @@ from edgetrain.core.snapshot import Snapshot
 from edgetrain.reconcile.reviews import approvers
 from edgetrain.reconcile.state import State
 from edgetrain.reconcile.verify_asked import Demands
-from edgetrain.reconcile.verify_checks import UNSHALLOW, UNTOLD, held, untold
+from edgetrain.reconcile.verify_checks import LACKING, UNSHALLOW, UNTOLD, held, untold
 from edgetrain.reconcile.verify_facts import facts_checks
 from edgetrain.reconcile.verify_judged import Judgements
 from edgetrain.repo import reader, schema
+from edgetrain.repo.git import WHOLE
 from edgetrain.repo.history import Provenance, provenance, provenance_of
 from edgetrain.repo.load import MAX_LOCK_BYTES
 from edgetrain.repo.mainline import merged_by
@@ -35,6 +36,8 @@ from edgetrain.repo.snapshot import snapshot
 from edgetrain.repo.tree import CommitTree, Entry, Tree
 
 _Found = TypeVar("_Found")
+# Why an object of a commit that is here can't be read: git lacks it, or ended over it.
+NOT_HERE = frozenset({"ObjectMissing", "GitFailed"})
 # Of a proposal's record that is not the run's first under its number.
 _AGAIN = re.compile(r"\.again-[1-9][0-9]*(?=\.json$)")
 
@@ -177,10 +180,12 @@ def run_checks(run: RunRecord, past: Past) -> Iterator[Check]:
         made = past.made(commit, run.experiment)
     except RepositoryError as error:
         what = f"{run.run_id}: its commit {commit[:12]} can't be read here: {error.message}"
-        fix = UNSHALLOW
-        if not past.shallow:
-            fix = "ask for the history from before main was rewritten, and fetch that commit"
-        yield untold("manifest", what, UNTOLD if past.shallow else "CommitGone", fix)
+        reason, fix = UNTOLD, UNSHALLOW
+        if error.reason in NOT_HERE:
+            reason, fix = LACKING, WHOLE
+        elif not past.shallow:
+            reason, fix = "CommitGone", "ask for the history from before main was rewritten, and fetch that commit"
+        yield untold("manifest", what, reason, fix)
         return
     if not past.shallow:
         yield held("commit", f"{run.run_id} was made from a commit of main", made.on_main)
@@ -311,10 +316,13 @@ def reference_checks(
 
 
 def _there(compute: Callable[[], _Found]) -> _Found | None:
-    """None where git does not hold it: then it is nothing that a record tells of."""
+    """None where the commit does not have it: then it is nothing that a record tells of. Raises RepositoryError for
+    what the commit has and this clone lacks."""
     try:
         return compute()
-    except RepositoryError:
+    except RepositoryError as error:
+        if error.reason in NOT_HERE:
+            raise
         return None
 
 

@@ -119,8 +119,11 @@ def models_json(models: Sequence[Overview]) -> str:
     return as_json({"models": [plain(model) for model in models]})
 
 
-def log_text(model: str, happenings: Sequence[Happening]) -> str:
-    """What happened, oldest first."""
+CUT = "This clone is shallow: when and in which order older things came can't be told. git fetch --unshallow."
+
+
+def log_text(model: str, happenings: Sequence[Happening], cut: bool = False) -> str:
+    """What happened, oldest first; `cut` if history is not all here."""
     if not happenings:
         return f"Nothing is recorded of {model} yet.\n"
     lines = []
@@ -131,10 +134,10 @@ def log_text(model: str, happenings: Sequence[Happening]) -> str:
         lines += labelled(found.details, "    ")
         if found.gates:
             lines += aligned([GATE_HEAD, *map(gate_row, found.gates)], "    ")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *([CUT] if cut else [])]) + "\n"
 
 
-def log_json(model: str, happenings: Sequence[Happening]) -> str:
+def log_json(model: str, happenings: Sequence[Happening], cut: bool = False) -> str:
     """For machines."""
     rows = [{**plain(found), "details": dict(found.details)} for found in happenings]
-    return as_json({"model": model, "log": rows})
+    return as_json({"model": model, "log": rows, "notes": [CUT] if cut else []})

@@ -183,7 +183,7 @@ def _verbs(every: Definitions) -> dict[str, list[Schema]]:
         "gc": [every.of(runs.Collection), problems],
         "models": [closed({"models": many(every.of(models.Overview))}), problems],
         "audit": [*audits, problems],
-        "log": [closed({"model": TEXT, "log": many(closed(happening))}), problems],
+        "log": [closed({"model": TEXT, "log": many(closed(happening)), "notes": many(TEXT)}), problems],
         "verify": [_kind(every, "Verification", {**_scope(every), **checked}), problems],
         "reproduce": [
             _kind(every, "Reproduction", {**repeated, "good": TRUTH, "where": many(every.of(reproduction.Where))}),

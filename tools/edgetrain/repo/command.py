@@ -66,6 +66,11 @@ _CAUSES = (
         "wait for the other git command; if none runs, remove the .lock file that it left",
     ),
     (
+        r"from promisor remote",
+        "PartialClone",
+        "this clone left objects with its remote (a partial clone): reach that, or make a full one: git clone URL",
+    ),
+    (
         r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
         r"|error: 40[13]|Host key verification failed",
         "RemoteDenied",

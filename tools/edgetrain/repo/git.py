@@ -31,6 +31,7 @@ from edgetrain.repo.command import (
 from edgetrain.repo.objects import COMMIT_FIELDS, COMMIT_FORMAT, OID, Commit, ObjectReader, parse_commit
 
 REMOTE = "origin"
+WHOLE = "this clone lacks objects (a partial clone, or damaged): make a full one: git clone URL"
 LOCK_SECONDS = 300.0
 
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+@-]*)*")
@@ -295,11 +296,19 @@ class Git:
         return self.commits("--no-walk", "--no-patch", self.resolve(sha))[0]
 
     def show(self, sha: str, path: str, limit: int = 2**20) -> bytes | None:
-        """The file's bytes at the commit; None if there is no such file. RepositoryError `FileTooLarge`."""
+        """The file's bytes at the commit; None if there is no such file. RepositoryError `FileTooLarge`, and
+        `ObjectMissing` where this clone lacks what the commit has there."""
         if "\n" in path:
             return None
         entry = self.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=encode(f"{sha}:{path}\n"))
         blob, _, kind = decode(entry).removesuffix("\n").partition(" ")
+        if entry.endswith(b" missing\n"):
+            # Git says the same of what it lacks: whether the commit has it, its tree tells.
+            if self.run("ls-tree", "-z", "--full-tree", sha, "--", f":(top,literal){path}"):
+                raise RepositoryError(
+                    f"git has no object for {shown(path)} at {sha[:12]}", reason="ObjectMissing", fix=WHOLE
+                )
+            return None
         if kind != "blob" or not OID.fullmatch(blob):
             return None
         with self.objects() as objects:
