@@ -10,6 +10,7 @@ import pytest
 from edgetrain.core.errors import Transient
 from edgetrain.core.plan import Operation
 from edgetrain.reconcile.audit import audit
+from edgetrain.reconcile.main_branch import MainBranch
 from edgetrain.reconcile.models import log
 from edgetrain.reconcile.period import period
 from edgetrain.reconcile.runs import propose_again
@@ -79,7 +80,7 @@ def test_a_pull_request_is_closed_and_opened_again(tmp_path: Path, monkeypatch: 
     assert [path for path in site.records() if ".release-" in path] == ["models/mean/versions/1.release-1.json"]
     # Whoever reads log or audit sees both, and which one was merged.
     site.sync()
-    said = log_text(*log(site.clone, "mean"))
+    said = log_text(*log(MainBranch(site.clone), "mean"))
     places = [said.index(f"pull request #{number}") for number in (first, second)]
     assert places == sorted(places)
     told = {event.kind: event for event in period(site.clone, None, None).events}

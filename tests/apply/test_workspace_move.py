@@ -10,6 +10,7 @@ import pytest
 from edgetrain.core.plan import Effect
 from edgetrain.core.ports import WorkspaceVersion
 from edgetrain.reconcile.audit import audit
+from edgetrain.reconcile.main_branch import MainBranch
 from edgetrain.reconcile.models import log
 from edgetrain.reconcile.planning import make_plan
 from edgetrain.reconcile.report import Status
@@ -64,7 +65,7 @@ def test_the_plan_says_what_a_move_means_and_apply_does_it_once(site: SmallSite)
     )
     assert site.apply().results == ()
     assert "number 101 in azureml rg-ml/ws; before: number 1 in mlflow" in audit_text(audit(site.clone, "mean@1"))
-    assert [h.kind for h in log(site.clone, "mean")[1]][-1] == "registered"
+    assert [h.kind for h in log(MainBranch(site.clone), "mean")[1]][-1] == "registered"
     move_back(site)
     site.push("Move back")
     assert [r.reason for r in site.apply().results] == ["WorkspaceChanged"]

@@ -10,7 +10,7 @@ from edgetrain.core.digest import digest_bytes
 from tests.apply.site import SmallSite
 from tests.bench.peers import absent, peer
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command, environment
-from tests.bench.sample import forget, merging, with_experiments, with_records, with_versions
+from tests.bench.sample import forget, merging, pack, with_experiments, with_records, with_versions
 
 SIZE, UNIT = 1000, "versions of one model, each with its run record"
 FILE = {"path": "model.json", "digest": digest_bytes(b"model"), "size": 5}
@@ -24,6 +24,7 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
     with_experiments(site, size, model="mean")
     with_records(site, score=lambda change, experiment: 0.9, outputs=OUTPUTS)
     with_versions(site, "mean")
+    pack(site)
     gto = peer("gto")
     tags = _tags(folder / "tags", size) if gto else folder
     asked = (
@@ -39,7 +40,8 @@ def bench(folder: Path, size: int) -> Iterator[Race]:
         contestants.append(Contestant(f"`edgetrain {ours[0]}`, first look", turn, lambda: forget(site)))
         contestants.append(Contestant(f"`edgetrain {ours[0]}`, nothing changed", turn))
         note = (
-            "Versions are files on main, each with the record of its run; the tags are registrations of GTO's form."
+            "Versions are files on main, each with the record of its run; the tags are registrations of GTO's "
+            "form. Both repositories are packed, as a clone is."
         )
         yield Race(f"{title} {size} versions", contestants, 3, note + absent("gto"))
     contestants = [
@@ -81,5 +83,6 @@ def _tags(folder: Path, count: int) -> Path:
         )
     for line, data in ((["init", "--quiet", "-b", "main"], b""), (["fast-import", "--quiet"], bytes(stream))):
         subprocess.run(["git", *line], cwd=folder, env=environment(), input=data, check=True)
-    subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=folder, env=environment(), check=True)
+    for line in (["reset", "--quiet", "--hard"], ["pack-refs", "--all"], ["repack", "-a", "-d", "--quiet"]):
+        subprocess.run(["git", *line], cwd=folder, env=environment(), check=True)
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.apply.site import SmallSite
 from tests.bench.peers import absent, peer
 from tests.bench.runner import EDGETRAIN, Contestant, Race, command
-from tests.bench.sample import editing, forget, merging, with_experiments, with_records
+from tests.bench.sample import editing, forget, merging, pack, with_experiments, with_records
 from tests.bench.stages import forget_stages, make_stages
 
 SIZE, UNIT = 1000, "experiments; of ten times as many a plan is made too"
@@ -68,6 +68,7 @@ def _site(folder: Path, size: int) -> SmallSite:
     site.release()
     with_experiments(site, size)
     with_records(site)
+    pack(site)
     return site
 
 

@@ -46,6 +46,11 @@ def with_experiments(site: SmallSite, count: int, model: str | None = None) -> N
     site.push("Add samples")
 
 
+def pack(site: SmallSite) -> None:
+    """Put all objects of the clone into one pack, as a clone from a forge has them."""
+    subprocess.run(["git", "repack", "-a", "-d", "--quiet"], cwd=site.clone, env=environment(), check=True)
+
+
 def forget(site: SmallSite) -> None:
     """Remove what edgetrain remembers of this checkout."""
     for file in (site.clone / ".git").glob("edgetrain-*.*"):

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgetrain.core.approval import LATE, MACHINE, OWN, STALE
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
 from edgetrain.core.ports.forge import ReviewState
-from edgetrain.core.review import LATE, MACHINE, OWN, STALE, approvals, read_review, review_json
+from edgetrain.core.review import approvals, read_review, review_json
 
 HEAD, OLDER = "a" * 40, "b" * 40
 ADA, BEN, BOT = Account(1, "ada"), Account(2, "ben"), Account(3, "ci[bot]", bot=True)

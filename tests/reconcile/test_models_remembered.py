@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgetrain.reconcile import hands
+from edgetrain.reconcile.main_branch import MainBranch
 from edgetrain.reconcile.models import log, models
 from edgetrain.repo import readings
 from edgetrain.repo.readings import Readings
@@ -33,10 +34,10 @@ def commit(root: Path, *paths: str, email: str = "dana@example.org", message: st
 
 
 def told(root: Path, known: bool) -> object:
-    def memory() -> Readings | None:
-        return Readings(root.parent / "memory.bin", b"key") if known else None
+    def main() -> MainBranch:
+        return MainBranch(root, Readings(root.parent / "memory.bin", b"key") if known else None)
 
-    return log(root, "mean", memory()), models(root, "mean", memory()), models(root, None, memory())
+    return log(main(), "mean"), models(main(), "mean"), models(main())
 
 
 @pytest.mark.parametrize("one_by_one", [0, 4])

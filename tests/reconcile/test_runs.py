@@ -18,6 +18,7 @@ from edgetrain.core.record import Outcome
 from edgetrain.providers.folder.artifacts import FolderArtifacts
 from edgetrain.reconcile.log_reader import read_log
 from edgetrain.reconcile.lookup import one_of
+from edgetrain.reconcile.main_branch import MainBranch
 from edgetrain.reconcile.models import log, models
 from edgetrain.reconcile.report import ApplyResult, Event
 from edgetrain.reconcile.runs import cancel, list_runs, propose_again, retry
@@ -295,33 +296,33 @@ def test_only_candidates_are_proposed(site: SmallSite) -> None:
 
 
 def test_models_and_log_from_proposal_to_withdrawal(site: SmallSite) -> None:
-    (empty,) = models(site.clone)
+    (empty,) = models(MainBranch(site.clone))
     assert "no version is merged yet" in models_text([empty])
     trained(site)
-    (proposed,) = models(site.clone, "mean")
+    (proposed,) = models(MainBranch(site.clone), "mean")
     assert [(p.number, p.branch) for p in proposed.proposals] == [(1, "edgetrain/proposal/mean-1")]
     site.merge_proposal(1, production=1)
-    (merged,) = models(site.clone)
+    (merged,) = models(MainBranch(site.clone))
     assert (merged.versions[0].image, merged.pending, merged.proposals) == (None, ("production",), ())
     site.apply()
-    (released,) = models(site.clone)
+    (released,) = models(MainBranch(site.clone))
     assert released.versions[0].image
     assert (released.versions[0].channels, released.pending) == (("production",), ())
     site.sync()
     site.edit("models/mean/model.yaml", "  channels: {production: 1}", '  channels: {}\n  withdrawn: {"1": "bad"}')
     site.push("Withdraw")
     site.apply()
-    (gone,) = models(site.clone)
+    (gone,) = models(MainBranch(site.clone))
     assert (gone.versions[0].withdrawn, gone.versions[0].channels) == ("bad", ())
     assert "withdrawn: bad" in models_text([gone])
-    name, happened = log(site.clone, "mean")
+    name, happened = log(MainBranch(site.clone), "mean")
     kinds = [found.kind for found in happened]
     assert kinds[:5] == ["run", "proposed", "merged", "released", "channel"]
     assert sorted(kinds[5:]) == ["channel", "withdrawn"]
     assert happened[0].gates[1].rule == "notWorseThan production"
     assert "@1 → nothing" in log_text(name, happened)
     with pytest.raises(UsageError, match='did you mean "mean"'):
-        log(site.clone, "meen")
+        log(MainBranch(site.clone), "meen")
 
 
 # --- on the command line -----------------------------------------------------------------------------

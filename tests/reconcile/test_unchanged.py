@@ -238,7 +238,8 @@ def test_a_plan_is_made_again_when_something_changed(root: Path, looks: list[Pat
 def test_what_commits_tell_counts_until_a_branch_moves(root: Path) -> None:
     asked: list[str] = []
 
-    def tell(known: Readings | None) -> str:
+    def tell(on: Path | Git, known: Readings | None) -> str:
+        assert isinstance(on, Git)
         assert known is not None
         asked.append("told")
         return "told " * len(asked)

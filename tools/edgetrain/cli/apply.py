@@ -83,7 +83,7 @@ def apply(
     from edgetrain.reconcile.apply import Options
     from edgetrain.reconcile.apply import apply as reconcile
     from edgetrain.reconcile.lanes import Lane
-    from edgetrain.reconcile.lookup import configured_branch
+    from edgetrain.reconcile.main_branch import configured_branch
     from edgetrain.repo.git import Git
 
     options = Options(

@@ -11,6 +11,9 @@ from edgetrain.cli.names import versions_or_runs
 from edgetrain.cli.session import Session, format_option, pass_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgetrain.repo.git import Git
     from edgetrain.repo.readings import Readings
 
 
@@ -22,11 +25,14 @@ def models(session: Session, model: str | None) -> None:
     """List models, versions and channels, from git as it was last fetched."""
     from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    def tell(readings: Readings | None) -> str:
-        from edgetrain.reconcile.models import models as find
-        from edgetrain.render.models import models_json, models_text
+    def tell(on: Path | Git, readings: Readings | None) -> str:
+        from edgetrain.reconcile.main_branch import MainBranch
 
-        found = find(session.root, model, readings)
+        with MainBranch(on, readings) as main:  # first: git works while the rest is imported
+            from edgetrain.reconcile.models import models as find
+            from edgetrain.render.models import models_json, models_text
+
+            found = find(main, model)
         return models_json(found) if session.format == "json" else models_text(found)
 
     session.show(told_unless_unchanged(session.root, "models", [model, session.format], tell))
@@ -40,13 +46,15 @@ def log(session: Session, model: str) -> None:
     """Show a model's runs, versions and channel moves, oldest first."""
     from edgetrain.reconcile.unchanged import told_unless_unchanged
 
-    def tell(readings: Readings | None) -> str:
-        from edgetrain.reconcile.models import log as find
-        from edgetrain.render.models import log_json, log_text
-        from edgetrain.repo.git import Git
+    def tell(on: Path | Git, readings: Readings | None) -> str:
+        from edgetrain.reconcile.main_branch import MainBranch
 
-        name, found = find(session.root, model, readings)
-        cut = bool(Git.find(session.root).boundary())
+        with MainBranch(on, readings) as main:  # first: git works while the rest is imported
+            from edgetrain.reconcile.models import log as find
+            from edgetrain.render.models import log_json, log_text
+
+            name, found = find(main, model)
+            cut = bool(main.git.boundary())
         return log_json(name, found, cut) if session.format == "json" else log_text(name, found, cut)
 
     session.show(told_unless_unchanged(session.root, "log", [model, session.format], tell))

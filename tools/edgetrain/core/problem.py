@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +57,8 @@ def problem(code: Code, path: str, mark: Mark | None, what: str, fix: str | None
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the nearest known name, or nothing."""
+    import difflib  # here: it takes time, and most have nothing to guess
+
     spelled = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), list(spelled), n=1, cutoff=0.6)
     return f'; did you mean "{spelled[near[0]]}"?' if near else ""
@@ -66,6 +67,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def shown(text: object, limit: int = 80) -> str:
     """A value from a hostile file, bounded and without control characters, fit for a message."""
     clean = str(text)
+    if len(clean) <= limit and clean.isprintable():
+        return clean
     if not clean.isprintable():
         clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in clean)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from edgetrain.core.digest import canonical, digest_bytes, parse_canonical
@@ -189,8 +190,13 @@ class ReleaseRecord(Record):
 @dataclass(frozen=True)
 class _Form:
     holds: type[Record]
-    place: re.Pattern[str]
+    where: str
     required: Mapping[str, type]
+
+    @cached_property
+    def place(self) -> re.Pattern[str]:
+        """What matches the paths where it may lie."""
+        return re.compile(self.where)
 
 
 _RUN = {
@@ -201,22 +207,22 @@ _RUN = {
 FORMS: dict[str, _Form] = {
     "RunRecord": _Form(
         RunRecord,
-        re.compile(r"experiments/(?P<experiment>[^/]+)/runs/(?P<identity>[0-9a-f]{12})-(?P<attempt>\d+)\.json"),
+        r"experiments/(?P<experiment>[^/]+)/runs/(?P<identity>[0-9a-f]{12})-(?P<attempt>\d+)\.json",
         _RUN,
     ),
     "EvaluationRecord": _Form(
         EvaluationRecord,
-        re.compile(r"experiments/[^/]+/runs/[0-9a-f]{12}-\d+\.evaluation-(?P<number>\d+)\.json"),
+        r"experiments/[^/]+/runs/[0-9a-f]{12}-\d+\.evaluation-(?P<number>\d+)\.json",
         {"run": str, "outcome": str, "gates": dict, "number": int},
     ),
     "ProposalRecord": _Form(
         ProposalRecord,
-        re.compile(r"models/(?P<model>[^/]+)/proposals/(?P<version>\d+)-[0-9a-f]{12}-\d+(?:\.again-\d+)?\.json"),
+        r"models/(?P<model>[^/]+)/proposals/(?P<version>\d+)-[0-9a-f]{12}-\d+(?:\.again-\d+)?\.json",
         {"model": str, "version": int, "run": str, "branch": str},
     ),
     "ReleaseRecord": _Form(
         ReleaseRecord,
-        re.compile(r"models/(?P<model>[^/]+)/versions/(?P<version>\d+)\.release-(?P<number>\d+)\.json"),
+        r"models/(?P<model>[^/]+)/versions/(?P<version>\d+)\.release-(?P<number>\d+)\.json",
         {"model": str, "version": int, "number": int, "event": str, "manifest": str, "run": str},
     ),
 }
@@ -227,7 +233,7 @@ def workspace_name(type_: str, name: str) -> str:
     return f"{type_} {name}" if type_ == "azureml" else type_
 
 
-_PLACES = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", form.place.pattern) for form in FORMS.values()))
+_PLACES = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", form.where) for form in FORMS.values()))
 
 
 def is_record_path(path: str) -> bool:

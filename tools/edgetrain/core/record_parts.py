@@ -31,14 +31,16 @@ _EVENTS: dict[str, dict[str, Any]] = {
     "registered": {"registered.type": str, "registered.version": str, "from": str},
 }
 _ABSENT = object()
-_Parts = Sequence[tuple[str, Sequence[str], Sequence[type]]]
+_Parts = Mapping[str, Sequence[tuple[str, Sequence[type]]]]
 
 
 def _pointers(parts: Mapping[str, Any]) -> _Parts:
-    """Each part's name, the keys that lead to it, and the types that it may have."""
-    return [
-        (name, name.split("."), types if isinstance(types, tuple) else (types,)) for name, types in parts.items()
-    ]
+    """By the object that holds them (empty: the record itself), each part's key and the types that it may have."""
+    found: dict[str, list[tuple[str, Sequence[type]]]] = {}
+    for name, types in parts.items():
+        holder, _, key = name.rpartition(".")
+        found.setdefault(holder, []).append((key, types if isinstance(types, tuple) else (types,)))
+    return found
 
 
 _OF_KIND: Mapping[str, _Parts] = {kind: _pointers(parts) for kind, parts in _PARTS.items()}
@@ -73,17 +75,17 @@ def check_parts(value: Mapping[str, Any]) -> None:
             raise ValueError(f"provenance.review: {error}") from None
     if value["kind"] == "RunRecord" and value["identity"] != digest_bytes(canonical(value["identityOf"])):
         raise ValueError("identity is not the digest of identityOf")
-    parts = _OF_KIND.get(value["kind"], ())
+    parts = _OF_KIND.get(value["kind"], {})
     if value["kind"] == "ReleaseRecord":
         if value["event"] not in _OF_EVENT:
             raise ValueError("event is not a known one")
         parts = _OF_EVENT[value["event"]]
-    for name, keys, types in parts:
-        part: Any = value
-        for key in keys:
-            part = part.get(key, _ABSENT) if type(part) is dict else _ABSENT
-        if type(part) not in types:  # as JSON gives it: true is no int
-            raise ValueError(f"{name} is missing or of another type")
+    for holder, inside in parts.items():
+        at: Any = value.get(holder) if holder else value
+        known: Mapping[str, Any] = at if type(at) is dict else {}
+        for key, types in inside:
+            if type(known.get(key, _ABSENT)) not in types:  # as JSON gives it: true is no int
+                raise ValueError(f"{holder}{holder and '.'}{key} is missing or of another type")
 
 
 def _is_output(output: Any) -> bool:

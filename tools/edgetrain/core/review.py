@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edgetrain.core.approval import LATE, MACHINE, OWN, STALE
 from edgetrain.core.ports import Account, CheckResult, PullRequest, Review
-
-STALE, OWN, MACHINE, LATE = "StaleReview", "OwnPullRequest", "Machine", "AfterMerge"
 
 
 @dataclass(frozen=True)

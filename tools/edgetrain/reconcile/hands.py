@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from edgetrain.core.review import LATE, MACHINE, OWN, STALE, read_review
+from edgetrain.core.approval import LATE, MACHINE, OWN, STALE
 from edgetrain.reconcile.state import State
 from edgetrain.render.hands import Account, Approval, Doubt, Hand, Review
 from edgetrain.repo.history import MAX_COMMITS_MERGED, Provenance, provenance, provenance_of
@@ -46,10 +46,13 @@ def hands_of(
 
 
 def _looked_for(state: State, commits: Collection[str], machine: str, cut: Collection[str]) -> dict[str, Hand]:
+    # What merged nothing tells all by itself, if it was read on the way.
+    alone = {sha: one for sha in commits if (one := state.commits.get(sha)) is not None and len(one.parents) < 2}
+    found = {sha: _hand(provenance_of(commit, (), cut, [machine])) for sha, commit in alone.items()}
+    others = [sha for sha in commits if sha not in alone]
     # Of a few, git is asked one by one; of more, for the whole line at once.
-    line = merged_by(state.git, state.commit) if len(commits) > ONE_BY_ONE else {}
-    found = {}
-    for sha in commits:
+    line = merged_by(state.git, state.commit) if len(others) > ONE_BY_ONE else {}
+    for sha in others:
         if sha in line:
             commit, brought = line[sha]
             found[sha] = _hand(provenance_of(commit, brought[:MAX_COMMITS_MERGED], cut, [machine]))
@@ -69,11 +72,13 @@ def recorded_hand(value: Mapping[str, Any]) -> Hand:
         approvers=tuple(value.get("approvers") or ()),
         merge_commit=value.get("mergeCommit"),
         pull_request=value.get("pullRequest"),
-        review=_review(value.get("review")),
+        review=_review(told) if (told := value.get("review")) is not None else None,
     )
 
 
 def _review(value: Any) -> Review | None:
+    from edgetrain.core.review import read_review  # here: most records have none
+
     try:
         found = read_review(value)
     except ValueError:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edgetrain.core.desired import Desired
-from edgetrain.core.errors import RepositoryError, UsageError
+from edgetrain.core.errors import UsageError
 from edgetrain.core.kinds import ModelVersion
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import RunRecord, is_record_path
 from edgetrain.core.recorded import Recorded
-from edgetrain.reconcile.state import State, commit_tree, read_commit, read_tree
+from edgetrain.reconcile.main_branch import CONFIGURATION, MainBranch, configured_branch
+from edgetrain.reconcile.state import State, read_commit, read_with
 from edgetrain.repo.git import REMOTE, Git
-from edgetrain.repo.opening import open_file
 from edgetrain.repo.part import PartOfTree
-from edgetrain.repo.reader import MAX_BYTES, read
-from edgetrain.repo.readings import Readings
-from edgetrain.repo.tree import CommitTree
 
-CONFIGURATION = "edgetrain.yaml"
 PROPOSALS = "edgetrain/proposal/"
 _MODEL = re.compile(r"models/([^/]+)/model\.yaml")
 _VERSION = re.compile(r"(?P<model>[^@]+)@(?P<which>[^@]+)")
@@ -39,43 +34,21 @@ def read_main(root: Path, *, refresh: bool = False) -> State:
     return read_commit(git, git.tip(branch, refresh=refresh))
 
 
-def read_models(root: Path, name: str | None, readings: Readings | None = None) -> State:
-    """Main as it was last fetched, but of its files only the configuration and those of a model (None, or unknown:
-    of all), and what `readings` know is not read. Raises RepositoryError."""
-    git, tree = _main(root)
-    known = name is not None and tree.exists(f"models/{name}/model.yaml")
-    return _part(git, tree, {CONFIGURATION, f"models/{name}" if known else "models"}, readings)
+def read_models(main: MainBranch, name: str | None) -> State:
+    """Of main's files only the configuration and those of a model (None, or unknown: of all)."""
+    known = name is not None and main.tree.exists(f"models/{name}/model.yaml")
+    return _part(main, {CONFIGURATION, f"models/{name}" if known else "models"})
 
 
-def read_events(root: Path, readings: Readings | None = None) -> State:
-    """Main as it was last fetched, but of its files only the configuration, the models' manifests and all records;
-    what `readings` know is not read. Raises RepositoryError."""
-    git, tree = _main(root)
-    records = {entry.path for entry in tree.files() if is_record_path(entry.path)}
-    models = {entry.path for entry in tree.files("models") if _MODEL.fullmatch(entry.path)}
-    return _part(git, tree, {CONFIGURATION, *models, *records}, readings)
+def read_events(main: MainBranch) -> State:
+    """Of main's files only the configuration, the models' manifests and all records."""
+    records = {entry.path for entry in main.tree.files() if is_record_path(entry.path)}
+    models = {entry.path for entry in main.tree.files("models") if _MODEL.fullmatch(entry.path)}
+    return _part(main, {CONFIGURATION, *models, *records})
 
 
-def _main(root: Path) -> tuple[Git, CommitTree]:
-    git = Git.find(root)
-    return git, commit_tree(git, git.tip(configured_branch(git), refresh=False))
-
-
-def _part(git: Git, tree: CommitTree, paths: set[str], readings: Readings | None) -> State:
-    return read_tree(git, PartOfTree(tree, paths), tree.sha, tree.sha, readings)
-
-
-def configured_branch(git: Git) -> str:
-    """The branch that the work tree's `edgetrain.yaml` names; `main` if it can't be read."""
-    try:
-        # Not through the work tree's listing: it would ask git for all files.
-        with os.fdopen(open_file(git.root, CONFIGURATION), "rb") as file:
-            document, _ = read(file.read(MAX_BYTES + 1), CONFIGURATION)
-    except (RepositoryError, OSError):
-        return "main"
-    spec = document.data.get("spec") if document else None
-    branch = spec.get("branch") if isinstance(spec, dict) else None
-    return branch if isinstance(branch, str) else "main"
+def _part(main: MainBranch, paths: set[str]) -> State:
+    return read_with(main.additions, main.git, PartOfTree(main.tree, paths), main.commit, main.readings)
 
 
 def model_names(desired: Desired, broken: Iterable[str]) -> set[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from edgetrain.core.record import EvaluationRecord, ProposalRecord, Record, ReleaseRecord, RunRecord
 from edgetrain.core.recorded import Recorded
 from edgetrain.reconcile.hands import hands_of, recorded_hand
 from edgetrain.reconcile.lookup import model_names, no_model, open_branches, read_events, read_models
+from edgetrain.reconcile.main_branch import MainBranch
 from edgetrain.reconcile.state import State
 from edgetrain.render.gates import gates_of
 from edgetrain.render.hands import Hand, approvers, hand_rows, proposer
@@ -19,11 +19,11 @@ from edgetrain.repo.readings import Readings
 _VERSION_FILE = re.compile(r"models/([^/]+)/versions/(\d+)\.yaml")
 
 
-def models(root: Path, name: str | None = None, readings: Readings | None = None) -> list[Overview]:
-    """All models, or one; what `readings` know is not read. Raises UsageError for an unknown one."""
-    state = read_models(root, name, readings)
-    if readings:
-        readings.save(state.tree.exists)
+def models(main: MainBranch, name: str | None = None) -> list[Overview]:
+    """All models, or one. Raises UsageError for an unknown one."""
+    state = read_models(main, name)
+    if main.readings:
+        main.readings.save(state.tree.exists)
     known = model_names(state.desired, state.loaded.broken)
     return [_overview(state, found) for found in (sorted(known) if name is None else [_known(state, name)])]
 
@@ -80,13 +80,13 @@ def _approval(record: ReleaseRecord) -> Hand:
     return recorded_hand(record.data.get("provenance") or {})
 
 
-def log(root: Path, name: str, readings: Readings | None = None) -> tuple[str, list[Happening]]:
-    """What happened to the model, oldest first; what `readings` know is not read. Raises UsageError for another."""
-    state = read_events(root, readings)
+def log(main: MainBranch, name: str) -> tuple[str, list[Happening]]:
+    """What happened to the model, oldest first. Raises UsageError for an unknown one."""
+    state = read_events(main)
     model = _known(state, name)
-    found = [*_records(state, model), *_merges(state, model, readings)]
-    if readings:
-        readings.save(state.tree.exists)
+    found = [*_records(state, model), *_merges(state, model, main.readings)]
+    if main.readings:
+        main.readings.save(state.tree.exists)
     return model, [happening for _, happening in sorted(found, key=lambda pair: pair[0])]
 
 

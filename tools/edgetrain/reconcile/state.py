@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,28 +13,30 @@ from edgetrain.core.errors import InvalidFiles, NotFound
 from edgetrain.core.problem import Problem, Severity
 from edgetrain.core.record import Record
 from edgetrain.core.recorded import Recorded
+from edgetrain.reconcile.main_branch import RECORD_FOLDERS, commit_tree
 from edgetrain.repo.git import Git
 from edgetrain.repo.history import Addition, Additions
 from edgetrain.repo.load import Loaded, read_repository
+from edgetrain.repo.objects import Commit
 from edgetrain.repo.readings import Readings
-from edgetrain.repo.tree import CommitTree, Tree
+from edgetrain.repo.tree import Tree
 from edgetrain.repo.work_tree import WorkTree
 
 if TYPE_CHECKING:
     from edgetrain.repo.ledger import Ledger
 
-RECORD_FOLDERS = ("experiments/*/runs/*.json", "models/*/proposals/*.json", "models/*/versions/*")
-
 
 @dataclass(frozen=True)
 class State:
-    """One reading of the repository. `commit` is empty for a work tree; `added` tells where a path came from."""
+    """One reading of the repository. `commit` is empty for a work tree; `added` tells where a path came from, and
+    `commits` are those of main's own line that were read on the way: all that added something, or only the new."""
 
     git: Git
     tree: Tree
     loaded: Loaded
     commit: str
     added: Mapping[str, Addition]
+    commits: Mapping[str, Commit] = field(default_factory=dict)
 
     @property
     def desired(self) -> Desired:
@@ -66,11 +68,6 @@ def read_commit(git: Git, commit: str) -> State:
     return read_tree(git, commit_tree(git, commit), commit, commit)
 
 
-def commit_tree(git: Git, commit: str) -> CommitTree:
-    """The files at a commit; digests of their contents are remembered in the checkout's caches."""
-    return CommitTree(git, commit, cache=git.root / ".edgetrain" / "blobs.db")
-
-
 def read_tip(git: Git, branch: str) -> State:
     """The configured branch's tip: whatever event woke us, this is what is reconciled."""
     return read_commit(git, git.tip(branch))
@@ -80,8 +77,13 @@ def read_tree(git: Git, tree: Tree, commit: str, history: str, readings: Reading
     """The tree's files, with what the history of the commit `history` tells of them; what `readings` know of both
     is not read again."""
     with Additions(git, history, RECORD_FOLDERS, readings) as additions:
-        loaded = read_repository(tree, additions.ordinals, readings)
-        return State(git, tree, loaded, commit, additions.by_path)
+        return read_with(additions, git, tree, commit, readings)
+
+
+def read_with(additions: Additions, git: Git, tree: Tree, commit: str, readings: Readings | None) -> State:
+    """The same, where git looks through the history already."""
+    loaded = read_repository(tree, additions.ordinals, readings)
+    return State(git, tree, loaded, commit, additions.by_path, additions.commits)
 
 
 def stopping(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -74,7 +74,7 @@ def plan_unless_unchanged(root: Path, *, site: str | None) -> Plan:
 
 
 def told_unless_unchanged(
-    root: Path, verb: str, asked: Sequence[Any], make: Callable[[Readings | None], str]
+    root: Path, verb: str, asked: Sequence[Any], make: Callable[[Path | Git, Readings | None], str]
 ) -> str:
     """What `make` tells of the commits alone, or what it told when the branches were as they are now. Of the work
     tree only `edgetrain.yaml` counts, which names the branch."""
@@ -87,9 +87,10 @@ def told_unless_unchanged(
     def dump(text: str) -> Any:
         return text
 
-    return _unless_unchanged(
-        root, f"edgetrain-{verb}.json", asked, lambda _, known: make(known), dump, load, files=False
-    )
+    def told(tree: WorkTree | None, readings: Readings | None) -> str:
+        return make((tree and tree.git) or root, readings)
+
+    return _unless_unchanged(root, f"edgetrain-{verb}.json", asked, told, dump, load, files=False)
 
 
 def _unless_unchanged(
@@ -149,11 +150,13 @@ def _key(git: Git, folder: Path, tree: WorkTree | None, asked: Sequence[Any]) ->
     names = _IN_GIT if tree else _OF_HISTORY
     inside = _stats(str(place / name) for place in sorted({folder, git.common_dir}) for name in names)
     machine = [_today(), shutil.which("ssh-keygen"), shutil.which("git")]
-    # All refs: which of them the verdict depends on is written in the files. HEAD is none of them.
+    # All refs: which of them the verdict depends on is written in the files. HEAD is none of them, and counts for
+    # a work tree alone.
     which = ("--format=%(objectname) %(refname)", "refs/heads", "refs/remotes/origin")
     with git.begin("for-each-ref", *which) as refs, git.begin("config", "--list", "-z") as settings:
         files, newest = tree.trace() if tree else (_configuration(git.root), 0)
-        facts = [asked, machine, inside, git.head(), refs.output(), settings.output(), files]
+        head = git.head() if tree else ""
+        facts = [asked, machine, inside, head, refs.output(), settings.output(), files]
     return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
 
 

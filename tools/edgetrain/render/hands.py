@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgetrain.core.review import LATE, MACHINE, OWN, STALE
+from edgetrain.core.approval import LATE, MACHINE, OWN, STALE
 
 NOBODY = "not known"
 WHY = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgetrain.core.plan import Plan
 from edgetrain.core.problem import Code, Problem, Severity
-from edgetrain.render.outcome import Applied
+
+if TYPE_CHECKING:
+    from edgetrain.core.plan import Plan
+    from edgetrain.render.outcome import Applied
 
 
 def as_json(value: Any) -> str:

@@ -16,12 +16,15 @@ def aligned(rows: Sequence[Sequence[str]], indent: str = "  ", limit: int = CELL
     """Lines of columns, each as wide as its widest cell; cells are made safe and bounded."""
     if not rows:
         return []
-    safe = [[shown(cell, limit) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*safe, strict=True)]
-    return [
-        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in safe
+    # Looked at here first: to ask for each of thousands of cells costs more than to look.
+    safe = [
+        [cell if len(cell) <= limit and cell.isprintable() else shown(cell, limit) for cell in row] for row in rows
     ]
+    if len(safe) == 1:
+        return [(indent + "  ".join(safe[0])).rstrip()]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    line = indent + "  ".join(f"{{:<{width}}}" for width in widths)
+    return [line.format(*row).rstrip() for row in safe]
 
 
 def labelled(rows: Sequence[tuple[str, str]], indent: str = "  ") -> list[str]:

@@ -273,15 +273,30 @@ class Git:
         """
         check_branch(branch)
         local, remote = f"refs/heads/{branch}", f"refs/remotes/{REMOTE}/{branch}"
-        if self.has_remote():
-            if refresh:
-                self.fetch(branch)
-            found = self.ref(remote) or (None if refresh else self.ref(local))
+        if not refresh:
+            found = self._known_tip(local, remote)
+        elif self.has_remote():
+            self.fetch(branch)
+            found = self.ref(remote)
         else:
             found = self.ref(local)
         if found is None:
             raise _no_branch(branch, f"make its first commit, or fetch it: git fetch {REMOTE} {branch}")
         return found
+
+    def _known_tip(self, local: str, remote: str) -> str | None:
+        """The remote's branch where there is a remote that was fetched from, else the local one."""
+        with self.begin("for-each-ref", "--format=%(refname) %(objectname) %(objecttype)", local, remote) as asked:
+            names = (remote, local) if self.has_remote() else (local,)
+            done = asked.end()
+        if done.code != 0:  # one of them names what is not here
+            return next(filter(None, map(self.ref, names)), None)
+        # Of folders of branches it tells, too: `main` may stand for `main/...`, where there is no `main`.
+        refs = {name: (oid, kind) for name, oid, kind in (line.split(" ") for line in done.text().splitlines())}
+        oid, kind = next((refs[name] for name in names if name in refs), (None, ""))
+        if oid and kind == "commit":
+            self._commits.add(oid)
+        return oid
 
     # --- reading -------------------------------------------------------------------------------------
 

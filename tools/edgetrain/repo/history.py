@@ -11,7 +11,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from edgetrain.core.errors import RepositoryError
 from edgetrain.repo.command import Running, decode
@@ -34,8 +36,7 @@ _PULL_REQUEST = re.compile(r"Merge pull request (#\d+) from|\((#\d+)\)$")
 _FIRST_PARENT = ("--first-parent", "--diff-merges=first-parent", "--no-renames")
 
 
-@dataclass(frozen=True)
-class Addition:
+class Addition(NamedTuple):
     """A file's first appearance on main. `ordinal` grows along main's history and is shared by files of one
     commit. Not `certain`: the clone's history starts here, the file may be older."""
 
@@ -56,8 +57,7 @@ class Change:
     certain: bool = True
 
 
-@dataclass(frozen=True)
-class Provenance:
+class Provenance(NamedTuple):
     """Who stands behind a commit on main. `proposer` and `approvers` are `name <email>`, approvers as their
     trailers say; `pull_request` is the trailer's text, or `#n`. Not `certain`: merged commits are cut off."""
 
@@ -80,8 +80,7 @@ class FileVersion:
     certain: bool = True
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """What a commit did to one file: its mode and object afterwards, and git's letter for the status."""
 
     mode: str
@@ -110,6 +109,8 @@ class Additions:
         self._readings = readings
         self._mark = (_ADDITIONS, *patterns, *sorted(self._cut), *git.grafts())
         self._known: _Told | None = readings.get(HISTORY, _ADDITIONS, self._mark) if readings else None
+        # Those of main's own line that added something, as far as git was asked for them.
+        self.commits: dict[str, Commit] = {}
         self._log: Running | None = None
         if self._known is None:
             self._log = self._all()
@@ -123,7 +124,9 @@ class Additions:
         specs = (
             [f":(top,literal){folder}" for folder in folders] if not any("*" in name for name in folders) else []
         )
-        return _begin_log(self._git, *_FIRST_PARENT, "--reverse", "--diff-filter=A", self._tip, "--", *specs)
+        # Sparse: or git compares each commit's trees twice, first to leave out those that changed nothing there.
+        only = ("--reverse", "--sparse", "--diff-filter=A")
+        return _begin_log(self._git, *_FIRST_PARENT, *only, self._tip, "--", *specs)
 
     @cached_property
     def by_path(self) -> Mapping[str, Addition]:
@@ -141,13 +144,15 @@ class Additions:
             commits = list(_commits_of(self._log.output())) if self._log else []
         elif self._known is not None:
             _, ordinal, found = self._known
+        wanted = self._wanted.fullmatch
         for commit, changes in commits:
-            added = (change.path for change in changes if change.status == "A")
-            paths = [path for path in added if self._wanted.fullmatch(path)]
+            paths = [change.path for change in changes if change.status == "A" and wanted(change.path)]
             for path in paths:
                 facts = (commit.sha, ordinal, commit.committer.time, commit.sha not in self._cut)
                 found.setdefault(path, facts)
             ordinal += bool(paths)
+            if paths:
+                self.commits[commit.sha] = commit
         if self._readings:
             told = (self._tip, ordinal, found)
             self._readings.put(HISTORY, _ADDITIONS, self._mark, lambda: told, len(commits))
@@ -165,12 +170,16 @@ class Additions:
         """The place of each in main's history."""
         return {path: found.ordinal for path, found in self.by_path.items()}
 
+    def stop(self) -> None:
+        """Look no further."""
+        if self._log:
+            self._log.stop()
+
     def __enter__(self) -> Additions:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._log:
-            self._log.stop()
+        self.stop()
 
 
 def mainline(git: Git, tip: str) -> list[tuple[Commit, tuple[str, ...]]]:
@@ -295,18 +304,18 @@ def _begin_log(git: Git, *args: str) -> Running:
 
 def _commits_of(log: bytes) -> Iterator[tuple[Commit, list[Difference]]]:
     tokens = iter(decode(log).split("\0"))
+    plain = log.isascii()
     current: tuple[Commit, list[Difference]] | None = None
     for token in tokens:
         if token.startswith("\x02"):
             if current:
                 yield current
-            fields = [token[1:], *(next(tokens) for _ in range(COMMIT_FIELDS - 1))]
-            current = (
-                parse_commit([f.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for f in fields]),
-                [],
-            )
-        elif token.lstrip("\n").startswith(":") and current:
-            current[1].append(difference(token.lstrip("\n"), next(tokens)))
+            fields = [token[1:], *islice(tokens, COMMIT_FIELDS - 1)]
+            if not plain:
+                fields = [f.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for f in fields]
+            current = parse_commit(fields), []
+        elif current and (told := token.lstrip("\n")).startswith(":"):
+            current[1].append(difference(told, next(tokens)))
     if current:
         yield current
 

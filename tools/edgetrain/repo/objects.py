@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from edgetrain.core.errors import RepositoryError
 
@@ -26,8 +27,7 @@ COMMIT_FORMAT = (
 COMMIT_FIELDS = 12
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """Who, and when (RFC 3339 in UTC), as the commit claims."""
 
     name: str
@@ -76,6 +76,7 @@ def parse_commit(fields: list[str]) -> Commit:
     )
 
 
+@lru_cache(maxsize=1024)  # author and committer, and what a merge brings, often have the same
 def _rfc3339(seconds: str) -> str:
     try:
         moment = datetime.fromtimestamp(int(seconds), UTC)

@@ -7,13 +7,12 @@ import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edgetrain.core.errors import RepositoryError
 from edgetrain.core.problem import shown
-from edgetrain.repo.command import decode, encode
+from edgetrain.repo.command import Running, decode, encode
 from edgetrain.repo.git import Git
 from edgetrain.repo.objects import ObjectReader
 
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 FILE, EXECUTABLE, SYMLINK, SUBMODULE, SPECIAL = "100644", "100755", "120000", "160000", "000000"
 REGULAR = (FILE, EXECUTABLE)
+_FILES = (*REGULAR, SUBMODULE)
 MANIFEST_LIMIT = 2**20
 MAX_TARGET = 4096
 # So many files a tree is told ahead of.
 AHEAD = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file. `mode` is git's: 100644, 100755, 120000 (symlink), 160000 (submodule or nested
     repository), or 000000 for what git can't hold (a device, a socket). `target` is a symlink's text."""
 
@@ -163,12 +162,10 @@ class CommitTree(Listed):
         super().__init__()
         self.git = git
         self.sha = git.resolve(sha)
+        self._cache_file = cache
         self._cache: DigestCache | None = None
-        if cache:
-            from edgetrain.repo.digest_cache import DigestCache  # here: SQLite takes time to import
-
-            self._cache = DigestCache(cache)
         self._reader: ObjectReader | None = None
+        self._listed: Running | None = None
         self._others: object = None
         self._lock = threading.Lock()
         self._ahead: dict[str, bytes] = {}
@@ -180,18 +177,23 @@ class CommitTree(Listed):
                 self._reader = self.git.objects()
             return self._reader
 
+    def begin(self) -> None:
+        """Git lists the files from now on, while other work is done."""
+        self._listed = self.git.begin("ls-tree", "-r", "-z", "--full-tree", self.sha)
+
     def _list(self) -> Iterator[Entry]:
-        listing = self.git.run("ls-tree", "-r", "-z", "--full-tree", self.sha)
-        for line in filter(None, listing.split(b"\0")):
-            facts, _, name = line.partition(b"\t")
-            mode, _, blob = facts.decode().split(" ")
+        if self._listed is None:
+            self.begin()
+        listed, self._listed = self._listed, None
+        for line in filter(None, decode(listed.output()).split("\0") if listed else ()):
+            facts, _, name = line.partition("\t")
+            mode, _, blob = facts.split(" ")
             if mode == SYMLINK:
                 target = decode(self._objects().read(blob, MAX_TARGET))
-                yield Entry(decode(name), mode, blob, target)
+                yield Entry(name, mode, blob, target)
             else:
                 # Ancient commits hold 100664, which git itself takes for 100644.
-                known = mode in (*REGULAR, SUBMODULE)
-                yield Entry(decode(name), mode if known else FILE, blob)
+                yield Entry(name, mode if mode in _FILES else FILE, blob)
 
     def mark(self, path: str) -> object:
         """The blob's id."""
@@ -221,7 +223,8 @@ class CommitTree(Listed):
         """This process is a copy of another: from now on nothing that the other reads with is used."""
         # Kept, though not used: to drop them would close the other's pipes and files.
         self._others = (self._reader, self._cache)
-        self._reader, self._cache, self._ahead, self._asked = None, None, {}, False
+        self._reader, self._cache, self._cache_file = None, None, None
+        self._ahead, self._asked = {}, False
 
     def copy(self, path: str, sink: Callable[[bytes], object]) -> int:
         """Give the file's bytes to `sink` piece by piece; answer how many."""
@@ -238,19 +241,31 @@ class CommitTree(Listed):
     def measure(self, path: str) -> tuple[int, str]:
         """`size` and `content_digest` at once."""
         blob = self._regular(path).blob or ""
-        known = self._cache.get(blob) if self._cache else None
+        cache = self._digests()
+        known = cache.get(blob) if cache else None
         if known is None:
             hasher = hashlib.sha256()
             known = self._objects().copy(blob, hasher.update), "sha256:" + hasher.hexdigest()
-            if self._cache:
-                self._cache.put(blob, *known)
+            if cache:
+                cache.put(blob, *known)
         return known
+
+    def _digests(self) -> DigestCache | None:
+        with self._lock:
+            if self._cache is None and self._cache_file is not None:
+                from edgetrain.repo.digest_cache import DigestCache  # here: SQLite takes time to import
+
+                self._cache = DigestCache(self._cache_file)
+            return self._cache
 
     def close(self) -> None:
         """End the reading process. Reading again starts another."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if self._listed is not None:
+            self._listed.stop()
+            self._listed = None
         if self._cache is not None:
             self._cache.close()
             self._cache = None
