@@ -6,6 +6,7 @@ import base64
 import random
 import re
 import struct
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 
@@ -110,6 +111,36 @@ def test_base64_of_a_line(letters: str) -> None:
     assert encodings._base64(letters) == slow()
 
 
+@given(
+    st.one_of(
+        st.text(encodings._B85.decode() + ' "', max_size=40),
+        st.text("!usztyA0 ~|", max_size=12),
+        st.binary(max_size=40).map(lambda data: base64.b85encode(data).decode()),
+        st.binary(max_size=40).map(lambda data: base64.a85encode(data, wrapcol=20).decode()),
+        st.just(base64.a85encode(bytes(12)).decode()),
+    )
+)
+def test_base85(text: str) -> None:
+    def slow() -> Iterator[bytes]:
+        for decode in (base64.b85decode, base64.a85decode):
+            try:
+                yield decode("".join(text.split()))
+            except ValueError:
+                continue
+
+    assert list(encodings._base85(text)) == list(slow())
+
+
+@given(
+    st.text(
+        st.one_of(st.characters(), st.sampled_from("aé\u0301\u0323\ufb01\xad\u200b\U000e0041가ΣΟ")), max_size=20
+    )
+)
+def test_plain_text(text: str) -> None:
+    shown = unicodedata.normalize("NFKC", text.translate(words.HIDDEN))
+    assert words.plain(text) == words.ACCENTS.sub("", unicodedata.normalize("NFD", shown)).lower()
+
+
 def slow_pages(data: bytes, size: int, sane: bytes, shift: int, least: float) -> set[int]:
     """Where pages begin that may hold numbers: each looked at by itself."""
     found = set()
@@ -192,6 +223,29 @@ def learned(known: Marks) -> Marks:
     known.learn_tokens(known.spelling.of(words.tokens(plain)))
     known.learn_numbers(numbers.floats(map(float, words.figures(plain))))
     return known
+
+
+@pytest.mark.parametrize("number", sample(300, 60))
+def test_numbers_are_looked_up_where_they_can_be(number: int) -> None:
+    dice = random.Random(number)
+    some: list[float] = [*range(10), 0.0, *(dice.gauss(0, 30) for _ in range(dice.choice([0, 20])))]
+    data = array("f", dice.choices(some, k=dice.randrange(4, 400)))
+    at, size = dice.randrange(len(data)), dice.randrange(3, 60)
+    values = array(
+        "f", [*dice.choices(some, k=dice.randrange(200)), *data[at : at + size], *dice.choices(some, k=9)]
+    )
+    quick, slow = Marks(2000), Slowly(2000)
+    for known in (quick, slow):
+        known.learn_numbers(data)
+    assert quick.find_numbers(values) == slow.find_numbers(values)
+
+
+@given(st.lists(st.integers(0, 2**15 - 1), max_size=9))
+def test_the_signs_of_four_tell_of_these_four_alone(codes: list[int]) -> None:
+    found = "".join(map(chr, codes))
+    each = [numbers.fours(found[at : at + 4]) for at in range(len(found) - 3)]
+    assert numbers.fours(found) == "".join(each)
+    assert all(len(two) == 2 and two[0] < "\u8000" <= two[1] < "\ud800" for two in each)
 
 
 def secrets(dice: random.Random) -> Iterator[bytes]:

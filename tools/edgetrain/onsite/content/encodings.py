@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import html
 import math
 import quopri
@@ -25,8 +26,11 @@ INTEGERS = re.compile(r"(?:\b\d{1,3}\b[\s,;\[\]()]{1,4}){16,}\d{1,3}")
 BITS = re.compile(r"(?:[01]{8}\W{0,2}){16,}")
 _NOISE_IN_LINES = re.compile(r"[^A-Za-z0-9+/_\n-]")
 _PADS = ("", "===", "==", "=")
+_A85 = bytes(range(33, 118))
+_B85 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _NOISE = re.compile(r"[^A-Za-z0-9+/_-]")
 LEAST = 12
+_PLAIN = bytes(range(32, 127)) + b"\n\r\t"
 
 
 def of_text(text: str) -> Iterator[tuple[str, bytes]]:
@@ -56,8 +60,8 @@ def of_text(text: str) -> Iterator[tuple[str, bytes]]:
         yield "escapes", plain.encode("utf-8", "replace")
     if "%" in text and re.search(r"%[0-9a-fA-F]{2}", text):
         yield "percent signs", urllib.parse.unquote_to_bytes(text)
-    if "&#" in text:
-        yield "entities", html.unescape(text).encode("utf-8", "replace")
+    if "&#" in text and (plain := html.unescape(text)) != text:
+        yield "entities", plain.encode("utf-8", "replace")
     if "=" in text and re.search(r"(?:=[0-9A-F]{2}){2}", text):
         yield "quoted-printable", quopri.decodestring(text.encode("utf-8", "replace"))
     for found in within(INTEGERS, text, flat, _INTEGERS, 33):
@@ -121,18 +125,43 @@ def _base64(letters: str) -> list[bytes]:
 
 
 def _base85(text: str) -> Iterator[bytes]:
-    packed = "".join(text.split())
-    for decode in (base64.b85decode, base64.a85decode):
-        try:
-            yield decode(packed)
-        except ValueError:
-            continue
+    packed = "".join(text.split()).encode("ascii")
+    rest = -len(packed) % 5
+    for letters, last in ((_B85, b"~"), (_A85, b"u")):
+        if not packed.translate(None, letters):
+            data = _of_fives((packed + last * rest).translate(_digits(letters)))
+            if data is not None:
+                yield data[: len(data) - rest]
+        elif letters == _A85 and not packed.translate(None, _A85 + b"z"):
+            with contextlib.suppress(ValueError):
+                yield base64.a85decode(packed)
+
+
+@lru_cache(maxsize=2)
+def _digits(letters: bytes) -> bytes:
+    return bytes(max(0, letters.find(code)) for code in range(256))
+
+
+def _of_fives(digits: bytes) -> bytes | None:
+    """Four bytes for each five digits of base 85, all in one large integer; None if one is too large."""
+    count, total = len(digits) // 5, 0
+    for place in range(5):
+        lane = bytearray(8 * count)
+        lane[::8] = digits[place::5]
+        total = total * 85 + int.from_bytes(lane, "little")
+    lanes = total.to_bytes(8 * count, "little")
+    if lanes[4::8].count(0) < count:
+        return None
+    data = bytearray(4 * count)
+    for place in range(4):
+        data[place::4] = lanes[3 - place :: 8]
+    return bytes(data)
 
 
 def likely(data: bytes) -> bool:
     """Whether bytes are mostly plain text."""
     head = data[:256]
-    return bool(head) and len(head.translate(None, bytes(range(32, 127)) + b"\n\r\t")) < len(head) * 0.1
+    return len(head.translate(None, _PLAIN)) < len(head) * 0.1
 
 
 def rotated(text: str) -> str:

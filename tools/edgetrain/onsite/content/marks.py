@@ -34,6 +34,7 @@ WHOLE = 48
 RARE_WORDS = 25
 CHUNK = 2**20
 MAX_TOKENS = 600_000
+DENSE = 2**14  # so many signs of numbers are too many to tell numbers of the data from others
 BETWEEN = "B"  # tokens are in lower case
 STRETCH = re.compile(rb"\x01{4,}")
 
@@ -58,6 +59,9 @@ class Grams:
         self.seen = 0
         self.step = 1
         self.tokens: set[Any] | None = set()  # None if there are too many to help
+        # Of numbers: the signs of four together, and the patterns of stretches that may be of the data.
+        self.fours: set[str] = set()
+        self.patterns: list[re.Pattern[str]] = []
 
     def learn(self, hashes: Iterable[int], k: int) -> None:
         """Keep these fingerprints of length `k`, but for common ones."""
@@ -78,6 +82,7 @@ class Grams:
         """Remember which tokens there are: most of an output's need no more be looked at."""
         if self.tokens is not None:
             self.tokens.update(tokens)
+            self.patterns = []
             if len(self.tokens) > MAX_TOKENS:
                 self.tokens = None
 
@@ -96,6 +101,25 @@ class Grams:
                 if len(different) >= DISTINCT and sum(map(bits, different)) >= SHOWN:
                     yield slice(*found.span())
 
+    def places(self, packed: bytes, size: int) -> Iterable[slice]:
+        """Where packed numbers may be of the data, several together: what is `shown` is within one of these."""
+        if not self.ks:
+            return
+        if self.tokens is None:
+            yield slice(0, len(packed) // size)
+            return
+        if not self.patterns:
+            least = min(self.ks)
+            known = set(numbers.signs(b"".join(self.tokens), size))
+            low = {sign for sign in self.fours if sign < "\u8000"}
+            self.patterns = [together(least, known), together(least - 3, low, self.fours - low)]
+        one, four = self.patterns
+        found = numbers.signs(packed, size)
+        for near in one.finditer(found):
+            for place in four.finditer(numbers.fours(near.group())):
+                first, last = place.span()
+                yield slice(near.start() + first // 2, near.start() + last // 2 + 3)
+
     def shown(self, tokens: Sequence[Any], cut: Callable[[int], Iterable[Any]], bits: Any) -> bool:
         """Whether grams of the data that tell enough are among these tokens; `cut` gives all grams of a length."""
         sums = [0.0, *accumulate(map(bits, tokens))]
@@ -112,6 +136,16 @@ class Grams:
     def hits(self, hashes: Sequence[int] | Iterable[int]) -> bool:
         """Whether any is known."""
         return not self.kept.isdisjoint(hashes)
+
+
+def together(least: int, *known: set[str]) -> re.Pattern[str]:
+    """So many or more that stand together, each of a sign of every set; perhaps the first signs of another."""
+    if max(map(len, known)) > DENSE:
+        return re.compile(".+", re.DOTALL)
+    # It begins with a set, which is looked for first; and what repeats is one sign.
+    sets = [f"[{''.join(map(re.escape, sorted(signs)))}]" for signs in known]
+    rest = f"[{''.join(map(re.escape, sorted(set().union(*known))))}]"
+    return re.compile("".join(sets) + rest + f"{{{(least - 1) * len(sets)},}}")
 
 
 def lengths(total: float, count: int, least: int) -> list[int]:
@@ -208,6 +242,7 @@ class Marks:
             tokens = slices(packed, 1, size)
             count = Counter(tokens)
             grams.note(count)
+            grams.fours.update(numbers.fours(numbers.signs(packed, size)))
             top = math.log2(max(len(tokens), LEAST))
             bits = {t: min(numbers.digits_bits(t), top - math.log2(times)) for t, times in count.items()}
             told = list(map(bits.__getitem__, tokens))
@@ -226,11 +261,13 @@ class Marks:
             return False
         fine, coarse = numbers.quantised(values)
         for grams, packed, size in ((self.fine, fine, numbers.FINE), (self.coarse, coarse, numbers.COARSE)):
-            tokens = slices(packed, 1, size)
-            for place in grams.stretches(tokens, numbers.digits_bits):
-                part = packed[place.start * size : place.stop * size]
-                if grams.shown(tokens[place], partial(slices, part, size=size), numbers.digits_bits):
-                    return True
+            for near in grams.places(packed, size):
+                within = packed[near.start * size : near.stop * size]
+                tokens = slices(within, 1, size)
+                for place in grams.stretches(tokens, numbers.digits_bits):
+                    part = within[place.start * size : place.stop * size]
+                    if grams.shown(tokens[place], partial(slices, part, size=size), numbers.digits_bits):
+                        return True
         return False
 
     # ---- other bytes

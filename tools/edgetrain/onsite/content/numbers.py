@@ -49,7 +49,7 @@ def _native(found: array[float], little: bool) -> array[float]:
     return found
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _lanes(lane: bytes, count: int) -> int:
     return int.from_bytes(lane * count, "little")
 
@@ -67,6 +67,29 @@ def quantised(values: array[float]) -> tuple[bytes, bytes]:
     coarse[0::2], coarse[1::2] = wide[2 : 4 * count : 4], wide[3 : 4 * count : 4]
     # A carry out of the last lane is cut off; one within is a NaN's.
     return fine.to_bytes(4 * count + 1, "little")[: 4 * count], bytes(coarse)
+
+
+def signs(packed: bytes, size: int) -> str:
+    """One sign for each token, of fifteen of its bits, so that the machine for patterns can look for them."""
+    number = int.from_bytes(packed, "little")
+    if size == COARSE:
+        return (number & _lanes(b"\xff\x7f", len(packed) // 2)).to_bytes(len(packed), "little").decode("utf-16-le")
+    mixed = (number >> 16 ^ number >> 1) & _lanes(b"\xff\x7f\0\0", len(packed) // 4)
+    return mixed.to_bytes(len(packed), "little").decode("utf-32-le")
+
+
+def fours(found: str) -> str:
+    """Two signs for each four signs that stand together: one below U+8000, and one from there on."""
+    count = len(found) - 3
+    if count < 1:
+        return ""
+    one = int.from_bytes(found.encode("utf-32-le"), "little")
+    two, three, four = one >> 32, one >> 64, one >> 96
+    # Sums of fifteen bits times fifteen bits: none reaches into the next lane.
+    forth = one + two * 0x61D + three * 0x2F3B + four * 0x7A55
+    back = one * 0x7A55 + two * 0x2F3B + three * 0x61D + four
+    mixed = (forth >> 13 ^ forth) & _lanes(b"\xff\x7f\0\0", count) | back >> 1 & _lanes(b"\0\0\xff\x3f", count)
+    return (mixed | _lanes(b"\0\0\0\x80", count)).to_bytes(4 * count, "little").decode("utf-16-le")
 
 
 @lru_cache(maxsize=2**18)

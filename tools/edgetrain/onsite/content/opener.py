@@ -12,6 +12,7 @@ from .budget import MAX_DEPTH, Budget, Cut
 BLOCK = 2 * 2**20
 OVERLAP = 4096
 GATE = 4096
+QUARTER = GATE // 4
 MAX_COLUMNS = 4096
 # What stands in front of a compressed stream: names, remarks.
 HEAD = 128 * 1024
@@ -45,7 +46,10 @@ def pages(data: Any, size: int, sane: bytes, shift: int, least: float) -> Iterat
             continue
         for at in range(0, len(piece), GATE):
             begin, end = at // size, min(len(fits), (at + GATE) // size)
-            passes = end - begin > 2 and fits.count(1, begin, end) >= (end - begin) * least
+            enough = (end - begin) * least
+            # Of noise a quarter tells already that it is too little of what must nearly all be so.
+            short = least > 0.5 and fits.count(0, begin, min(end, begin + QUARTER)) > end - begin - enough
+            passes = end - begin > 2 and not short and fits.count(1, begin, end) >= enough
             last = min(at + GATE, len(piece))
             yield first + at, first + last, passes and not same(piece[at:last])
 

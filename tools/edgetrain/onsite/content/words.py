@@ -27,14 +27,15 @@ ACCENTS = re.compile("[\u0300-\u036f]+")
 # Signs that nobody sees: joiners, marks of direction, soft hyphens.
 HIDDEN = dict.fromkeys([0xAD, 0x34F, 0x61C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
                         *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0080)])  # fmt: skip
+_LOW_HIDDEN = re.compile("[" + "".join(chr(code) for code in HIDDEN if code < 0x10000) + "]+")
 MAX_NUMBER = 40
 
 
 def plain(text: str) -> str:
     """In lower case, without what only dresses letters up."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(HIDDEN))
-        text = ACCENTS.sub("", unicodedata.normalize("NFD", text))
+        text = text.translate(HIDDEN) if max(text) > "\uffff" else _LOW_HIDDEN.sub("", text)
+        text = ACCENTS.sub("", unicodedata.normalize("NFKD", text))
     return text.lower()
 
 
