@@ -249,9 +249,12 @@ class Running:
         self._args = args
         # Files, not pipes, for what goes in and for errors: nothing can block on a full pipe.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
-        with tempfile.TemporaryFile() as source:
-            source.write(input or b"")
-            source.seek(0)
+        with contextlib.ExitStack() as held:
+            source: IO[bytes] | int = subprocess.DEVNULL
+            if input:
+                source = held.enter_context(tempfile.TemporaryFile())
+                source.write(input)
+                source.seek(0)
             try:
                 self._process = start(
                     command_line(args, config),
