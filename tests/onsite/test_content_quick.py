@@ -225,6 +225,19 @@ def learned(known: Marks) -> Marks:
     return known
 
 
+@given(st.lists(st.sampled_from(["ab", "cd", "ef", "dose", "id", "7", "7.0", "1e3", "x"]), max_size=30))
+def test_words_that_may_be_of_rows(found: list[str]) -> None:
+    known = Marks(100)
+    known.public |= {"dose", "id"}
+    known.learn_tokens(["ab", "cd", "ef", "7"])
+    told = [token for token in found if token not in known.public]
+    flags = bytes(token in ("ab", "cd", "ef", "7") or not token.isalpha() for token in told)
+    slow = [
+        part for place in re.finditer(rb"\x01{4,}", flags) for part in (*told[slice(*place.span())], marks.BETWEEN)
+    ]
+    assert known.candidates(found) == words.Spelling().of(slow)
+
+
 @pytest.mark.parametrize("number", sample(300, 60))
 def test_numbers_are_looked_up_where_they_can_be(number: int) -> None:
     dice = random.Random(number)

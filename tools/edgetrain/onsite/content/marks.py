@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate, chain, compress, filterfalse
-from operator import eq, not_, or_, sub
+from operator import eq, sub
 from typing import Any
 
 from . import numbers, words
@@ -37,6 +37,9 @@ MAX_TOKENS = 600_000
 DENSE = 2**14  # so many signs of numbers are too many to tell numbers of the data from others
 BETWEEN = "B"  # tokens are in lower case
 STRETCH = re.compile(rb"\x01{4,}")
+# Kinds of tokens in a text: a number or not (as `isalpha` tells), unless the data has it, or it names a field.
+OURS, NAME = 2, 3
+MAYBE = re.compile(rb"[\0\x02]\x03*[\0\x02]\x03*[\0\x02]\x03*[\0\x02][\0\x02\x03]*")
 
 
 def slices(tokens: bytes, k: int, size: int) -> list[bytes]:
@@ -166,6 +169,7 @@ class Marks:
         self.rare: Counter[str] = Counter()
         self.public: set[str] = set()
         self.spelling = words.Spelling()
+        self.kinds: dict[str, int] = {}  # of tokens; made when all are learned
         self.files = 0
         self.share = 1.0  # of the rows that were learned
         self.small = False  # whether the data has numbers of one byte
@@ -197,6 +201,7 @@ class Marks:
         """Keep the grams of one block of text."""
         count = Counter(tokens)
         self.rows.note(count)
+        self.kinds = {}
         top = math.log2(max(len(tokens), LEAST))
         bits = {token: min(words.token_bits(token), top - math.log2(times)) for token, times in count.items()}
         told = list(map(bits.__getitem__, tokens))
@@ -208,14 +213,17 @@ class Marks:
             self.rows.learn(map(hash, compress(tuples(tokens, k), enough)), k)
 
     def candidates(self, found: list[str]) -> list[str]:
-        """Those tokens, as they are spelled, that may be of rows: words that the data has, and any numbers.
+        """Those tokens, as they are spelled, that may be of rows: words that the data has, but for names of fields,
+        and any numbers.
 
         At least four stand together; between them stands what is no token.
         """
         if self.rows.tokens is None:
-            return self.spelling.of(found)
-        known = bytes(map(or_, map(self.rows.tokens.__contains__, found), map(not_, map(str.isalpha, found))))
-        parts = ((*found[place.start() : place.end()], BETWEEN) for place in STRETCH.finditer(known))
+            return self.spelling.of(self.values(found))
+        if not self.kinds:
+            self.kinds = {**dict.fromkeys(self.rows.tokens, OURS), **dict.fromkeys(self.public, NAME)}
+        kinds = bytes(map(self.kinds.get, found, map(str.isalpha, found)))
+        parts = ((*self.values(found[place.start() : place.end()]), BETWEEN) for place in MAYBE.finditer(kinds))
         return self.spelling.of(list(chain.from_iterable(parts)))
 
     def find_tokens(self, tokens: list[str]) -> bool:

@@ -112,8 +112,8 @@ class Scan:
         plain = words.plain(text)
         found = words.tokens(plain)
         if not self.known(ROWS):
-            tokens, keys = self.marks.values(found), words.keys(plain)
-            ways = [tokens, list(filterfalse(keys.__contains__, tokens))] if keys else [tokens]
+            keys = words.keys(plain)
+            ways = [found, list(filterfalse(keys.__contains__, found))] if keys else [found]
             if any(self.marks.find_tokens(self.marks.candidates(way)) for way in ways):
                 self.found(ROWS, how)
         figures = words.figures(plain)
