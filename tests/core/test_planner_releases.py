@@ -1,4 +1,4 @@
-"""Planning proposals, releases, channels and withdrawals; and that what was applied plans to nothing."""
+"""Planning releases, channels and withdrawals; and that what was applied plans to nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.core.test_planner_runs import SEEN, changed
 STATE = build.desired()
 FIRST = build.run(STATE, ordinal=1)
 SECOND = build.run(changed("shift: 0.5", "shift: 0.6"), ordinal=2)
-BRANCH = "edgetrain/proposal/mean-"
 
 
 def plan(state: Desired, *records: Record, observed: Observation | None = SEEN) -> Plan:
@@ -35,141 +34,10 @@ def of(made: Plan, operation: Operation, model: str = "mean") -> list[Change]:
     return [c for c in made.changes if c.operation is operation and c.subject["model"] == model]
 
 
-def proposed(made: Plan, model: str = "mean") -> list[tuple[int, str, bool]]:
-    """Number, run and whether conditional of each proposal."""
-    return [
-        (c.subject["version"], c.subject.get("run", ""), c.conditional) for c in of(made, Operation.PROPOSE, model)
-    ]
-
-
 def with_channels(text: str, *runs: RunRecord, withdrawn: str = "{}") -> Desired:
     files = build.edited("models/mean/model.yaml", "{production: 2}", text)
     files = build.edited("models/mean/model.yaml", '{1: "wrong labels"}', withdrawn, files)
     return build.desired(build.with_versions(files, *runs))
-
-
-# --- proposals ----------------------------------------------------------------------------------------
-
-
-def test_a_candidate_is_proposed_once_under_the_next_number() -> None:
-    assert proposed(plan(STATE, FIRST)) == [(1, FIRST.run_id, False)]
-    assert proposed(plan(STATE, FIRST, build.proposal(FIRST, 1))) == []
-    merged = with_channels("{}", FIRST)
-    assert proposed(plan(merged, FIRST, build.proposal(FIRST, 1))) == []
-    # Nor where people wrote the version by hand.
-    assert proposed(plan(merged, FIRST)) == []
-
-
-def test_what_follows_a_training_is_conditional() -> None:
-    assert proposed(plan(STATE)) == [(1, "", True)]
-    [change] = of(plan(STATE), Operation.PROPOSE)
-    assert change.after == ("run/mean",)
-
-
-def test_of_a_model_that_is_refused_nothing_is_planned() -> None:
-    served = {**build.SERVED, "workspace": frozenset[str]()}
-    made = build_plan(with_channels("{production: 1}", FIRST), Recorded.of([FIRST, SECOND]), served, SEEN)
-    assert (made.changes, bool(made.problems)) == ((), True)
-
-
-@pytest.mark.parametrize("outcome", ["not_better", "failed", "rejected", "cancelled"])
-def test_no_other_outcome_is_proposed(outcome: str) -> None:
-    assert proposed(plan(STATE, build.run(STATE, outcome=outcome))) == []
-
-
-def test_only_what_is_wanted_now_is_proposed() -> None:
-    assert proposed(plan(changed("shift: 0.5", "shift: 0.7"), FIRST)) == [(1, "", True)]
-
-
-def two_experiments() -> Desired:
-    files = dict(build.FILES)
-    files["experiments/other/experiment.yaml"] = files["experiments/mean/experiment.yaml"].replace(
-        "{name: mean,", "{name: other,"
-    )
-    files["experiments/other/requirements.lock"] = build.LOCK
-    return build.desired(files)
-
-
-def test_the_newest_of_several_candidates_is_proposed() -> None:
-    both = two_experiments()
-    old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=2)
-    assert proposed(plan(both, old, new)) == [(1, new.run_id, False)]
-    assert proposed(plan(both, build.run(both, ordinal=3), new)) == [(1, old.run_id, False)]
-
-
-def test_an_older_candidate_is_not_put_forward_after_a_newer_one() -> None:
-    """The newer one's experiment is retired meanwhile; its proposal was made, and closed by people."""
-    both = two_experiments()
-    old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=2)
-    assert proposed(plan(STATE, old, new, build.proposal(new, 1))) == []
-    newest = build.run(both, ordinal=3)
-    assert proposed(plan(STATE, newest, new, build.proposal(new, 1))) == [(1, newest.run_id, False)]
-    # Within one experiment the manifest says which is wanted.
-    assert proposed(plan(STATE, FIRST, SECOND, build.proposal(SECOND, 1))) == [(1, FIRST.run_id, False)]
-
-
-@pytest.mark.parametrize("outcome", ["not_better", "failed"])
-def test_a_proposal_whose_run_is_no_candidate_is_closed(outcome: str) -> None:
-    spoilt = build.run(STATE, outcome=outcome, ordinal=1)
-    made = plan(STATE, spoilt, observed=replace(SEEN, proposals={BRANCH + "7": spoilt.digest}))
-    [change] = of(made, Operation.CLOSE)
-    assert (change.id, change.reason, change.subject["branch"]) == ("closing/mean@7", "NoCandidate", BRANCH + "7")
-    # People may push to such branches, and a version may stand without its candidate.
-    strange = replace(SEEN, proposals={BRANCH + "x": spoilt.digest, BRANCH + "8": "sha256:unknown"})
-    assert of(plan(STATE, spoilt, observed=strange), Operation.CLOSE) == []
-    merged = build.desired(build.with_versions(build.FILES, spoilt))
-    seen = replace(SEEN, proposals={BRANCH + "7": spoilt.digest})
-    assert of(plan(merged, spoilt, observed=seen), Operation.CLOSE) == []
-    assert (
-        of(plan(STATE, FIRST, observed=replace(SEEN, proposals={BRANCH + "7": FIRST.digest})), Operation.CLOSE)
-        == []
-    )
-
-
-def test_of_a_retired_model_nothing_is_proposed() -> None:
-    retired = build.desired(build.edited("models/mean/model.yaml", "name: mean", "name: mean, retired: true"))
-    assert proposed(plan(retired, FIRST)) == []
-
-
-def test_a_closed_proposal_does_not_come_back() -> None:
-    records = (FIRST, build.proposal(FIRST, 1))
-    assert proposed(plan(STATE, *records, observed=replace(SEEN, proposals={}))) == []
-    still_open = replace(SEEN, proposals={BRANCH + "1": FIRST.digest})
-    assert proposed(plan(STATE, *records, observed=still_open)) == []
-
-
-def test_a_newer_candidate_supersedes_under_the_same_number() -> None:
-    state = changed("shift: 0.5", "shift: 0.6")
-    records = (FIRST, build.proposal(FIRST, 1), SECOND)
-    observed = replace(SEEN, proposals={BRANCH + "1": FIRST.digest})
-    made = plan(state, *records, observed=observed)
-    assert proposed(made) == [(1, SECOND.run_id, False)]
-    [change] = of(made, Operation.PROPOSE)
-    assert change.reason == "NewerCandidate"
-    assert change.differences[0].actual == FIRST.run_id
-    # Then the newer one's own proposal holds.
-    after = replace(SEEN, proposals={BRANCH + "1": SECOND.digest})
-    assert proposed(plan(state, *records, build.proposal(SECOND, 1), observed=after)) == []
-
-
-def test_an_open_proposal_whose_number_was_taken_moves_on() -> None:
-    merged = build.desired(build.with_versions(
-        build.edited("experiments/mean/experiment.yaml", "shift: 0.5", "shift: 0.6"), FIRST
-    ))  # fmt: skip
-    observed = replace(SEEN, proposals={BRANCH + "1": SECOND.digest})
-    made = plan(merged, FIRST, SECOND, build.proposal(SECOND, 1), observed=observed)
-    assert proposed(made) == [(2, SECOND.run_id, False)]
-
-
-def test_a_sweep_proposes_its_best_trial_when_all_are_settled() -> None:
-    trials = [
-        build.run(STATE, "search", trial={"lr": lr}, metrics={"loss": loss}, ordinal=number)
-        for number, (lr, loss) in enumerate([(0.1, 0.2), (0.2, 0.3)])
-    ]
-    assert proposed(plan(STATE, trials[0]), "searched") == [(1, "", True)]
-    assert proposed(plan(STATE, *trials), "searched") == [(1, trials[0].run_id, False)]
-    [change] = of(plan(STATE, *trials), Operation.PROPOSE, "searched")
-    assert change.subject["release"] == "automatic"
 
 
 # --- releases -----------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ def proposal_branch(model: str, number: int) -> str:
 def number_of(branch: str, model: str) -> int:
     """The version's number that a branch proposes of the model; 0 if it is no proposal of that: people may push to
     these branches."""
-    number = branch.removeprefix(f"{BRANCH_PREFIX}{model}-")
-    return int(number) if re.fullmatch(r"[1-9][0-9]{0,8}", number) else 0
+    found = re.fullmatch(re.escape(f"{BRANCH_PREFIX}{model}-") + r"([1-9][0-9]{0,8})", branch)
+    return int(found[1]) if found else 0
 
 
 def plan_proposals(
@@ -37,17 +37,17 @@ def plan_proposals(
     refused: Collection[str],
 ) -> Iterator[Change]:
     """At most one proposal a model: of a candidate that waits for it, or what may follow from planned runs."""
-    busy = {c.id for c in runs if c.operation in (Operation.TRAIN, Operation.ADOPT)}
-    doubtful = {c.subject["record"] for c in runs if c.operation in (Operation.EVALUATE, Operation.SCORE)}
+    busy = {change.id for change in runs}
+    doubtful = {change.subject.get("record") for change in runs}  # what is to be judged again
     coming: dict[str, list[str]] = {}
     for change in runs:
-        if change.operation in (Operation.TRAIN, Operation.ADOPT, Operation.EVALUATE, Operation.SCORE):
+        if change.operation is not Operation.CANCEL:
             coming.setdefault(change.subject["model"], []).append(change.id)
     by_model: dict[str, list[Wanted]] = {}
     for want in wanted:
         by_model.setdefault(want.experiment.model, []).append(want)
     for name, model in sorted(desired.models.items()):
-        if f"model/{name}" in refused or model.metadata.retired or name not in by_model:
+        if f"model/{name}" in refused or name not in by_model:  # nothing is wanted of a retired one
             continue
         number = desired.latest_version(name) + 1
         candidate = newest_candidate(by_model[name], busy, recorded)
@@ -75,8 +75,8 @@ def plan_closings(
 ) -> Iterator[Change]:
     """The open proposals that nobody could merge: their run is no candidate any more. One whose run is judged
     again by what is `planned`, or whose place another takes, is left to that."""
-    judged = {c.subject.get("record") for c in planned if c.operation in (Operation.EVALUATE, Operation.SCORE)}
-    taken = {c.subject.get("branch") for c in planned if c.operation is Operation.PROPOSE}
+    judged = {change.subject.get("record") for change in planned}
+    taken = {change.subject.get("branch") for change in planned}
     for branch, digest in sorted(observed.proposals.items()) if observed else ():
         run = recorded.run(digest)
         if run is None or digest in judged or branch in taken or recorded.outcome(run) is Outcome.CANDIDATE:
@@ -94,7 +94,7 @@ def plan_closings(
 
 
 def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Recorded) -> RunRecord | None:
-    """The newest candidate among a model's wanted runs; `busy` are the keys of those to be trained or adopted.
+    """The newest candidate among a model's wanted runs; `busy` has the keys of those to be trained or adopted.
 
     A sweep speaks when all its trials are settled, with its best one.
     """
@@ -113,9 +113,15 @@ def newest_candidate(mine: Sequence[Wanted], busy: Collection[str], recorded: Re
     sweep = next(w.experiment.sweep for w in mine if w.experiment.name == newest.experiment)
     if sweep is None:
         return newest
-    sign = 1 if sweep.goal == "maximize" else -1
     trials = [run for _, run in found if run.experiment == newest.experiment]
-    return max(trials, key=lambda run: (sign * run.reported.get(sweep.metric, float("-inf") * sign), run.identity))
+    return max(trials, key=lambda run: (_good(run.reported.get(sweep.metric), sweep.goal), run.identity))
+
+
+def _good(metric: float | None, goal: str) -> float:
+    """The more, the better; a trial that does not tell it is the worst."""
+    if metric is None:
+        return float("-inf")
+    return metric if goal == "maximize" else -metric
 
 
 def _judged(recorded: Recorded, run: RunRecord) -> int:
@@ -157,10 +163,10 @@ def _proposal(
     model: Model, number: int, run: RunRecord, recorded: Recorded, observed: Observation | None
 ) -> Change:
     branch = proposal_branch(model.name, number)
-    other = observed.proposals.get(branch) if observed else None
+    other = observed.proposals.get(branch, "") if observed else ""
     if other == run.digest:
-        other = None
-    earlier = recorded.run(other) if other else None
+        other = ""
+    earlier = recorded.run(other)
     return Change(
         id=f"proposal/{model.name}@{number}",
         operation=Operation.PROPOSE,
