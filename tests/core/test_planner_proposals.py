@@ -31,7 +31,8 @@ def proposed(made: Plan, model: str = "mean") -> list[tuple[int, str, bool]]:
 
 
 def test_a_candidate_is_proposed_once_under_the_next_number() -> None:
-    assert proposed(plan(STATE, FIRST)) == [(1, FIRST.run_id, False)]
+    for observed in (SEEN, None):
+        assert proposed(plan(STATE, FIRST, observed=observed)) == [(1, FIRST.run_id, False)]
     assert proposed(plan(STATE, FIRST, build.proposal(FIRST, 1))) == []
     merged = with_channels("{}", FIRST)
     assert proposed(plan(merged, FIRST, build.proposal(FIRST, 1))) == []
@@ -309,11 +310,17 @@ def test_newest_is_what_was_judged_last() -> None:
 
 
 def test_a_proposal_that_was_pushed_and_not_recorded_is_no_newer_one() -> None:
-    [change] = of(plan(STATE, FIRST, observed=open_at(_1=FIRST)), Operation.PROPOSE)
-    assert (change.reason, change.differences) == ("CandidateFound", ())
+    for observed in (SEEN, None, open_at(_1=FIRST)):
+        [change] = of(plan(STATE, FIRST, observed=observed), Operation.PROPOSE)
+        assert (change.reason, change.differences) == ("CandidateFound", ())
     unknown = replace(SEEN, proposals={BRANCH + "1": "sha256:unknown"})
     [change] = of(plan(STATE, FIRST, observed=unknown), Operation.PROPOSE)
     assert (change.reason, [d.actual for d in change.differences]) == ("NewerCandidate", ["sha256:unknown"])
+
+
+def test_the_open_proposal_of_a_candidate_is_not_closed() -> None:
+    made = plan(STATE, FIRST, build.proposal(FIRST, 1), observed=open_at(_1=FIRST))
+    assert [c.operation for c in made.changes if c.subject.get("model") == "mean"] == []
 
 
 def test_whose_place_another_takes_is_not_closed() -> None:
