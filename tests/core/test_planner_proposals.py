@@ -336,16 +336,16 @@ def test_what_is_no_proposal_hides_no_other() -> None:
     assert change.id == "closing/mean@7"
 
 
-def with_third() -> Desired:
+def with_third(name: str = "third") -> Desired:
     """Another experiment of the model whose experiment is a sweep."""
     files = dict(build.FILES)
-    files["experiments/third/experiment.yaml"] = (
+    files[f"experiments/{name}/experiment.yaml"] = (
         files["experiments/mean/experiment.yaml"]
-        .replace("{name: mean,", "{name: third,")
+        .replace("{name: mean,", f"{{name: {name},")
         .replace("model: mean\n", "model: searched\n")
         .replace("[score]", "[loss]")
     )
-    files["experiments/third/requirements.lock"] = build.LOCK
+    files[f"experiments/{name}/requirements.lock"] = build.LOCK
     return build.desired(files)
 
 
@@ -358,6 +358,30 @@ def test_beside_a_sweep_another_experiment_speaks_for_itself() -> None:
     assert proposed(plan(state, *trials, third), "searched") == [(1, trials[0].run_id, False)]
     failed = build.run(STATE, "search", trial={"lr": 0.1}, outcome="failed", ordinal=2)
     assert proposed(plan(state, failed, trials[1], third), "searched") == [(1, trials[1].run_id, False)]
+
+
+def test_after_another_experiment_a_sweep_speaks_with_its_best_trial() -> None:
+    state = with_third("before")
+    before, trials = build.run(state, "before", metrics={"loss": 0.1}, ordinal=1), searched(0.3, 0.2, ordinal=2)
+    assert proposed(plan(state, before, *trials), "searched") == [(1, trials[1].run_id, False)]
+
+
+def test_what_was_judged_at_once_overtakes_nothing() -> None:
+    both = two_experiments()
+    old, new = build.run(both, ordinal=1), build.run(both, "other", ordinal=1)
+    assert proposed(plan(STATE, old, new, build.proposal(new, 1))) == [(1, old.run_id, False)]
+
+
+def test_what_a_change_says() -> None:
+    [sure] = of(plan(STATE, FIRST), Operation.PROPOSE)
+    told = {"model": "mean", "run": FIRST.run_id, "record": FIRST.digest, "branch": BRANCH + "1"}
+    assert (sure.id, dict(sure.subject)) == ("proposal/mean@1", {**told, "version": 1, "release": "review"})
+    [perhaps] = of(plan(STATE), Operation.PROPOSE)
+    assert (perhaps.id, perhaps.reason) == ("proposal/mean@1", "IfGatesPass")
+    assert dict(perhaps.subject) == {"model": "mean", "version": 1}
+    spoilt = build.run(STATE, outcome="failed", ordinal=1)
+    [closing] = of(plan(STATE, spoilt, observed=open_at(_1=spoilt)), Operation.CLOSE)
+    assert dict(closing.subject) == {**told, "run": spoilt.run_id, "record": spoilt.digest}
 
 
 @pytest.mark.parametrize("goal", ["minimize", "maximize"])
