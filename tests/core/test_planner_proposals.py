@@ -294,6 +294,8 @@ def test_an_older_candidate_does_not_come_after_a_version_of_another_experiment(
     merged = build.desired(build.with_versions(build.FILES, new))
     assert proposed(plan(merged, old, new)) == []
     assert proposed(plan(merged, build.run(both, ordinal=3), new)) == [(2, old.run_id, False)]
+    # Of a version without its record nothing says that it is newer.
+    assert proposed(plan(merged, old)) == [(2, old.run_id, False)]
 
 
 def test_another_model_s_proposals_overtake_nothing() -> None:
@@ -315,7 +317,8 @@ def test_a_proposal_that_was_pushed_and_not_recorded_is_no_newer_one() -> None:
         assert (change.reason, change.differences) == ("CandidateFound", ())
     unknown = replace(SEEN, proposals={BRANCH + "1": "sha256:unknown"})
     [change] = of(plan(STATE, FIRST, observed=unknown), Operation.PROPOSE)
-    assert (change.reason, [d.actual for d in change.differences]) == ("NewerCandidate", ["sha256:unknown"])
+    assert (change.reason, len(change.differences)) == ("NewerCandidate", 1)
+    assert (change.differences[0].path, change.differences[0].actual) == ("run", "sha256:unknown")
 
 
 def test_the_open_proposal_of_a_candidate_is_not_closed() -> None:
