@@ -191,7 +191,7 @@ class ObjectReader:
                 raise RepositoryError(
                     f"git has no object {oid}",
                     reason="ObjectMissing",
-                    fix="fetch the whole history: git fetch --unshallow",
+                    fix="fetch what a cut clone lacks: git fetch --unshallow; else make a full one: git clone URL",
                 )
             size = left = int(header[2])
             fits = limit is None or size <= limit
