@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +28,9 @@ from edgetrain.providers.azureml.compute_kubernetes import AzuremlKubernetesComp
 from edgetrain.providers.azureml.names import experiment_of, ours, theirs
 from edgetrain.providers.local.provider import LocalCompute
 from edgetrain.providers.ssh.provider import SshCompute
+from edgetrain.reconcile.aside import AsideSite, _held
 from edgetrain.reconcile.lookup import read_main
+from edgetrain.reconcile.report import Event
 from edgetrain.reconcile.reproduce import compared, reproduce, target_of, verdict
 from edgetrain.reconcile.resubmit import AGAIN, FORGOTTEN, Notes, Submitted, check_whose, kept_for_later, let_go
 from edgetrain.reconcile.runs import cancel, list_runs
@@ -97,6 +101,38 @@ def test_the_same_to_the_byte_and_nothing_is_written(site: SmallSite) -> None:
     ended = edgetrain("reproduce", "mean@production", "--format", "json", cwd=site.clone)
     assert (ended.code, ended.json["kind"], ended.json["verdict"]) == (0, "Reproduction", "identical")
     assert ended.json["run"] != found.run
+
+
+KILLED = """\
+import os, sys, threading
+from pathlib import Path
+from edgetrain.reconcile import reproduce
+
+setattr(reproduce, sys.argv[2], lambda *_: os._exit(9))
+reproduce.reproduce(Path(sys.argv[1]), "mean@1", None, 0.0, lambda event: None, threading.Event())
+"""
+
+
+@pytest.mark.parametrize("at", ["begin", "watch", "compared", "_kept"])
+def test_what_a_killed_call_left_here_is_taken_up(site: SmallSite, at: str) -> None:
+    adopts = at in ("watch", "compared")
+    runs = site.clone / ".edgetrain/runs"
+    before = set(runs.iterdir()) if runs.is_dir() else set()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(site.clone), at], check=False)
+    assert killed.returncode == 9
+    [left] = set(runs.iterdir()) - before
+    told: list[Event] = []
+    with _held(left) as mine:
+        assert mine
+        other = again(site)
+    found = reproduce(site.clone, "mean@1", None, 0.0, told.append, threading.Event())
+    assert found.verdict is Verdict.IDENTICAL
+    assert (found.run == left.name, other.run == left.name) == (at != "_kept", False)
+    assert [event.subject for event in told if event.kind == "Adopted"] == [left.name] * adopts
+    assert [event.kind for event in told].count("Starting") == (not adopts)
+    assert (
+        AsideSite(read_main(site.clone).desired.configuration, "here", site.clone, {}).this_machine().runs() == []
+    )
 
 
 def test_other_bytes_with_metrics_within_the_tolerance(site: SmallSite) -> None:

@@ -46,8 +46,8 @@ def reproduce(context: click.Context, session: Session, version: str, target: st
     it is gone or other, nothing is run. It writes no record, registers nothing, and fetches no output. Exit code 1
     if it is different, 3 if it could not be run. Ctrl-C stops the run.
 
-    On a cluster the run is submitted to Azure ML, which keeps its entry; what is in it is said before. A call that
-    is killed leaves the run to the next one.
+    A call that is killed leaves its run to the next one of this checkout. On a cluster the run is submitted to
+    Azure ML, which keeps its entry; what is in it is said before.
     """
     from edgetrain.core.errors import Stopped
     from edgetrain.reconcile.reproduce import reproduce as again

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +19,7 @@ from edgetrain.core.record import run_id
 from edgetrain.providers.table import provider
 from edgetrain.reconcile.facts import run_spec
 from edgetrain.reconcile.report import Event, Report
+from edgetrain.reconcile.resubmit import of_no_use
 from edgetrain.reconcile.site import Site
 from edgetrain.reconcile.starting import export_code
 from edgetrain.reconcile.waiting import POLL_SECONDS
@@ -60,11 +64,11 @@ def own_folder(checkout: Path) -> Path:
     return folder
 
 
-def claim(checkout: Path, compute: Compute, experiment: str, identity: str, first: int = 1) -> Path:
-    """A fresh folder in the checkout, named by a run id that was never used here; attempts count from `first`."""
+def claim(checkout: Path, compute: Compute, experiment: str, identity: str) -> Path:
+    """A fresh folder in the checkout, named by a run id that was never used here."""
     folder = own_folder(checkout) / "runs"
     folder.mkdir(exist_ok=True)
-    for attempt in count(first):
+    for attempt in count(1):
         name = run_id(experiment, identity, attempt)
         if compute.inspect(name).phase is not RunPhase.ABSENT:
             continue
@@ -74,6 +78,49 @@ def claim(checkout: Path, compute: Compute, experiment: str, identity: str, firs
             continue
         return folder / name
     raise AssertionError("counting does not end")
+
+
+@contextlib.contextmanager
+def claimed(
+    checkout: Path, compute: Compute, experiment: str, identity: str, first: int
+) -> Iterator[tuple[Path, RunState]]:
+    """The folder and the state of a run that an ended call has left here; else, as by `claim`, a fresh one. It is
+    this process's until the block ends. A folder with anything in it has its answer."""
+    folder = own_folder(checkout) / "runs"
+    folder.mkdir(exist_ok=True)
+    for attempt in count(first):
+        place = folder / run_id(experiment, identity, attempt)
+        left = place.is_dir()
+        if left and any(place.iterdir()):
+            continue
+        state = compute.inspect(place.name)
+        if not left:
+            if state.phase is not RunPhase.ABSENT:
+                continue  # another checkout's
+            place.mkdir(exist_ok=True)
+        with _held(place) as mine:
+            if not mine or any(place.iterdir()):
+                continue
+            if not of_no_use(state):
+                yield place, state
+                return
+            compute.forget(place.name)
+    raise AssertionError("counting does not end")
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether no other process has the folder; if so, this one has it, while it lives."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def begin(

@@ -20,7 +20,7 @@ from edgetrain.core.kinds.experiment import DataInput
 from edgetrain.core.ports import Compute, Harvest, RunPhase, RunState, TargetStatus
 from edgetrain.core.problem import did_you_mean, shown
 from edgetrain.core.record import RunRecord
-from edgetrain.reconcile.aside import AsideSite, begin, claim, not_ready, promises, watch
+from edgetrain.reconcile.aside import AsideSite, begin, claimed, not_ready, promises, watch
 from edgetrain.reconcile.data import measure_input
 from edgetrain.reconcile.finish import (
     check,
@@ -211,19 +211,23 @@ class _Job:
 
 def _run(before: Reproduction, job: _Job, checkout: Path) -> Reproduction:
     experiment, compute = job.source.experiment, job.compute
-    folder = claim(checkout, compute, experiment.name, job.run.identity, FIRST_ATTEMPT)
-    try:
-        begin(job.source.tree, experiment, job.site, compute, folder.name, job.python, job.report)
-    except BaseException:
-        folder.rmdir()
-        raise
-    try:
-        ended = watch(compute, folder.name, job.report, job.stop)
-        _check_made(ended, folder.name, job.stop)
-        found = _found(before, ended, *compared(experiment, job.run, compute, folder.name, ended, before.tolerance))
-    finally:
-        compute.forget(folder.name)
-    return _kept(replace(found, run=folder.name), folder)
+    with claimed(checkout, compute, experiment.name, job.run.identity, FIRST_ATTEMPT) as (folder, state):
+        name = folder.name
+        if state.phase is not RunPhase.ABSENT:
+            job.report(Event("Adopted", name, "an ended call left it"))
+        else:
+            try:
+                begin(job.source.tree, experiment, job.site, compute, name, job.python, job.report)
+            except BaseException:
+                folder.rmdir()
+                raise
+        try:
+            ended = watch(compute, name, job.report, job.stop)
+            _check_made(ended, name, job.stop)
+            found = _found(before, ended, *compared(experiment, job.run, compute, name, ended, before.tolerance))
+        finally:
+            compute.forget(name)
+        return _kept(replace(found, run=name), folder)
 
 
 def _submit(before: Reproduction, job: _Job, submitted: Submitted, checkout: Path) -> Reproduction:
