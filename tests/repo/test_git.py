@@ -75,6 +75,17 @@ def test_detached_head_no_remote_and_missing_branches(make):
     assert reason(lambda: checkout.git.resolve("--output=/tmp/x")) == "CommitMissing"
 
 
+@pytest.mark.parametrize("setting", [(), ("branch.main.remote", "origin"), ("remote.origin.prune", "true")])
+def test_settings_tell_of_the_remote_what_git_says(make, setting):
+    checkout = make()
+    if setting:
+        checkout.sh("config", *setting)
+    asked = checkout.git.has_remote()
+    checkout.git.learn(checkout.git.run("config", "--list", "-z"))
+    checkout.sh("remote", "remove" if asked else "add", "origin", *([] if asked else ["elsewhere"]))
+    assert (checkout.git.has_remote(), Git(checkout.root).has_remote()) == (asked, not asked)
+
+
 def test_the_tip_is_origins(make, remote):
     one, two = make("one", remote), make("two", remote)
     first = one.git.tip("main")

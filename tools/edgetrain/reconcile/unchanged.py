@@ -156,7 +156,9 @@ def _key(git: Git, folder: Path, tree: WorkTree | None, asked: Sequence[Any]) ->
     with git.begin("for-each-ref", *which) as refs, git.begin("config", "--list", "-z") as settings:
         files, newest = tree.trace() if tree else (_configuration(git.root), 0)
         head = git.head() if tree else ""
-        facts = [asked, machine, inside, head, refs.output(), settings.output(), files]
+        told = settings.output()
+        facts = [asked, machine, inside, head, refs.output(), told, files]
+    git.learn(told)
     return hashlib.sha256(ascii(facts).encode()).hexdigest(), newest
 
 

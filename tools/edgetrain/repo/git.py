@@ -61,6 +61,7 @@ class Git:
         self.remote = remote
         self._common: Path | None = None
         self._own: Path | None = None
+        self._remote_known: bool | None = None
         self._commits: set[str] = set()  # full ids that are commits here, so that git is asked once
 
     @classmethod
@@ -246,7 +247,13 @@ class Git:
 
     def has_remote(self) -> bool:
         """Whether there is a remote named `origin`."""
+        if self._remote_known is not None:
+            return self._remote_known
         return REMOTE in self.text("remote").splitlines()
+
+    def learn(self, settings: bytes) -> None:
+        """What `git config --list -z` has just told: that there is a remote, or none, is not asked for again."""
+        self._remote_known = f"\0remote.{REMOTE}.".encode() in b"\0" + settings
 
     def fetch(self, branch: str) -> None:
         """Bring `origin/<branch>` up to date. RepositoryError `BranchMissing`, `RemoteUnreachable`, ..."""
