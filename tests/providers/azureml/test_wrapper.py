@@ -147,10 +147,10 @@ def test_outputs_that_stay_are_checked_and_told_of_and_not_given(tmp_path: Path)
     with wrapper(tmp_path, ["write", "model.txt", "weights"], path=with_sandbox(), leaving=made) as started:
         code, said = started.end()
         assert (code, "0 files are given" in said) == (0, True), said
-    result = started.result
-    assert (result["accepted"], [file["path"] for file in result["harvest"]["files"]]) == (True, ["model.txt"])
-    assert result["rules"]["files"] == {"model.txt": "custom_model"}
-    assert not (started.folder / "outputs/model.txt").exists()
+        result = started.result
+        assert (result["accepted"], [file["path"] for file in result["harvest"]["files"]]) == (True, ["model.txt"])
+        assert result["rules"]["files"] == {"model.txt": "custom_model"}
+        assert not (started.folder / "outputs/model.txt").exists()
 
 
 @pytest.mark.needs("bubblewrap")
