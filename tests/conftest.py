@@ -29,8 +29,9 @@ from tests.testbed_fixtures import (  # noqa: F401
 )
 from tests.walk import SEED, WALK_ALL, sample
 
-# Some tests import MLflow themselves: nothing is sent from here, as from edgetrain.
+# Some tests import MLflow and ONNX Runtime themselves: nothing is sent from here, as from edgetrain.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A loaded machine is no fault of a test: nothing here is judged by its time.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -92,6 +92,7 @@ def test_nothing_of_the_machine_can_be_had(machine: Machine, tmp_path: Path) -> 
     assert environment["MLFLOW_TRACKING_URI"] == "sqlite:////edgetrain/outputs/mlflow.db"
     assert environment["EDGETRAIN_PARAMS"] == '{"lr": 0.1}'
     assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["ORT_DISABLE_TELEMETRY"] == environment["DO_NOT_TRACK"] == "1"
     assert found.pop("cwd") == "/edgetrain/code"
     assert found.pop("read") == "1"
     assert found.pop("stdin") == ""

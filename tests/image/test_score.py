@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -18,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from edgetrain.image import assembly
+from edgetrain.image import assembly, score
 from edgetrain.image.layer import LayerFile
 
 PROGRAM = Path(assembly.__file__).with_name("score.py")
@@ -348,6 +350,24 @@ def test_a_failing_model_tells_nothing_of_its_inside(tmp_path: Path) -> None:
         status, told = served.ask("POST", "/score", {"rows": [[1.0, 2.0, 3.0]]})
         assert (status, told) == (500, {"error": "the model failed on this request"})
         assert served.ask("GET", "/v2/health/live")[0] == 200
+
+
+def test_onnx_runtime_is_told_to_be_silent_before_it_can_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the variable once, when it is loaded, and sends word of the process to its makers otherwise."""
+    shutil.copy(FIXTURES / "classes.onnx", tmp_path)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    real, found = importlib.import_module, []
+
+    def imported(name: str) -> Any:
+        found.append((name, os.environ.get("ORT_DISABLE_TELEMETRY")))
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", imported)
+    model = score.Model(METADATA, tmp_path)
+    model.load()
+    assert (found[0], model.ready) == (("onnxruntime", "1"), True)
 
 
 def test_what_an_image_holds_serves(tmp_path: Path) -> None:

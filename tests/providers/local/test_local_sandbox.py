@@ -13,6 +13,7 @@ import pytest
 
 from edgetrain.core.ports import DataSource, EgressLevel, InputMount, RunLimits
 from edgetrain.onsite.sandbox import ISOLATION, arguments
+from edgetrain.providers.contract import SILENT
 from edgetrain.providers.local import prepare
 from edgetrain.providers.local.provider import LocalCompute, default_program
 from tests.contract.compute import settle
@@ -107,6 +108,7 @@ def test_nothing_of_the_host_is_visible(
         "EDGETRAIN_SEED",
     }
     assert environment["EDGETRAIN_INPUT_IMAGES"] == "/edgetrain/inputs/images"
+    assert {name: environment[name] for name in SILENT} == SILENT
     assert environment["PYTHONHASHSEED"] == environment["EDGETRAIN_SEED"] == "7"
     assert environment["MLFLOW_TRACKING_URI"] == "sqlite:////edgetrain/outputs/mlflow.db"
     assert found.pop("cwd") == "/edgetrain/code"

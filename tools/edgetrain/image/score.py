@@ -68,8 +68,9 @@ class Model:
         found = sorted(self._folder.glob("*.onnx"))
         if len(found) != 1:
             raise ValueError(f"{self._folder} holds {len(found)} .onnx files; it must hold one")
+        # Before the import: it reads this once, and has told of itself by the time that it can be asked not to.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         runtime = importlib.import_module("onnxruntime")
-        runtime.disable_telemetry_events()
         self._numpy = importlib.import_module("numpy")
         options = runtime.SessionOptions()
         options.log_severity_level = 3

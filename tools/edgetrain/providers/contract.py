@@ -67,6 +67,16 @@ def check_words(spec: RunSpec) -> None:
             )
 
 
+# Packages of the field that tell their makers of models and their use, unless they are told not to. Where a target
+# can't hold a script back from the network, that would leave the site.
+SILENT = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
 def variables(spec: RunSpec, places: Places, path: str = SYSTEM_PATH) -> dict[str, str]:
     """The whole environment of the script: nothing of the host's own is in it. `path` follows the
     environment's own programs."""
@@ -79,6 +89,7 @@ def variables(spec: RunSpec, places: Places, path: str = SYSTEM_PATH) -> dict[st
         "TMPDIR": places.tmp,
         "PYTHONHASHSEED": str((spec.seed or 0) % 2**32),
         "PYTHONUNBUFFERED": "1",
+        **SILENT,
         "EDGETRAIN_OUTPUTS": places.outputs,
         "EDGETRAIN_PARAMS": json.dumps(dict(spec.parameters), sort_keys=True),
         "MLFLOW_TRACKING_URI": f"sqlite:///{places.outputs}/mlflow.db",
