@@ -239,7 +239,8 @@ def test_the_same_by_the_commands_in_a_declared_cloud(
     assert model is not None
     assert (model["runId"], model["kvTags"]["edgetrain.channel.production"]) == (run["runId"], "true")
     site.sync()
-    assert said("plan", "--refresh", "--format", "json").json["changes"] == []
+    # The service shows what was written a moment later.
+    until(lambda: said("plan", "--refresh", "--format", "json").json["changes"] == [], "nothing to be left to do")
     said("doctor", "--live")
     said("verify", "--deep")
     said("drift", "--exit-code")
